@@ -9,8 +9,7 @@ from pyinfra.api import Host, State
 from cluster import checks
 from cluster.findings import Finding
 from cluster.node.readings import Rank
-from cluster.plan.decide import exposure_findings
-from cluster.plan.specs import rank_names
+from cluster.plan import decide, specs
 from cluster.reports import doctor
 from cluster.reports.status import Status
 from control import preflight, run
@@ -76,7 +75,7 @@ def _read_logs(survey: Survey, host: Host) -> list[doctor.RankLogText]:
     """What every container of the group on a node logged, the failed ones too."""
     runtime, logs = survey.decision.settings.runtime, []
     ranks = survey.ranks(host.name)
-    name = rank_names(survey.decision.declaration).get(host.name)
+    name = specs.rank_names(survey.decision.declaration).get(host.name)
     if not ranks and name and runtime == "process":
         # A process that ended has left its log and nothing else.
         ranks = (Rank(name, "", "exited"),)
@@ -106,5 +105,5 @@ def _check(survey: Survey) -> list[Finding]:
         *findings,
         *(() if survey.silent else decision.refusal),
         *preflight.image_differs(decision, survey.nodes),
-        *exposure_findings(decision, runs=True, declared=False),
+        *decide.exposure_findings(decision, runs=True, declared=False),
     ]

@@ -8,8 +8,7 @@ from cluster.findings import Finding, Level, error, refuse_errors
 from cluster.node import firewall
 from cluster.plan.decide import fabric_options
 from cluster.settings.declaration import Declaration
-from control import inventory
-from control.deployment import read_light, require_all
+from control import deployment, inventory
 from facts.machine import UfwState
 from operations import shell
 
@@ -29,7 +28,7 @@ def plan_firewall(state: State) -> dict[str, firewall.UfwChange]:
     readings = shell.on_all(
         hosts.values(), lambda host: shell.read_fact(host, fact, fact.command(), READ_SECONDS)
     )
-    states = require_all(readings, _unread_finding)
+    states = deployment.require_all(readings, _unread_finding)
     contexts = _rule_contexts(declaration, hosts)
     changes: dict[str, firewall.UfwChange] = {}
     findings: list[Finding] = []
@@ -56,7 +55,7 @@ def _rule_contexts(
     declaration: Declaration, hosts: dict[str, Host]
 ) -> dict[str, firewall.RuleContext]:
     """Node -> what its rules depend on."""
-    facts = read_light(hosts, declaration)
+    facts = deployment.read_light(hosts, declaration)
     if declaration.common.firewall == "absent":
         return {name: firewall.RuleContext(facts[name], {}, head=False) for name in hosts}
     nodes = [facts[name] for name in declaration.names]

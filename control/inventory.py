@@ -20,10 +20,8 @@ from cluster.catalog.models import include
 from cluster.engine.argv import Launch
 from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.rank.spec import EVERYWHERE
+from cluster.settings import declaration, schema, ssh_config
 from cluster.settings import inventory as names
-from cluster.settings import ssh_config
-from cluster.settings.declaration import Declaration, HostData, parse_declaration
-from cluster.settings.schema import Settings
 
 GROUPS = ("head", "workers")
 # Of --data alone: the file of the run's outcome (control/run.py). Every program takes it.
@@ -148,7 +146,7 @@ def all_hosts(inventory: Inventory) -> list[Host]:
     return list(dict.fromkeys([*grouped, *inventory]))
 
 
-def declared_data(host: Host) -> HostData:
+def declared_data(host: Host) -> declaration.HostData:
     """What the inventory says of a host, with every layer's `env`, weakest first."""
     inventory = host.inventory
     layers = [
@@ -162,12 +160,12 @@ def declared_data(host: Host) -> HostData:
         # It says where this run's outcome is written, and nothing about the cluster.
         data.pop(REPORT, None)
     env = [layer["env"] for layer in layers if "env" in layer]
-    return HostData(host.name, tuple(host.groups), data, env)
+    return declaration.HostData(host.name, tuple(host.groups), data, env)
 
 
-def declared_settings(hosts: list[Host]) -> Declaration:
+def declared_settings(hosts: list[Host]) -> declaration.Declaration:
     """What the inventory says of all of these hosts together; Refused if it is invalid."""
-    return parse_declaration([declared_data(host) for host in hosts])
+    return declaration.parse_declaration([declared_data(host) for host in hosts])
 
 
 def refuse_limit(
@@ -185,7 +183,7 @@ def refuse_limit(
 # ---- addresses
 
 
-def api_url(head: Host, to: Launch | Settings, reached_at: str = "") -> str:
+def api_url(head: Host, to: Launch | schema.Settings, reached_at: str = "") -> str:
     """The head's API as the reader reaches it: the address at which it listens; if that is every
     address, the one that SSH came to (its name may be one that only SSH knows) or would come to.
 

@@ -19,9 +19,8 @@ from pyinfra import logger
 from pyinfra.api import Host, State
 from pyinfra.api.state import BaseStateCallback
 
-from cluster import lease
+from cluster import findings, lease
 from cluster.command import Command
-from cluster.findings import Finding, Refused, error
 from cluster.lease import Lease, LeaseAnswer
 from cluster.settings.declaration import Declaration
 from control import inventory
@@ -48,7 +47,7 @@ class Held:
     group: str
     lease: Lease
     confirmed: float = field(default_factory=lambda: time.clock_gettime(CLOCK))
-    loss: Finding | None = None
+    loss: findings.Finding | None = None
     taken: bool = False
     ended: bool = False
     lock: RLock = field(default_factory=RLock)
@@ -95,9 +94,9 @@ def hold(state: State, head: Host, group: str, needed: bool = True) -> None:
     if there is None:
         why = answer.tail or "it answered nothing"
         what = f"the lease on the group {group} can't be taken: {why}"
-        raise Refused(error(what, head.name, f"ssh {head.name} true"))
+        raise findings.Refused(findings.error(what, head.name, f"ssh {head.name} true"))
     if there.how == "held":
-        raise Refused(lease.held_by_other(group, there, head.name))
+        raise findings.Refused(lease.held_by_other(group, there, head.name))
     if there.how == "stale":
         logger.warning(
             f"    warning: {head.name}: the lease on the group {group} is taken over after "
@@ -116,7 +115,7 @@ def holder(head: Host, group: str) -> Lease | None:
     return there.lease if there and alive else None
 
 
-def lost(state: State) -> Finding | None:
+def lost(state: State) -> findings.Finding | None:
     """Why this run must change nothing more, or None: to be asked before each phase that does.
 
     Costs a round trip only if the last refresh is late.

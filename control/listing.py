@@ -8,11 +8,9 @@ from pyinfra.api import Host, State
 
 from cluster.catalog import models
 from cluster.node.readings import Rank, Weights
-from cluster.plan.decide import unreadable_ranks
-from cluster.plan.specs import rank_names
+from cluster.plan import decide, specs
 from cluster.reports import listing
-from control import inventory, run
-from control.converge import read_deployment
+from control import converge, inventory, run
 from facts.weights import ModelWeights
 from operations import shell
 
@@ -29,7 +27,7 @@ def print_listing(state: State) -> None:
 
 def read_listing(state: State) -> listing.Listing:
     """What runs, as the nodes themselves say."""
-    deployment = read_deployment(state)
+    deployment = converge.read_deployment(state)
     ranks = deployment.decision.running_ranks
     weights = shell.on_all(
         [host for name, host in deployment.serving.items() if name in ranks],
@@ -50,7 +48,7 @@ def read_listing(state: State) -> listing.Listing:
         tuple(nodes),
         ranks,
         api_key_file=_absolute(deployment.settings.api_key_file),
-        notes=tuple(map(str, unreadable_ranks(deployment.readings.nodes))),
+        notes=tuple(map(str, decide.unreadable_ranks(deployment.readings.nodes))),
     )
 
 
@@ -58,7 +56,7 @@ def light_listing(name: str) -> listing.Listing:
     """What an inventory's file and group data declare; no node is asked."""
     hosts = inventory.all_hosts(inventory.load_inventory(name, connect=False))
     declaration = inventory.declared_settings(hosts)
-    settings, names = declaration.common, rank_names(declaration)
+    settings, names = declaration.common, specs.rank_names(declaration)
     nodes = []
     for host in hosts:
         node = listing.ListedNode(name=host.name, here=_is_local(host), ssh=_ssh_access(host))

@@ -11,8 +11,7 @@ from cluster.findings import refuse_errors
 from cluster.node import netplan
 from cluster.node.netplan import Halves
 from cluster.settings.declaration import Declaration
-from control import inventory, run
-from control.deployment import read_light
+from control import deployment, inventory, run
 from facts.machine import NetworkSetup
 from operations import shell
 from operations.network import NetworkChange
@@ -74,7 +73,7 @@ def _plan(state: State) -> Network:
 def _plan_nodes(hosts: Mapping[str, Host], declaration: Declaration) -> Network:
     settings = {**declaration.nodes, **declaration.idle}
     common = declaration.common
-    facts = read_light(hosts, declaration)
+    facts = deployment.read_light(hosts, declaration)
     nodes = [facts[name] for name in hosts]
     hcas = {name: settings[name].nccl_ib_hca for name in hosts}
     halves = netplan.assign(nodes, common.fabric_networks, common.fabric_mtu, hcas)

@@ -5,18 +5,14 @@ from collections.abc import Iterator, Mapping
 
 from pyinfra.api import Host
 
-from cluster import checks
-from cluster.command import Command
+from cluster import checks, command, printable
 from cluster.engine import options, pairs
 from cluster.engine.argv import argv
 from cluster.findings import Finding, error, warning
 from cluster.node.peers import PeerReport
 from cluster.node.readings import NodeFacts
-from cluster.plan.decide import Decision
-from cluster.plan.specs import token_mounts
-from cluster.printable import short_id
-from cluster.transfer import images
-from cluster.transfer.hub_errors import find_unencrypted_token
+from cluster.plan import decide, specs
+from cluster.transfer import hub_errors, images
 from control import secrets
 from control.deployment import Deployment, read_full
 from facts.peers import Peers
@@ -47,7 +43,7 @@ def preflight(
     # What is wrong with the launch itself, whatever the nodes are like.
     findings = [*checks.check_launch(declaration, decision.model, nodes, needs, decision.version)]
     for node in nodes:
-        for volume in token_mounts(declaration.nodes[node.name], node):
+        for volume in specs.token_mounts(declaration.nodes[node.name], node):
             what = (
                 f"volumes: {volume} would expose the hub's token to the engine, if `hf auth "
                 "login` left one there"
@@ -66,11 +62,11 @@ def preflight(
 def _time_command(host: Host) -> float:
     """Seconds that a trivial command takes."""
     begun = time.monotonic()
-    shell.run_command(host, Command(("true",), 30, kill=False))
+    shell.run_command(host, command.Command(("true",), 30, kill=False))
     return time.monotonic() - begun
 
 
-def probe_peers(decision: Decision, hosts: Mapping[str, Host]) -> dict[str, PeerReport]:
+def probe_peers(decision: decide.Decision, hosts: Mapping[str, Host]) -> dict[str, PeerReport]:
     """Node -> what it reaches of the others. All nodes listen for each other at the same moment;
     ports that our ranks hold are free once these stop, so the probe skips them."""
     fabric = {node.name: node for node in decision.fabric.nodes}
@@ -89,7 +85,7 @@ def probe_peers(decision: Decision, hosts: Mapping[str, Host]) -> dict[str, Peer
     return shell.on_all(hosts.values(), probe)
 
 
-def _check_sources(decision: Decision, nodes: list[NodeFacts]) -> Iterator[Finding]:
+def _check_sources(decision: decide.Decision, nodes: list[NodeFacts]) -> Iterator[Finding]:
     """What must be there already because nothing will bring it, and what keeps it from coming."""
     settings, model = decision.settings, decision.model
     for node in nodes:
@@ -126,11 +122,13 @@ def _check_sources(decision: Decision, nodes: list[NodeFacts]) -> Iterator[Findi
                 head.name,
                 "accept its license at the hub, then: hf auth login, or export HF_TOKEN=…",
             )
-        if problem := find_unencrypted_token(settings.hf_endpoint, token, head.name, model.id):
+        if problem := hub_errors.find_unencrypted_token(
+            settings.hf_endpoint, token, head.name, model.id
+        ):
             yield problem
 
 
-def image_differs(decision: Decision, facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
+def image_differs(decision: decide.Decision, facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
     """Ranks of different images may not understand each other."""
     settings = decision.settings
     names = (name for name in decision.declaration.names if name in facts)
@@ -139,7 +137,9 @@ def image_differs(decision: Decision, facts: Mapping[str, NodeFacts]) -> Iterato
     if settings.pull == "never":
         yield from wrong
     elif wrong:
-        by_node = ", ".join(f"{name}: {short_id(image.id)}" for name, image in there.items())
+        by_node = ", ".join(
+            f"{name}: {printable.short_id(image.id)}" for name, image in there.items()
+        )
         yield warning(
             f"the image is not the same on all nodes ({by_node})",
             cure="a deploy gives all the head's",

@@ -6,10 +6,7 @@ from cluster.command import Command
 from cluster.findings import Refused
 from cluster.reports import probe
 from cluster.settings.schema import Settings
-from control import inventory, run
-from control.check import find_problems
-from control.deployment import read_node
-from control.status import named_state
+from control import check, deployment, inventory, run, status
 from operations import shell
 
 CONNECT_SECONDS = 10
@@ -19,13 +16,13 @@ SECONDS = 100
 
 def print_probe(state: State) -> None:
     """Print the document on stdout. Findings are in it if every node answers."""
-    probed = named_state(state, CONNECT_SECONDS)
+    probed = status.named_state(state, CONNECT_SECONDS)
     hosts = inventory.all_hosts(probed.inventory)
     declaration = inventory.declared_settings(hosts)
     settings = {**declaration.nodes, **declaration.idle}
     nodes = shell.on_all(hosts, lambda host: _probe_node(host, settings[host.name]))
     try:
-        findings = [] if any(node.lost for node in nodes.values()) else find_problems(probed)
+        findings = [] if any(node.lost for node in nodes.values()) else check.find_problems(probed)
     except Refused as refused:
         findings = list(refused.findings)
     document = probe.probe_document(list(nodes.values()), list(dict.fromkeys(findings)))
@@ -39,7 +36,7 @@ def _probe_node(host: Host, settings: Settings) -> probe.ProbedNode:
         "disks": [settings.hf_cache],
         "full": True,
     }
-    reading = read_node(host, options, SECONDS)
+    reading = deployment.read_node(host, options, SECONDS)
     if reading.value is None:
         user = str(host.data.get("ssh_user") or "")
         return probe.unreachable_node(host.name, reading.why, user)

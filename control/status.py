@@ -15,14 +15,12 @@ from typing import Any
 import gevent
 from pyinfra.api import Host, State
 
-from cluster import lease
+from cluster import findings, lease
 from cluster.engine.log import phase
-from cluster.findings import Level, Refused
 from cluster.lease import LeaseAnswer
 from cluster.node.readings import IMAGE_FOLDERS, NodeFacts, Rank
+from cluster.plan import previous_group, specs
 from cluster.plan.decide import Decision, Readings, assumed_version, decide, exposure_findings
-from cluster.plan.previous_group import members
-from cluster.plan.specs import rank_names
 from cluster.rank.spec import local_url
 from cluster.reports import status
 from control import converge, inventory, run
@@ -76,13 +74,13 @@ class Survey:
     def ranks(self, node: str) -> tuple[Rank, ...]:
         """The group's ranks on a node that answered, as they are called there."""
         group = self.decision.settings.group
-        return members(self.nodes[node], group) if node in self.nodes else ()
+        return previous_group.members(self.nodes[node], group) if node in self.nodes else ()
 
     def current_rank(self, node: str) -> Rank | None:
         """The rank that holds the group's place on a node: the one under the declared name, else
         one that is alive."""
         ranks = self.ranks(node)
-        name = rank_names(self.decision.declaration).get(node)
+        name = specs.rank_names(self.decision.declaration).get(node)
         named = next((rank for rank in ranks if rank.name == name), None)
         return named or next((rank for rank in ranks if rank.alive), None)
 
@@ -157,7 +155,7 @@ def _image_version(deployment: Deployment, readings: Readings) -> str:
     def ask(host: Host) -> str:
         try:
             return nodes.read_image_version(host, image, ANSWER_SECONDS)
-        except Refused:
+        except findings.Refused:
             return assumed_version(deployment.declaration, readings)
 
     return shell.on_all([deployment.head], ask)[deployment.head.name]
@@ -228,7 +226,7 @@ def status_document(survey: Survey, url: str) -> status.Status:
         unsure=unsure,
         holder=status.lease_holder(survey.lease) if survey.lease else None,
         unread=tuple(unread),
-        warnings=tuple(str(f) for f in exposed if f.level is Level.WARNING),
+        warnings=tuple(str(f) for f in exposed if f.level is findings.Level.WARNING),
     )
 
 

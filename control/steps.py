@@ -7,8 +7,7 @@ from cluster.command import Command
 from cluster.engine.readiness import Limits, ready_seconds
 from cluster.node.host import drop_caches
 from cluster.plan.specs import expand
-from cluster.rank import docker
-from cluster.rank.api_key import is_keyed
+from cluster.rank import api_key, docker
 from cluster.rank.spec import group_urls
 from cluster.transfer.weights import hub_folder
 from control import lease, secrets
@@ -95,13 +94,13 @@ def key_left(deployment: Deployment, host: Host) -> bool:
     gone = [
         s.current for s in deployment.plan.of(host.name) if s.current and (s.remove or s.recreate)
     ]
-    keyed = any(is_keyed(spec.volumes) for rank in gone if (spec := rank.spec))
+    keyed = any(api_key.is_keyed(spec.volumes) for rank in gone if (spec := rank.spec))
     return keyed and not _reads_key(deployment, host)
 
 
 def _reads_key(deployment: Deployment, host: Host) -> bool:
     spec = deployment.specs.get(host.name)
-    return spec is not None and is_keyed(spec.volumes)
+    return spec is not None and api_key.is_keyed(spec.volumes)
 
 
 # ---- the switch
@@ -164,7 +163,7 @@ def previous_group(deployment: Deployment) -> group.Group | None:
         start=True,
         restarts={},
         fetch_answers=lambda: read_answers(
-            deployment, urls, previous.model, head=head, keyed=is_keyed(first.volumes)
+            deployment, urls, previous.model, head=head, keyed=api_key.is_keyed(first.volumes)
         ),
         rdma=False,
         before_start=_before_start(deployment),

@@ -10,8 +10,7 @@ from pyinfra.api import QuoteString, StringCommand
 
 from cluster.node.readings import Shown
 from cluster.reports.status import ServerLoad
-from facts.fact import UNEXPECTED, Fact, decimal, join, quote
-from facts.serving import curl, http_status, last_lines
+from facts import fact, serving
 
 # SGLang's names, and llama.cpp's for the same → ours. SGLang has one line a rank of its group.
 NAMES = {
@@ -32,7 +31,7 @@ _MODEL = re.compile(r'(?:^|,)model_name="((?:[^"\\]|\\.)*)"')
 _LINES = 64
 
 
-class Metrics(Fact[ServerLoad]):
+class Metrics(fact.Fact[ServerLoad]):
     """Requests that run and wait, tokens a second, and the share of the KV cache in use.
 
     + url: where rank 0 serves, as its own node reaches it
@@ -46,7 +45,7 @@ class Metrics(Fact[ServerLoad]):
     def command(self, url: str, seconds: int = 5) -> StringCommand:
         request = ("curl", "-s", "--noproxy", "*", "-m", str(seconds), f"{url}/metrics")
         pick = ("grep", "-m", str(_LINES), "-E", _PICK)
-        return join(quote(request), " | ", quote(pick), " || :")
+        return fact.join(fact.quote(request), " | ", fact.quote(pick), " || :")
 
     def parse(self, output: list[str]) -> ServerLoad:
         values_by_name: dict[str, list[float]] = {}
@@ -96,7 +95,7 @@ class RankAnswers(Shown):
     lost: str = ""
 
 
-class Answers(Fact[RankAnswers]):
+class Answers(fact.Fact[RankAnswers]):
     """A rank's health, and the last lines of its log; of the head also the model and the load.
 
     + url: where it serves, as its own node reaches it
@@ -107,26 +106,32 @@ class Answers(Fact[RankAnswers]):
     def command(
         self, url: str, runtime: str, rank: str, head: bool = False, pid: str = ""
     ) -> StringCommand:
-        parts = [join("printf 'health %s\\n' \"$(", curl(f"{url}/health", SECONDS), ')" &\n')]
+        parts = [
+            fact.join(
+                "printf 'health %s\\n' \"$(", serving.curl(f"{url}/health", SECONDS), ')" &\n'
+            )
+        ]
         if head:
-            models = curl(f"{url}/v1/models", SECONDS, before=" ")
+            models = serving.curl(f"{url}/v1/models", SECONDS, before=" ")
             one_line = "| tr '\\n' ' '"
-            parts.append(join("printf 'models %s\\n' \"$( { ", models, "; } ", one_line, ')" &\n'))
+            parts.append(
+                fact.join("printf 'models %s\\n' \"$( { ", models, "; } ", one_line, ')" &\n')
+            )
         if pid:
-            age = join("$(ps -o etimes= -p ", QuoteString(pid), ")")
-            parts.append(join("printf 'age %s\\n' \"", age, '" &\n'))
+            age = fact.join("$(ps -o etimes= -p ", QuoteString(pid), ")")
+            parts.append(fact.join("printf 'age %s\\n' \"", age, '" &\n'))
         rest = []
         if head:
             # In the background, and alone in writing until `wait`.
             metrics = Metrics().command(url, SECONDS)
-            rest.append(join("{ ", metrics, "; } | sed 's/^/metric /' &\n"))
+            rest.append(fact.join("{ ", metrics, "; } | sed 's/^/metric /' &\n"))
         if rank:
-            log = last_lines(runtime, rank, LOG_LINES, LOG_SECONDS)
-            rest += [join("log=$(", log, " | sed 's/^/log /')\n")]
-        rest += [join("wait\n", "printf '%s\\n' \"$log\"\n" if rank else "")]
+            log = serving.last_lines(runtime, rank, LOG_LINES, LOG_SECONDS)
+            rest += [fact.join("log=$(", log, " | sed 's/^/log /')\n")]
+        rest += [fact.join("wait\n", "printf '%s\\n' \"$log\"\n" if rank else "")]
         # Held back until the rest is printed: what a program writes in blocks would end up in the
         # middle of others' lines.
-        return join(*parts, "rest=$(\n", *rest, ")\nwait\nprintf '%s\\n' \"$rest\"")
+        return fact.join(*parts, "rest=$(\n", *rest, ")\nwait\nprintf '%s\\n' \"$rest\"")
 
     def parse(self, output: list[str]) -> RankAnswers:
         by_kind: dict[str, list[str]] = {}
@@ -138,15 +143,15 @@ class Answers(Fact[RankAnswers]):
         body, *numbers = ["", *words][-3:]
         try:
             listed = msgspec.json.decode(body, type=_Listed)
-        except UNEXPECTED:
+        except fact.UNEXPECTED:
             listed = _Listed()
         age = next(iter(by_kind.get("age", ())), "").strip()
         return RankAnswers(
-            health=http_status(next(iter(by_kind.get("health", ())), "")),
-            models_status=http_status(" ".join(numbers)),
+            health=serving.http_status(next(iter(by_kind.get("health", ())), "")),
+            models_status=serving.http_status(" ".join(numbers)),
             models=tuple(entry.id for entry in listed.data or ()),
             load=Metrics().process(by_kind.get("metric", ())),
-            seconds=decimal(age) if age else None,
+            seconds=fact.decimal(age) if age else None,
             log=tuple(by_kind.get("log", ())),
         )
 

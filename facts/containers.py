@@ -11,8 +11,7 @@ from pyinfra.api import QuoteString, StringCommand
 
 from cluster.command import Command, load_script
 from cluster.node import readings
-from cluster.rank import process
-from cluster.rank.docker import LABEL
+from cluster.rank import docker, process
 from facts.fact import UNEXPECTED, Fact, render
 
 # A healthy daemon answers in well under a second; one that thrashes or hangs must not hold us.
@@ -36,7 +35,7 @@ class Containers(Fact[list[readings.Rank]]):
 
     def command(self, names: Sequence[str] = (), seconds: int = SECONDS) -> StringCommand:
         # Docker's template that prints the id of a container we look for, else an empty line.
-        labelled = f"(.Label {json.dumps(LABEL)})"
+        labelled = f"(.Label {json.dumps(docker.LABEL)})"
         named = "".join(f" (eq .Names {json.dumps(name)})" for name in names)
         selection = f"{{{{if or {labelled}{named}}}}}{{{{.ID}}}}{{{{end}}}}"
         list_all = ("docker", "ps", "--all", "--no-trunc", "--format", selection)
@@ -64,7 +63,7 @@ class Containers(Fact[list[readings.Rank]]):
                     id=container.id,
                     status=state.status,
                     image_id=container.image,
-                    label=(container.config.labels or {}).get(LABEL),
+                    label=(container.config.labels or {}).get(docker.LABEL),
                     exit_code=state.exit_code if ended else None,
                     oom_killed=state.oom_killed,
                     restarts=container.restart_count,

@@ -10,9 +10,7 @@ from pyinfra.api import StringCommand
 
 from cluster.command import Command
 from cluster.node import readings
-from facts.containers import CONTAINERD_STORE, SECONDS
-from facts.fact import Fact, count, join, quote, render
-from facts.system import CLIMB, Disk
+from facts import containers, fact, system
 
 # What a container takes from its image's configuration; Docker versions print more, each its own.
 _CONFIG = (
@@ -21,7 +19,7 @@ _CONFIG = (
 )
 _ROOT = (
     "{{$root := .DockerRootDir}}{{range .DriverStatus}}"
-    f'{{{{if eq (index . 1) "{CONTAINERD_STORE}"}}}}'
+    f'{{{{if eq (index . 1) "{containers.CONTAINERD_STORE}"}}}}'
     f'{{{{$root = "{readings.IMAGE_FOLDERS[1]}"}}}}{{{{end}}}}'
     "{{end}}{{$root}}"
 )
@@ -30,16 +28,16 @@ _VERSION = "import importlib.metadata as m; print(m.version('sglang'))"
 _PEP_440 = re.compile(r"[0-9]{1,9}(\.[0-9A-Za-z]+)*([-+.][0-9A-Za-z.]+)?")
 
 
-class Image(Fact[readings.ImageReading | None]):
+class Image(fact.Fact[readings.ImageReading | None]):
     """The local image of a reference (tag, digest or id), None if it isn't there."""
 
-    def command(self, image: str, seconds: int = SECONDS) -> StringCommand:
+    def command(self, image: str, seconds: int = containers.SECONDS) -> StringCommand:
         inspect = ("docker", "image", "inspect", "--format", "{{json .}}", image)
-        return join(
+        return fact.join(
             "out=$(",
-            render(Command(inspect, seconds)),
+            fact.render(Command(inspect, seconds)),
             " 2>&1); s=$?; case $s$out in (0*) printf '%s\\n' ",
-            quote((image,)),
+            fact.quote((image,)),
             ' "$out";; (*"o such image"*) ;; (*) printf \'%s\\n\' "$out" >&2; exit $s;; esac',
         )
 
@@ -82,34 +80,39 @@ class _Inspected(Struct, rename="pascal"):
         return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
 
 
-class Unpacked(Fact[int]):
+class Unpacked(fact.Fact[int]):
     """Bytes of an image's layers as containers see them."""
 
     def command(self, image: str) -> StringCommand:
         words = ("docker", "history", "--human=false", "--format", "{{.Size}}", image)
-        return render(Command(words, SECONDS))
+        return fact.render(Command(words, containers.SECONDS))
 
     def parse(self, output: list[str]) -> int:
-        return sum(count(line) for line in output)
+        return sum(fact.count(line) for line in output)
 
 
-class Room(Fact[readings.DiskReading]):
+class Room(fact.Fact[readings.DiskReading]):
     """The file system on which Docker keeps its images."""
 
     def command(self) -> StringCommand:
         info = ("docker", "info", "--format", _ROOT)
-        return join("path=$(", render(Command(info, SECONDS)), ") || exit", CLIMB.rstrip())
+        return fact.join(
+            "path=$(",
+            fact.render(Command(info, containers.SECONDS)),
+            ") || exit",
+            system.CLIMB.rstrip(),
+        )
 
     def parse(self, output: list[str]) -> readings.DiskReading:
-        return Disk().process(output)
+        return system.Disk().process(output)
 
 
-class SglangVersion(Fact[str | None]):
+class SglangVersion(fact.Fact[str | None]):
     """The version of SGLang in an image, from its Python in a container without network."""
 
     def command(self, image: str) -> StringCommand:
         run = ("docker", "run", "--rm", "--network", "none", "--entrypoint", "python3", image)
-        return render(Command((*run, "-c", _VERSION), 60))
+        return fact.render(Command((*run, "-c", _VERSION), 60))
 
     def parse(self, output: list[str]) -> str:
         versions = [match[0] for line in output if (match := _PEP_440.fullmatch(line.strip()))]

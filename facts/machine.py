@@ -9,9 +9,7 @@ from msgspec import Struct
 from pyinfra.api import StringCommand
 
 from cluster.command import Command, load_script
-from cluster.node.host import HostSetup, as_root
-from cluster.node.netplan import FILE, GUARD, Claim, Setup
-from cluster.node.ufw import ANY, Login, Rule, Ufw
+from cluster.node import host, netplan, ufw
 from facts.fact import Fact, port, quote, render
 from facts.network import SBIN
 
@@ -24,28 +22,42 @@ _HOST = load_script(__file__, "scripts/host_settings.sh")
 _FIREWALL = load_script(__file__, "scripts/firewall.sh")
 
 
-class NetworkSetup(Fact[Setup]):
+class NetworkSetup(Fact[netplan.Setup]):
     """Who configures a node's interfaces, where its routes lead, and which one SSH came in by.
 
     + names: interfaces and MAC addresses to look for in configuration files
     """
 
     def command(self, names: Sequence[str] = ()) -> StringCommand:
-        return quote(("sh", "-c", _TRY_ROOT, "sh", "sh", "-c", _NETWORK, "sh", FILE, GUARD, *names))
+        return quote(
+            (
+                "sh",
+                "-c",
+                _TRY_ROOT,
+                "sh",
+                "sh",
+                "-c",
+                _NETWORK,
+                "sh",
+                netplan.FILE,
+                netplan.GUARD,
+                *names,
+            )
+        )
 
-    def parse(self, output: list[str]) -> Setup:
+    def parse(self, output: list[str]) -> netplan.Setup:
         lines = output
         end = lines.index("own") if "own" in lines else len(lines)
         values = dict(line.partition(" ")[::2] for line in lines[:end] if "\t" not in line)
         tabbed = [line.split("\t") for line in lines[:end] if line.count("\t") == 2]
         # Several names or patterns may stand after one key of systemd's.
         claims = [
-            Claim(file, word, driver=kind == "driver")
+            netplan.Claim(file, word, driver=kind == "driver")
             for kind, file, names in tabbed
             for word in names.split()
         ]
         routes = msgspec.json.decode(values.get("routes") or "[]", type=list[_Route])
-        return Setup(
+        return netplan.Setup(
             netplan="netplan" in values,
             ssh=values.get("ssh", ""),
             by_ssh="ssh" in values,
@@ -70,16 +82,16 @@ class _Route(Struct):
         return self.dst
 
 
-class HostSettings(Fact[HostSetup]):
+class HostSettings(Fact[host.HostSetup]):
     """The login, whether it lingers, logind's RemoveIPC, and what is installed."""
 
     def command(self) -> str:
         return _HOST
 
-    def parse(self, output: list[str]) -> HostSetup:
+    def parse(self, output: list[str]) -> host.HostSetup:
         values = dict(line.partition(" ")[::2] for line in output)
         ipc = values.get("removeipc")
-        return HostSetup(
+        return host.HostSetup(
             login=values["login"],
             linger="linger" in values,
             remove_ipc=None if ipc is None else ipc == "true",
@@ -89,13 +101,13 @@ class HostSettings(Fact[HostSetup]):
         )
 
 
-class UfwState(Fact[Ufw]):
+class UfwState(Fact[ufw.Ufw]):
     """ufw with its rules, sshd's ports and the login's own connection; needs root."""
 
     def command(self) -> StringCommand:
-        return render(Command(as_root("sh", "-c", _FIREWALL), 40))
+        return render(Command(host.as_root("sh", "-c", _FIREWALL), 40))
 
-    def parse(self, output: list[str]) -> Ufw:
+    def parse(self, output: list[str]) -> ufw.Ufw:
         lines = [line.split() for line in output if line.strip()]
         values: dict[str, list[str]] = {words[0]: words[1:] for words in lines}
         ports = {port(words[1]) for words in lines if words[0] == "port" and words[1:]}
@@ -115,8 +127,8 @@ class UfwState(Fact[Ufw]):
         # SSH_CONNECTION: the client's address and port, then the server's.
         if len(connection := values.get("login", [])) == 4:
             client, _, server, at = connection
-            login = Login(_plain(client), _plain(server), port(at))
-        return Ufw(
+            login = ufw.Login(_plain(client), _plain(server), port(at))
+        return ufw.Ufw(
             installed="missing" not in values,
             active=values.get("status") == ["active"],
             incoming=(values.get("incoming") or ["DROP"])[0],
@@ -132,7 +144,7 @@ def _plain(address: str) -> str:
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
-def _rule(words: list[str], *, v6: bool) -> Rule | None:
+def _rule(words: list[str], *, v6: bool) -> ufw.Rule | None:
     """ACTION PROTO DPORT DST SPORT SRC [DAPP SAPP] in|out[_INTERFACE] [comment=HEX]; None for
     what goes out or through."""
     comment = ""
@@ -142,7 +154,7 @@ def _rule(words: list[str], *, v6: bool) -> Rule | None:
     direction, _, interface = way.partition("_")
     if direction != "in" or "!" in way or action.startswith("route:"):
         return None
-    return Rule(
+    return ufw.Rule(
         action=action.partition("_")[0],
         protocol=protocol,
         port=ports,
@@ -156,4 +168,4 @@ def _rule(words: list[str], *, v6: bool) -> Rule | None:
 
 
 def _anywhere(network: str) -> str:
-    return ANY if network in ("0.0.0.0/0", "::/0") else network
+    return ufw.ANY if network in ("0.0.0.0/0", "::/0") else network

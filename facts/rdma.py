@@ -5,13 +5,12 @@ from ipaddress import IPv6Address
 
 from cluster.command import load_script
 from cluster.node.readings import Gid, Interface, RdmaPort
-from facts.fact import Fact, count, decimal
-from facts.network import ADDRESSES, SBIN, Interfaces
+from facts import fact, network
 
 WALK = load_script(__file__, "scripts/rdma.sh")
 
 
-class RdmaPorts(Fact[list[RdmaPort]]):
+class RdmaPorts(fact.Fact[list[RdmaPort]]):
     """Port 1 of every RDMA device on PCI, twins side by side, ordered by (qsfp, half).
 
     [] where the machine has none.
@@ -20,13 +19,15 @@ class RdmaPorts(Fact[list[RdmaPort]]):
     default = staticmethod(list[RdmaPort])
 
     def command(self) -> str:
-        return f'{WALK}\n{SBIN}; [ ! -d "$hca" ] || {ADDRESSES}'
+        return f'{WALK}\n{network.SBIN}; [ ! -d "$hca" ] || {network.ADDRESSES}'
 
     def parse(self, output: list[str]) -> list[RdmaPort]:
         """`output`: the lines of WALK, then those of `ip -j -d addr`."""
         walked = [line for line in output if re.match(r"[a-z_]+ ", line)]
         addresses = [line for line in output if not re.match(r"[a-z_]+ ", line)]
-        interfaces = {i.name: i for i in Interfaces().process(addresses)} if addresses else {}
+        interfaces = (
+            {i.name: i for i in network.Interfaces().process(addresses)} if addresses else {}
+        )
         devices: list[dict[str, list[str]]] = []
         for line in walked:
             key, _, value = line.partition(" ")
@@ -45,7 +46,7 @@ def _port(device: dict[str, list[str]], interfaces: dict[str, Interface]) -> Rdm
     pci = first("pci")
     netdev = first("netdev") or first("ndev")
     gids = (value.partition(" ")[::2] for value in device.get("gid", ()))
-    mapped = ((count(index), IPv6Address(gid).ipv4_mapped) for index, gid in gids)
+    mapped = ((fact.count(index), IPv6Address(gid).ipv4_mapped) for index, gid in gids)
     return RdmaPort(
         hca=first("hca"),
         # An interface that was moved to another network namespace is not in `ip addr`.
@@ -55,7 +56,7 @@ def _port(device: dict[str, list[str]], interfaces: dict[str, Interface]) -> Rdm
         half="A" if pci.startswith("0000:") else "B",
         state=_word(first("state")),
         phys_state=_word(first("phys_state")),
-        rate_gbps=decimal((first("rate").split() or ["0"])[0]),
+        rate_gbps=fact.decimal((first("rate").split() or ["0"])[0]),
         link_layer=first("link_layer"),
         # Those that hold an IPv4 address.
         gids=tuple(sorted((Gid(i, str(ip)) for i, ip in mapped if ip), key=lambda g: g.index)),

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from pyinfra.api import QuoteString, StringCommand
 
-from cluster.engine import serving
+from cluster.engine import readiness, serving
 from cluster.engine.log import TRANSPORT_PATTERN, phase
-from cluster.engine.readiness import RankHealth
 from cluster.node.readings import Shown
 from cluster.rank.runtime import runtime_of
 from facts.containers import Containers, Processes
@@ -42,7 +41,7 @@ READ_KEY = "IFS= read -r key\n"
 SHOW_KEY = "printf 'Authorization: Bearer %s\\n' \"$key\" |"
 
 
-class RankLook(Fact[RankHealth]):
+class RankLook(Fact[readiness.RankHealth]):
     """One look at one rank: its container, its /health, its log's last words.
 
     + node: whose look this is
@@ -60,14 +59,14 @@ class RankLook(Fact[RankHealth]):
             join(last_lines(runtime, rank, KEPT_LINES), " | sed 's/^/log /'; :"),
         )
 
-    def parse(self, output: list[str]) -> RankHealth:
+    def parse(self, output: list[str]) -> readiness.RankHealth:
         lines = output
         values = {word: rest for line in lines for word, _, rest in [line.partition(" ")]}
         log = [line.removeprefix("log ") for line in lines if line.startswith("log ")]
         containers = [line for line in lines if line.startswith("{")]
         processes = [line for line in lines if line.count("\t") >= 3]
         ranks = Containers().process(containers) or Processes().process(processes)
-        return RankHealth(
+        return readiness.RankHealth(
             node=values["node"],
             rank=next((rank for rank in ranks if rank.name == values["name"]), None),
             health=http_status(values.get("health", "")),

@@ -7,10 +7,8 @@ from pathlib import PurePosixPath
 import gevent
 from pyinfra.api import Host
 
-from cluster.findings import Finding, Refused, error, refuse_errors
-from cluster.printable import gigabytes, tail
-from cluster.transfer import stored, weights
-from cluster.transfer.repository import File
+from cluster import findings, printable
+from cluster.transfer import repository, stored, weights
 from operations import node_weights, shell, tunnel
 from operations.node_weights import WeightsJob
 
@@ -23,12 +21,15 @@ TRIES = 2
 
 
 def copy_to_workers(
-    job: WeightsJob, commit: str, files: Mapping[str, File], there: Mapping[str, stored.StoredModel]
+    job: WeightsJob,
+    commit: str,
+    files: Mapping[str, repository.File],
+    there: Mapping[str, stored.StoredModel],
 ) -> None:
     """Bring every worker to the head's files; Refused with what went wrong."""
     missing = {name: stored.missing_files(files, there[name]) for name in job.workers}
     full = (stored.find_missing_space(name, there[name], need) for name, need in missing.items())
-    refuse_errors(filter(None, full))
+    findings.refuse_errors(filter(None, full))
     todo = {name: need for name, need in missing.items() if need}
     if todo:
         bytes_ = max(stored.total_bytes(need) for need in todo.values())
@@ -42,11 +43,11 @@ def copy_to_workers(
                 hosts.values(),
                 lambda h: _copy_to_worker(job, way, h, commit, files, todo[h.name], seconds),
             )
-        refuse_errors(filter(None, problems.values()))
+        findings.refuse_errors(filter(None, problems.values()))
         took = time.monotonic() - begun
         job.head.log(
-            f"weights: {gigabytes(bytes_)} copied to {', '.join(todo)} in "
-            f"{stored.format_seconds(took)} ({gigabytes(bytes_ / took, 2)}/s each), "
+            f"weights: {printable.gigabytes(bytes_)} copied to {', '.join(todo)} in "
+            f"{stored.format_seconds(took)} ({printable.gigabytes(bytes_ / took, 2)}/s each), "
             "every hash verified"
         )
     for name in job.workers:
@@ -61,10 +62,10 @@ def _copy_to_worker(
     way: tunnel.Tunnel,
     host: Host,
     commit: str,
-    files: Mapping[str, File],
-    need: tuple[File, ...],
+    files: Mapping[str, repository.File],
+    need: tuple[repository.File, ...],
     seconds: int,
-) -> Finding | None:
+) -> findings.Finding | None:
     """One worker: copied, checked, moved into place; what comes damaged is copied once more."""
     for attempt in range(TRIES):
         if wrong := _streams(job, way, host, commit, need, seconds):
@@ -73,13 +74,13 @@ def _copy_to_worker(
             continue
         try:
             bad = _place(job, host, commit, files)
-        except Refused as refused:
+        except findings.Refused as refused:
             return refused.findings[0]
         if not bad:
             return None
         host.log(f"{', '.join(bad[:3])} arrived corrupt over the fabric: copying again")
         need = tuple(f for f in need if _name(job, host, f) in bad)
-    return error(
+    return findings.error(
         f"{', '.join(bad[:3])} arrived corrupt from {job.head.name} twice: "
         "the hash differs from the head's",
         host.name,
@@ -93,9 +94,9 @@ def _streams(
     way: tunnel.Tunnel,
     host: Host,
     commit: str,
-    need: tuple[File, ...],
+    need: tuple[repository.File, ...],
     seconds: int,
-) -> Finding | None:
+) -> findings.Finding | None:
     """Copy over several connections in parallel; partial files are resumed."""
     below = "" if job.local else f"snapshots/{commit}/"
     # What has several names in the cache comes once.
@@ -115,7 +116,7 @@ def _streams(
             return str(
                 node_weights.query_node(job, host, request, seconds).get("failed", "no answer")
             )
-        except Refused as refused:
+        except findings.Refused as refused:
             return refused.findings[0].what
 
     work = [gevent.spawn(receive, share) for share in shares]
@@ -123,9 +124,9 @@ def _streams(
     failed = [w.value or "the transfer was interrupted" for w in work if w.value != ""]
     if not failed:
         return None
-    return error(
+    return findings.error(
         f"the weights could not be copied from {job.head.name} over {job.address}: "
-        f"{tail(failed[0])}",
+        f"{printable.tail(failed[0])}",
         host.name,
         'put the file itself there: cp --remove-destination "$(readlink -f FILE)" FILE'
         if "is a link that leaves" in failed[0]
@@ -133,11 +134,13 @@ def _streams(
     )
 
 
-def _name(job: WeightsJob, host: Host, file: File) -> str:
+def _name(job: WeightsJob, host: Host, file: repository.File) -> str:
     return file.path or PurePosixPath(job.folders[host.name]).name
 
 
-def _place(job: WeightsJob, host: Host, commit: str, files: Mapping[str, File]) -> list[str]:
+def _place(
+    job: WeightsJob, host: Host, commit: str, files: Mapping[str, repository.File]
+) -> list[str]:
     """Move what has come to its name, once its hash is right; the names of what was not right."""
     request = {
         "do": "place",
@@ -154,7 +157,7 @@ def _place(job: WeightsJob, host: Host, commit: str, files: Mapping[str, File]) 
 
 
 def _progress_reporter(
-    job: WeightsJob, commit: str, todo: Mapping[str, tuple[File, ...]]
+    job: WeightsJob, commit: str, todo: Mapping[str, tuple[repository.File, ...]]
 ) -> Callable[[float], None]:
     """A function that logs each worker's progress."""
     progress = {

@@ -7,12 +7,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from cluster import findings, printable
 from cluster.engine.readiness import REPORT_SECONDS
-from cluster.findings import Finding, Refused, error, refuse_errors
-from cluster.printable import gigabytes, tail
-from cluster.transfer import gate, stored, weights
-from cluster.transfer.hub_errors import explain_failure, find_unencrypted_token
-from cluster.transfer.repository import File, find_load_problem, select_files
+from cluster.transfer import gate, hub_errors, repository, stored, weights
 from operations import node_weights, scripts, shell
 from operations.node_weights import WeightsJob
 
@@ -37,7 +34,7 @@ def take_over(job: WeightsJob) -> None:
             job.head.log("an earlier run's download is still running: waiting for it")
             try:
                 _wait(job, stored.TransferProgress(0, time.monotonic()))
-            except Refused as refused:
+            except findings.Refused as refused:
                 job.head.log(f"it failed: {refused}; starting over")
         shell.run_command(job.head, weights.remove_download(job.group))
     _forget(job)
@@ -45,12 +42,14 @@ def take_over(job: WeightsJob) -> None:
 
 def complete(
     job: WeightsJob, nodes: Mapping[str, stored.StoredModel]
-) -> tuple[str, dict[str, File]]:
+) -> tuple[str, dict[str, repository.File]]:
     """Bring what the head lacks; the commit, and all its files, each checked by its hash."""
     have = nodes[job.head.name]
     _refuse_without_hub(job, have)
-    if wrong := find_unencrypted_token(job.endpoint, job.token(), job.head.name, job.model):
-        raise Refused(wrong)
+    if wrong := hub_errors.find_unencrypted_token(
+        job.endpoint, job.token(), job.head.name, job.model
+    ):
+        raise findings.Refused(wrong)
     commit, wanted = _list_repository(job, have.commit or job.revision)
     there = dict(nodes)
     if other := [name for name, one in nodes.items() if one.commit != commit]:
@@ -60,7 +59,7 @@ def complete(
         stored.find_missing_space(n, one, stored.missing_files(wanted, one))
         for n, one in there.items()
     )
-    refuse_errors(filter(None, full))
+    findings.refuse_errors(filter(None, full))
     missing = stored.missing_files(wanted, have)
     listed = {path: replace(file, mtime_ns=0) for path, file in wanted.items()}
     listed |= {p: replace(f, mtime_ns=have.good[p].mtime_ns) for p, f in wanted.items()
@@ -79,8 +78,8 @@ def _refuse_without_hub(job: WeightsJob, have: stored.StoredModel) -> None:
         f"{', '.join(wrong[:3])} {'are' if wrong[1:] else 'is'} missing or damaged" if wrong else ""
     )
     if job.local and have.placeholders:
-        raise Refused(
-            error(
+        raise findings.Refused(
+            findings.error(
                 f"model {job.model} holds Git LFS pointers or web pages in place of"
                 f" {have.placeholders[0]!a} and {len(have.placeholders) - 1} other file(s)",
                 job.head.name,
@@ -89,10 +88,10 @@ def _refuse_without_hub(job: WeightsJob, have: stored.StoredModel) -> None:
             )
         )
     if job.local:
-        problem = find_load_problem(have.wanted)
+        problem = repository.find_load_problem(have.wanted)
         what = what or (problem[0] if problem else "weights or config.json are missing")
-        raise Refused(
-            error(
+        raise findings.Refused(
+            findings.error(
                 f"model {job.model} is incomplete: {what}",
                 job.head.name,
                 f"restore the right files; or, if the files are correct as they are: "
@@ -100,8 +99,8 @@ def _refuse_without_hub(job: WeightsJob, have: stored.StoredModel) -> None:
             )
         )
     if job.offline:
-        raise Refused(
-            error(
+        raise findings.Refused(
+            findings.error(
                 f"the weights of {job.model} are incomplete, and offline = true: "
                 f"{what or 'files are missing'}",
                 job.head.name,
@@ -110,7 +109,7 @@ def _refuse_without_hub(job: WeightsJob, have: stored.StoredModel) -> None:
         )
 
 
-def _list_repository(job: WeightsJob, revision: str) -> tuple[str, dict[str, File]]:
+def _list_repository(job: WeightsJob, revision: str) -> tuple[str, dict[str, repository.File]]:
     """The hub's own list: commit, and the files that an engine needs. Refused where they can be no
     model's, or none that an engine loads."""
     begun = stored.TransferProgress(0, time.monotonic())
@@ -120,19 +119,26 @@ def _list_repository(job: WeightsJob, revision: str) -> tuple[str, dict[str, Fil
         rows = gate.check_listing(reply.get("files"))
     except gate.Unfit as wrong:
         failure = {"error": "unfit", "text": str(wrong)}
-        raise Refused(_failed(job, failure, revision)) from None
-    files = [File(path, count, kind, digest, "hub", digest) for path, count, kind, digest in rows]
-    if problem := find_load_problem(f.path for f in files):
+        raise findings.Refused(_failed(job, failure, revision)) from None
+    files = [
+        repository.File(path, count, kind, digest, "hub", digest)
+        for path, count, kind, digest in rows
+    ]
+    if problem := repository.find_load_problem(f.path for f in files):
         what, cure = problem
-        raise Refused(error(f"repository {job.model} {what}", job.head.name, cure))
-    return commit, {file.path: file for file in select_files(files)}
+        raise findings.Refused(
+            findings.error(f"repository {job.model} {what}", job.head.name, cure)
+        )
+    return commit, {file.path: file for file in repository.select_files(files)}
 
 
 def _fetch(
-    job: WeightsJob, commit: str, missing: tuple[File, ...], have: stored.StoredModel
+    job: WeightsJob, commit: str, missing: tuple[repository.File, ...], have: stored.StoredModel
 ) -> dict[str, int]:
     total = stored.total_bytes(missing)
-    job.head.log(f"weights of {job.model} at {commit[:12]}: {gigabytes(total)} to download")
+    job.head.log(
+        f"weights of {job.model} at {commit[:12]}: {printable.gigabytes(total)} to download"
+    )
     files = [[f.path, f.size, f.kind, f.hash] for f in missing]
     begun = time.monotonic()
     request = {
@@ -145,7 +151,7 @@ def _fetch(
     times = _run(job, request, stored.TransferProgress(total, begun), commit).get("times")
     seconds = time.monotonic() - begun
     job.head.log(
-        f"weights: {gigabytes(total)} downloaded in {stored.format_seconds(seconds)}, "
+        f"weights: {printable.gigabytes(total)} downloaded in {stored.format_seconds(seconds)}, "
         "every hash verified"
     )
     # A file without a time is read once more by the next run.
@@ -167,7 +173,9 @@ def _run(
     try:
         answer = shell.run_command(job.head, command)
         if not answer.ok:
-            raise Refused(error(f"the download could not be started: {answer.tail}", job.head.name))
+            raise findings.Refused(
+                findings.error(f"the download could not be started: {answer.tail}", job.head.name)
+            )
         return _wait(job, progress, revision)
     finally:
         shell.run_command(job.head, weights.remove_download(job.group))
@@ -193,12 +201,12 @@ def _wait(job: WeightsJob, progress: stored.TransferProgress, revision: str = ""
                 return last
             if "error" not in last:
                 words = answer.out[-1] if answer.out[1:] else "without a message: is the disk full?"
-                last = {"error": "other", "text": tail(f"{answer.out[0]}; {words}")}
-            raise Refused(_failed(job, last, revision))
+                last = {"error": "other", "text": printable.tail(f"{answer.out[0]}; {words}")}
+            raise findings.Refused(_failed(job, last, revision))
         for message in messages:
             progress.note(_count(message.get("bytes")), now)
         if progress.silent(now) > limit:
-            raise Refused(_failed(job, {"error": "still"}, revision))
+            raise findings.Refused(_failed(job, {"error": "still"}, revision))
         if now - reported >= REPORT_SECONDS:
             reported = now
             trouble = next((m["trouble"] for m in messages[::-1] if m.get("trouble")), "")
@@ -206,8 +214,8 @@ def _wait(job: WeightsJob, progress: stored.TransferProgress, revision: str = ""
         time.sleep(PAUSE)
 
 
-def _failed(job: WeightsJob, message: Mapping[str, Any], revision: str) -> Finding:
-    return explain_failure(
+def _failed(job: WeightsJob, message: Mapping[str, Any], revision: str) -> findings.Finding:
+    return hub_errors.explain_failure(
         str(message["error"]),
         str(message.get("text", "")),
         job.head.name,

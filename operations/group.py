@@ -10,9 +10,8 @@ import gevent
 from pyinfra.api import Host
 
 from cluster.command import Command
-from cluster.engine import serving
+from cluster.engine import readiness, serving
 from cluster.engine.log import last_words, transport
-from cluster.engine.readiness import REPORT_SECONDS, Limits, RankHealth, ReadinessWatch
 from cluster.findings import Finding, error
 from cluster.node.readings import Rank
 from cluster.plan.phases import ORPHAN_SECONDS
@@ -48,7 +47,7 @@ class Group:
     runtime: Runtime
     model: str
     url: str
-    limits: Limits
+    limits: readiness.Limits
     stop_seconds: int
     start: bool
     restarts: Mapping[str, int]
@@ -136,8 +135,8 @@ def wait_until_ready(group: Group) -> tuple[Finding, ...]:
     """Read every rank's health until all are healthy (returns nothing) or the wait has failed
     (returns why); a progress line soon, and every REPORT_SECONDS, however long a reading takes."""
     begun = time.monotonic()
-    watch = ReadinessWatch(group.limits, begun, group.restarts)
-    healths = list[RankHealth]()
+    watch = readiness.ReadinessWatch(group.limits, begun, group.restarts)
+    healths = list[readiness.RankHealth]()
 
     def report() -> None:
         gevent.sleep(PAUSE)
@@ -145,7 +144,7 @@ def wait_until_ready(group: Group) -> tuple[Finding, ...]:
             states = "; ".join(map(str, healths)) or "no rank has answered yet"
             waited = time.monotonic() - begun
             group.head.log(f"waiting, {waited:.0f} of {group.limits.ready:.0f} s: {states}")
-            gevent.sleep(REPORT_SECONDS)
+            gevent.sleep(readiness.REPORT_SECONDS)
 
     reporter = gevent.spawn(report)
     try:
@@ -164,14 +163,14 @@ def wait_until_ready(group: Group) -> tuple[Finding, ...]:
         reporter.kill()
 
 
-def read_healths(group: Group) -> list[RankHealth]:
+def read_healths(group: Group) -> list[readiness.RankHealth]:
     """Every rank's health, in rank order."""
 
-    def read(at: Host) -> RankHealth:
+    def read(at: Host) -> readiness.RankHealth:
         spec, fact = group.specs[at.name], RankLook()
         script = fact.command(at.name, spec.runtime, spec.name, group.url)
         reading = shell.read_fact(at, fact, script, LOOK_SECONDS)
-        return reading.value or RankHealth(at.name, lost=reading.why or "no answer")
+        return reading.value or readiness.RankHealth(at.name, lost=reading.why or "no answer")
 
     return list(shell.on_all(group.hosts.values(), read).values())
 
@@ -207,7 +206,7 @@ def stop_ranks(group: Group, living: Mapping[str, Rank]) -> None:
     shell.on_all(workers, stop)
 
 
-def log_causes(group: Group, healths: Mapping[str, RankHealth]) -> None:
+def log_causes(group: Group, healths: Mapping[str, readiness.RankHealth]) -> None:
     """Log each rank's last lines, and what they mean. `healths` is by node."""
     from cluster.engine.diagnosis import End, group_diagnosis
 

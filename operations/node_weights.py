@@ -8,8 +8,7 @@ from typing import Any
 from pyinfra.api import Host
 
 from cluster.findings import Finding, Refused, error
-from cluster.transfer import weights
-from cluster.transfer.repository import File
+from cluster.transfer import repository, weights
 from cluster.transfer.stored import StoredModel, manifest_entries, parse_stored_model
 from operations import scripts, shell
 
@@ -103,7 +102,7 @@ def _read_node(job: WeightsJob, host: Host, revision: str) -> StoredModel:
 
 
 def record_weights(
-    job: WeightsJob, host: Host, commit: str, files: Iterable[File], ref: str
+    job: WeightsJob, host: Host, commit: str, files: Iterable[repository.File], ref: str
 ) -> None:
     """Record the files, with their hashes, in the manifest beside them; log it where that fails."""
     request = {"do": "record", "commit": commit, "ref": ref, "files": manifest_entries(files)}

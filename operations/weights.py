@@ -5,8 +5,7 @@ from collections.abc import Callable, Generator
 from pyinfra import host
 from pyinfra.api import FunctionCommand, Host, State, operation
 
-from cluster.findings import Refused
-from cluster.printable import gigabytes
+from cluster import findings, printable
 from operations import outcome
 from operations.node_weights import WeightsJob
 
@@ -31,7 +30,7 @@ def _present(state: State, host: Host, job: Callable[[], WeightsJob]) -> bool:
     outcome.begin_step("weights")
     try:
         bring(job())
-    except Refused as refused:
+    except findings.Refused as refused:
         host.log_styled("the weights are incomplete; no rank was touched:", fg="red")
         for finding in refused.findings:
             outcome.log_failure(host, finding, indent="  ")
@@ -53,7 +52,7 @@ def bring(job: WeightsJob) -> None:
         first = (
             f"; {lone} file(s) have no hash from the hub: this reading is the reference from now on"
         )
-        text = f"weights of {job.model}: {gigabytes(one.read)} read and hashed"
+        text = f"weights of {job.model}: {printable.gigabytes(one.read)} read and hashed"
         job.hosts[name].log(text + first * bool(lone))
     wrong = {name: tuple(one.bad) for name, one in stored.items() if one.bad}
     if head.complete:

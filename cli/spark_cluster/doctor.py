@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from spark_cluster.commands import data_option, inventory_option, parse_data
-from spark_cluster.printable import all_printable
+from spark_cluster import commands, printable
 from spark_cluster.project import find_project
 
 # Reading, asking every log, and the probe between the nodes.
@@ -17,8 +16,8 @@ COLORS = {"error": "red", "warning": "yellow"}
 
 
 @click.command("doctor")
-@inventory_option
-@data_option
+@commands.inventory_option
+@commands.data_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(inventory: Path | None, data: tuple[str, ...], as_json: bool) -> int:
     """Explain what is wrong, why, and how to fix it. Reads nodes, containers and logs.
@@ -28,7 +27,7 @@ def command(inventory: Path | None, data: tuple[str, ...], as_json: bool) -> int
               1: at least one error
     """
     project = find_project(inventory)
-    settings = {**parse_data(data), "inventory": str(project.inventory)}
+    settings = {**commands.parse_data(data), "inventory": str(project.inventory)}
     report = project.fetch("doctor", settings, hosts="@local", seconds=SECONDS)
     click.echo(json.dumps(report) if as_json else "\n".join(report_lines(report)))
     return 0 if report["ok"] else 1
@@ -36,7 +35,7 @@ def command(inventory: Path | None, data: tuple[str, ...], as_json: bool) -> int
 
 def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """Each problem in four lines at most, then what was looked at."""
-    report = all_printable(report)
+    report = printable.all_printable(report)
     for problem in report["ailments"]:
         level = click.style(problem["level"], fg=COLORS[problem["level"]], bold=True)
         where = f"{problem['where']}: " if problem["where"] else ""

@@ -10,10 +10,7 @@ from typing import Any
 
 import click
 
-from spark_cluster import choice
-from spark_cluster.commands import ClusterError, on_terminal
-from spark_cluster.inventory_text import InventoryText, node_name, parse_settings
-from spark_cluster.printable import all_printable, table
+from spark_cluster import choice, commands, inventory_text, printable
 from spark_cluster.project import INVENTORY, Project, format_finding, project_root
 
 # The checks of a deploy, among them what the nodes reach of each other.
@@ -73,7 +70,7 @@ def command(
     unless you agree. Exit code 1 also if a deploy would still be refused; the cures are printed.
     """  # fmt: skip
     root = project_root(Path.cwd())
-    ask = on_terminal() and not yes
+    ask = commands.on_terminal() and not yes
     file = _inventory_file(root, output, ask=ask, force=force)
     project = Project(root, file)
     inventory = ask_inventory(
@@ -95,11 +92,11 @@ def command(
             "model": inventory.model,
         }
         document = project.fetch("probe", settings, hosts="@local", seconds=SECONDS)
-    probe = all_printable(document)
+    probe = printable.all_printable(document)
     click.echo(nodes_table(probe["nodes"]))
     if silent := [node for node in probe["nodes"] if node["lost"]]:
         lines = [f"{n['name']}: {n['lost']} -> {n['cure']}" for n in silent]
-        raise ClusterError("\n".join(["nothing was written:", *lines]))
+        raise commands.ClusterError("\n".join(["nothing was written:", *lines]))
     _write_inventory(project, inventory)
     return _show_next(project, inventory, probe["findings"])
 
@@ -119,7 +116,7 @@ def _inventory_file(root: Path, output: Path | None, *, ask: bool, force: bool) 
     shown = choice.relative_path(file)
     if not ask:
         what = f"{shown} already exists: overwrite it with --force, or write --output FILE"
-        raise ClusterError(what)
+        raise commands.ClusterError(what)
     click.confirm(f"{shown} already exists. Overwrite it?", abort=True)
     return file
 
@@ -135,11 +132,11 @@ def _key_file(name: str) -> str:
     except FileExistsError:
         click.echo(f"using the key in {file}", err=True)
     except OSError as error:
-        raise ClusterError(f"{file} can't be written: {error.strerror}") from None
+        raise commands.ClusterError(f"{file} can't be written: {error.strerror}") from None
     return f"~/{file.relative_to(Path.home())}"
 
 
-def _write_inventory(project: Project, inventory: InventoryText) -> None:
+def _write_inventory(project: Project, inventory: inventory_text.InventoryText) -> None:
     """Write the inventory; and the model also where group data would override it."""
     before = project.inventory.read_bytes() if project.inventory.exists() else None
     choice.write_file(
@@ -147,7 +144,7 @@ def _write_inventory(project: Project, inventory: InventoryText) -> None:
     )
     try:
         others = choice.write_choice(project, choice.find_model_or_fail(project, inventory.model))
-    except ClusterError:
+    except commands.ClusterError:
         if before is None:
             project.inventory.unlink(missing_ok=True)
         else:
@@ -157,7 +154,9 @@ def _write_inventory(project: Project, inventory: InventoryText) -> None:
     click.echo(f"\nwritten: {', '.join(map(choice.relative_path, files))}")
 
 
-def _show_next(project: Project, inventory: InventoryText, findings: list[dict[str, str]]) -> int:
+def _show_next(
+    project: Project, inventory: inventory_text.InventoryText, findings: list[dict[str, str]]
+) -> int:
     """Print what would still prevent a deploy, and what comes next; the exit code."""
     if os.environ.get("HF_TOKEN"):
         click.echo("HF_TOKEN is set in this shell: deploys use it, and no file stores it")
@@ -198,7 +197,7 @@ def nodes_table(nodes: Sequence[Mapping[str, Any]]) -> str:
                 ", ".join(node["ports"]) or "none",
             ]
         )
-    return table(HEAD, rows, right=("free",))
+    return printable.table(HEAD, rows, right=("free",))
 
 
 def list_problems(findings: Sequence[Mapping[str, str]]) -> tuple[bool, list[str]]:
@@ -224,13 +223,15 @@ def ask_inventory(
     model: str | None,
     more: Sequence[str],
     ask: bool,
-) -> InventoryText:
+) -> inventory_text.InventoryText:
     """From the options, else from questions, else the defaults; click.UsageError without a head."""
     if head is None and not ask:
         raise click.UsageError("name the head: --head NAME (as in `ssh NAME`, or @local)")
     if head is None:
         here = "@local" if is_spark() else None
-        head = _prompt("Head (as in `ssh NAME`; @local is this machine)", here, node_name)
+        head = _prompt(
+            "Head (as in `ssh NAME`; @local is this machine)", here, inventory_text.node_name
+        )
     if not workers and ask:
         workers = _prompt("Workers, separated by spaces (empty: none)", "", _nodes)
     if user is None:
@@ -244,13 +245,13 @@ def ask_inventory(
     if model is None:
         question = "Model (spark-cluster models lists them)"
         model = _prompt(question, MODEL, model_name) if ask else MODEL
-    return InventoryText(
-        head=node_name(head),
-        workers=tuple(map(node_name, workers)),
+    return inventory_text.InventoryText(
+        head=inventory_text.node_name(head),
+        workers=tuple(map(inventory_text.node_name, workers)),
         model=model_name(model),
         hf_cache=_path(hf_cache),
         user=user,
-        data=parse_settings(more),
+        data=inventory_text.parse_settings(more),
     )
 
 
@@ -276,12 +277,12 @@ def _prompt(question: str, default: str | None, kind: Callable[[str], Any]) -> A
         reply = click.prompt(question, default=default, show_default=bool(default))
         try:
             return kind(reply.strip())
-        except (click.BadParameter, ClusterError) as error:
+        except (click.BadParameter, commands.ClusterError) as error:
             click.echo(error.message, err=True)
 
 
 def _nodes(words: str) -> list[str]:
-    return [node_name(word) for word in words.replace(",", " ").split()]
+    return [inventory_text.node_name(word) for word in words.replace(",", " ").split()]
 
 
 def _path(word: str) -> str:

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from spark_cluster.commands import ClusterError, inventory_option
-from spark_cluster.printable import all_printable, table
+from spark_cluster import commands, printable
 from spark_cluster.project import find_project
 
 HEAD = ("", "#", "alias", "id", "weights", "memory", "1 Spark", "2 Sparks", "gated", "on nodes")
@@ -16,7 +15,7 @@ SERVES, CHOSEN = ">", "*"
 
 
 @click.command("models")
-@inventory_option
+@commands.inventory_option
 @click.option("--offline", is_flag=True, help="Read no node: show only the catalog and the choice.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(inventory: Path | None, offline: bool, as_json: bool) -> None:
@@ -31,14 +30,14 @@ def command(inventory: Path | None, offline: bool, as_json: bool) -> None:
     else:
         try:
             document = project.fetch("models")
-        except ClusterError as error:
+        except commands.ClusterError as error:
             hint = "spark-cluster models --offline reads no node"
-            raise ClusterError(f"{error.message}\n{hint}") from None
+            raise commands.ClusterError(f"{error.message}\n{hint}") from None
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
-    document = all_printable(document)
-    click.echo(table(HEAD, model_rows(document), right=("#", "weights", "memory")))
+    document = printable.all_printable(document)
+    click.echo(printable.table(HEAD, model_rows(document), right=("#", "weights", "memory")))
     click.echo(f"\n{legend(document['listing'])}")
     for note in document["listing"]["notes"]:
         click.echo(click.style(f"could not be read: {note}", fg="yellow"), err=True)

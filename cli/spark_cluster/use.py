@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spark_cluster import choice
-from spark_cluster.commands import ClusterError, inventory_option, on_terminal
+from spark_cluster import choice, commands
 from spark_cluster.printable import printable
 from spark_cluster.project import Project, find_project
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("use")
-@inventory_option
+@commands.inventory_option
 @click.argument("model", required=False)
 def command(inventory: Path | None, model: str | None) -> None:
     """Choose the model that the next deploy serves.
@@ -59,7 +58,7 @@ def describe_changes(changes: list[choice.FileChange]) -> list[str]:
 
 def _prompt_model(project: Project) -> Model:
     catalog = choice.load_catalog(project)
-    if not on_terminal():
+    if not commands.on_terminal():
         names = ", ".join(m.alias for m in catalog)
         raise click.UsageError(f"name a model (there is no terminal to ask on): {names}")
     for entry in catalog:
@@ -67,5 +66,5 @@ def _prompt_model(project: Project) -> Model:
     while True:
         try:
             return choice.find_model_or_fail(project, click.prompt("Model (number, alias or id)"))
-        except ClusterError as error:
+        except commands.ClusterError as error:
             click.echo(error.message, err=True)

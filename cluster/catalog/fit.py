@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from math import ceil
 
+from cluster import findings, printable
 from cluster.catalog.entry import Model
-from cluster.findings import Finding, error, warning
-from cluster.printable import gibibytes, gigabytes
 
 GIB = 2**30
 # The share of MemTotal that CUDA counts as a GB10's memory: 121.6 GiB of 131,334,144 kB.
@@ -42,7 +41,7 @@ def fit(
     context_length: int | None = None,
     memory_available_bytes: int | None = None,
     gpus_per_node: int = 1,
-) -> list[Finding]:
+) -> list[findings.Finding]:
     """Why SGLang could not serve the model this way; [] if it can. All of it is arithmetic.
 
     + memory_total_bytes: MemTotal of the node with the least; None if it could not be read
@@ -89,19 +88,19 @@ def _memory_budget(
     return MemoryBudget(weight_bytes / nodes, mem_fraction * memory_total_bytes * CUDA_SHARE)
 
 
-def _gpus(nodes: int, tp: int, pp: int, gpus_per_node: int) -> list[Finding]:
+def _gpus(nodes: int, tp: int, pp: int, gpus_per_node: int) -> list[findings.Finding]:
     """SGLang's own rule (server_args.py): (tp * pp) % nnodes == 0; and a GPU for every rank."""
     ranks, product = tp * pp, f"tensor_parallel {tp} x pipeline_parallel {pp} = {tp * pp}"
     cure = f"{DEPLOY} tensor_parallel={nodes * gpus_per_node} --data pipeline_parallel=1"
     if ranks % nodes:
-        return [error(f"{product} does not divide over {nodes} nodes", cure=cure)]
+        return [findings.error(f"{product} does not divide over {nodes} nodes", cure=cure)]
     if ranks > nodes * gpus_per_node:
         have = f"{nodes} x {gpus_per_node}"
-        return [error(f"{product} GPUs are needed, the nodes have {have}", cure=cure)]
+        return [findings.error(f"{product} GPUs are needed, the nodes have {have}", cure=cure)]
     return []
 
 
-def _heads(model: Model, tp: int, pp: int) -> list[Finding]:
+def _heads(model: Model, tp: int, pp: int) -> list[findings.Finding]:
     """SGLang asserts both at load (models/llama.py and others); fewer KV heads are copied."""
     if _splits(model, tp):
         return []
@@ -109,7 +108,7 @@ def _heads(model: Model, tp: int, pp: int) -> list[Finding]:
     if (model.shape.attention_heads or 0) % tp == 0:
         odd = f"{model.shape.kv_heads} KV heads"
     what = f"{model.alias or model.id} has {odd}, which do not divide over tensor_parallel {tp}"
-    return [error(what, cure=_other_split(model, tp, pp))]
+    return [findings.error(what, cure=_other_split(model, tp, pp))]
 
 
 def _splits(model: Model, tp: int) -> bool:
@@ -126,7 +125,7 @@ def _other_split(model: Model, tp: int, pp: int) -> str:
     return f"an inventory with {allowed[0] * pp} GPUs, and tensor_parallel={allowed[0]}"
 
 
-def _unchecked(model: Model, memory_total_bytes: int | None) -> list[Finding]:
+def _unchecked(model: Model, memory_total_bytes: int | None) -> list[findings.Finding]:
     missing = [
         *(["its size is not in the catalog"] if model.weight_bytes is None else []),
         *(["the nodes' memory could not be read"] if memory_total_bytes is None else []),
@@ -134,17 +133,22 @@ def _unchecked(model: Model, memory_total_bytes: int | None) -> list[Finding]:
     if not missing:
         return []
     why = " and ".join(missing)
-    return [warning(f"whether {model.alias or model.id} fits was not checked: {why}")]
+    return [findings.warning(f"whether {model.alias or model.id} fits was not checked: {why}")]
 
 
-def _too_large(model: Model, memory: MemoryBudget, nodes: int, mem_fraction: float) -> Finding:
-    weights = f"{gigabytes(model.weight_bytes or 0)} of weights"
+def _too_large(
+    model: Model, memory: MemoryBudget, nodes: int, mem_fraction: float
+) -> findings.Finding:
+    weights = f"{printable.gigabytes(model.weight_bytes or 0)} of weights"
     if nodes > 1:
-        weights += f" / {nodes} nodes = {gigabytes(memory.weights)}"
+        weights += f" / {nodes} nodes = {printable.gigabytes(memory.weights)}"
     visible = memory.budget / mem_fraction
-    limit = f"{mem_fraction:.2f} x {gibibytes(visible)} = {gigabytes(memory.budget)}"
+    limit = (
+        f"{mem_fraction:.2f} x {printable.gibibytes(visible)} = "
+        f"{printable.gigabytes(memory.budget)}"
+    )
     enough = ceil((model.weight_bytes or 0) / max(memory.budget, 1))
-    return error(
+    return findings.error(
         f"{model.alias or model.id} does not fit: {weights} > {limit}",
         cure=f"at least {enough} nodes (tensor_parallel={enough}), a smaller or a quantized model",
     )
@@ -152,44 +156,59 @@ def _too_large(model: Model, memory: MemoryBudget, nodes: int, mem_fraction: flo
 
 def _cache(
     model: Model, tokens: int | None, memory: MemoryBudget, context_length: int | None
-) -> list[Finding]:
+) -> list[findings.Finding]:
     if tokens is None:
         return []
-    name, left = model.alias or model.id, gigabytes(memory.kv)
+    name, left = model.alias or model.id, printable.gigabytes(memory.kv)
     if tokens < LEAST_KV_TOKENS:
         what = f"{name} leaves {left} a node for the KV cache: {tokens} tokens"
-        return [error(f"{what}, {LEAST_KV_TOKENS} are needed", cure="more nodes, a smaller model")]
+        return [
+            findings.error(
+                f"{what}, {LEAST_KV_TOKENS} are needed", cure="more nodes, a smaller model"
+            )
+        ]
     context = context_length or model.max_context or 0
     if tokens < context:
         what = (
             f"{name} leaves a KV cache of {tokens} tokens, less than one full context ({context})"
         )
-        return [warning(what, cure=f"{DEPLOY} context_length={tokens // 1024 * 1024 or tokens}")]
+        return [
+            findings.warning(
+                what, cure=f"{DEPLOY} context_length={tokens // 1024 * 1024 or tokens}"
+            )
+        ]
     return []
 
 
-def _tight(memory: MemoryBudget, mem_fraction: float, available: int | None) -> list[Finding]:
+def _tight(
+    memory: MemoryBudget, mem_fraction: float, available: int | None
+) -> list[findings.Finding]:
     """SGLang's budget is its fraction of what is free when it starts, not of the total."""
     if available is None or memory.weights <= mem_fraction * available:
         return []
     have = (
-        f"{mem_fraction:.2f} x {gibibytes(available)} free = {gigabytes(mem_fraction * available)}"
+        f"{mem_fraction:.2f} x {printable.gibibytes(available)} free = "
+        f"{printable.gigabytes(mem_fraction * available)}"
     )
     return [
-        warning(
-            f"{gigabytes(memory.weights)} of weights per node > {have}: loading may run out of "
+        findings.warning(
+            f"{printable.gigabytes(memory.weights)} of weights per node > {have}: loading "
+            "may run out of "
             "memory",
             cure="stop what else uses memory; sync; echo 3 | sudo tee /proc/sys/vm/drop_caches",
         )
     ]
 
 
-def _process(model: Model, memory_total_bytes: int | None) -> list[Finding]:
+def _process(model: Model, memory_total_bytes: int | None) -> list[findings.Finding]:
     if not model.weight_bytes or not memory_total_bytes:
         return _unchecked(model, memory_total_bytes)
     if model.weight_bytes < memory_total_bytes:
         return []
     sizes = (
-        f"{gigabytes(model.weight_bytes)} of weights > {gigabytes(memory_total_bytes)} of memory"
+        f"{printable.gigabytes(model.weight_bytes)} of weights > "
+        f"{printable.gigabytes(memory_total_bytes)} of memory"
     )
-    return [error(f"{model.alias or model.id} does not fit: {sizes}", cure="a smaller model")]
+    return [
+        findings.error(f"{model.alias or model.id} does not fit: {sizes}", cure="a smaller model")
+    ]

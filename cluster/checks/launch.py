@@ -4,16 +4,14 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from cluster import findings, printable
 from cluster.catalog.fit import fit
 from cluster.catalog.models import Model, own_findings
 from cluster.checks.nodes import Needs
 from cluster.engine.options import RECORDED, matching_names, options_of, parse_options
-from cluster.findings import Finding, error, warning
 from cluster.node.readings import NodeFacts
 from cluster.plan.specs import mem_fraction, parallelism
-from cluster.printable import gibibytes
-from cluster.settings.declaration import Declaration
-from cluster.settings.schema import Settings
+from cluster.settings import declaration, schema
 
 # SGLang's model_config.py lets a longer context pass with this alone.
 LONGER = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
@@ -44,8 +42,12 @@ DECIDED = {
 
 
 def check_launch(
-    wanted: Declaration, model: Model, nodes: Sequence[NodeFacts], needs: Needs, version: str
-) -> Iterator[Finding]:
+    wanted: declaration.Declaration,
+    model: Model,
+    nodes: Sequence[NodeFacts],
+    needs: Needs,
+    version: str,
+) -> Iterator[findings.Finding]:
     """Findings that do not depend on the nodes' Docker, disks and ports.
 
     + version: SGLang's, whose options extra_args are read by; "" for the process runtime
@@ -53,12 +55,12 @@ def check_launch(
     settings = wanted.common
     yield from own_findings(model)
     if model.runtime != settings.runtime and model.alias:
-        yield error(
+        yield findings.error(
             f"model {model.alias} needs runtime = {model.runtime!r}, not {settings.runtime!r}",
             cure="inventories/local.py serves smollm2; a Spark serves any other model",
         )
     if settings.api_key_file and settings.runtime == "process":
-        yield error(
+        yield findings.error(
             "api_key_file needs runtime = 'docker': the embedded engine requires no key",
             cure="leave api_key_file out: it listens on this machine alone",
         )
@@ -74,29 +76,31 @@ def check_launch(
         yield from check_extra_args(settings.extra_args, version)
 
 
-def _several(settings: Settings) -> Iterator[Finding]:
+def _several(settings: schema.Settings) -> Iterator[findings.Finding]:
     """Settings that are wrong for several nodes."""
     if settings.host != "0.0.0.0":
-        yield error(
+        yield findings.error(
             f"host = {settings.host!r} over several nodes: every rank must answer its head, so it "
             "must be 0.0.0.0",
             cure="--data host=0.0.0.0",
         )
     if settings.runtime == "process":
-        yield error("runtime = 'process' serves from one node", cure="--data head_only=true")
+        yield findings.error(
+            "runtime = 'process' serves from one node", cure="--data head_only=true"
+        )
     if settings.port == settings.dist_port:
-        yield error(
+        yield findings.error(
             f"port and dist_port are both {settings.port}: the head listens on each",
             cure="--data dist_port=50000, or any other free port",
         )
 
 
-def _context(settings: Settings, model: Model) -> Iterator[Finding]:
+def _context(settings: schema.Settings, model: Model) -> Iterator[findings.Finding]:
     """A context that is longer than the model's: SGLang refuses to start with it."""
     longest, wanted = model.max_context, settings.context_length
     stretched = LONGER in settings.env or any(w.startswith(ROPE) for w in settings.extra_args)
     if longest and wanted != "auto" and wanted > longest and not stretched:
-        yield error(
+        yield findings.error(
             f"context_length = {wanted} is more than {model.alias or model.id} has ({longest})",
             cure=f"--data context_length={longest}",
             key="context-too-long",
@@ -104,8 +108,8 @@ def _context(settings: Settings, model: Model) -> Iterator[Finding]:
 
 
 def _fits(
-    wanted: Declaration, model: Model, nodes: Sequence[NodeFacts], needs: Needs
-) -> Iterator[Finding]:
+    wanted: declaration.Declaration, model: Model, nodes: Sequence[NodeFacts], needs: Needs
+) -> Iterator[findings.Finding]:
     tp, pp = parallelism(wanted)
     settings = wanted.common
     # Our own rank's memory is free once it stops: the reading of its node does not count.
@@ -124,8 +128,8 @@ def _fits(
 
 
 def _freezing(
-    wanted: Declaration, model: Model, nodes: Sequence[NodeFacts], version: str
-) -> Iterator[Finding]:
+    wanted: declaration.Declaration, model: Model, nodes: Sequence[NodeFacts], version: str
+) -> Iterator[findings.Finding]:
     """Settings that have frozen Sparks: a GB10's GPU shares the system's memory, and a Spark that
     runs out answers nothing until its power is cut (the vendor's forum; owners settle on 0.80 to
     0.85, some on less)."""
@@ -142,20 +146,24 @@ def _freezing(
             "shares it, and running out freezes the machine"
         )
         cure = "--data mem_fraction=0.8; earlyoom=true with deploys/host.py kills a process first"
-        yield warning(what, cure=cure)
+        yield findings.warning(what, cure=cure)
         swapping = [n.name for n in nodes if n.memory and n.memory.swap]
         if swapping:
             what = (
                 f"mem_fraction = {fraction:g} with swap on ({', '.join(swapping)}): a Spark that "
                 "runs out then swaps until it freezes, instead of killing a process"
             )
-            yield warning(what, cure="--data mem_fraction=0.8, or sudo swapoff -a on these nodes")
+            yield findings.warning(
+                what, cure="--data mem_fraction=0.8, or sudo swapoff -a on these nodes"
+            )
     if settings.ipc == "host" and not settings.linger:
         what = (
             "ipc = 'host': logind removes its semaphores when the SSH session ends (RemoveIPC), "
             "and SGLang hangs hours later"
         )
-        yield warning(what, cure="--data ipc=private; or linger = true, with deploys/host.py")
+        yield findings.warning(
+            what, cure="--data ipc=private; or linger = true, with deploys/host.py"
+        )
     least = min((n.memory.total for n in nodes if n.memory), default=None)
     # Docker's size: "32g".
     number, unit = int(settings.shm_size[:-1]), settings.shm_size[-1]
@@ -163,13 +171,16 @@ def _freezing(
     if shared and least and settings.ipc != "host" and shm_bytes > SHM_USUAL:
         what = (
             f"shm_size = {settings.shm_size!r} uses memory too, and mem_fraction = {fraction:g} "
-            f"leaves {gibibytes((1 - fraction) * least, 0)} besides SGLang's share: a Spark that "
+            f"leaves {printable.gibibytes((1 - fraction) * least, 0)} besides SGLang's "
+            "share: a Spark that "
             "runs out freezes"
         )
-        yield warning(what, cure=f"--data shm_size={Settings.shm_size}")
+        yield findings.warning(what, cure=f"--data shm_size={schema.Settings.shm_size}")
 
 
-def _hidden_gpus(wanted: Declaration, nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
+def _hidden_gpus(
+    wanted: declaration.Declaration, nodes: Sequence[NodeFacts]
+) -> Iterator[findings.Finding]:
     """CUDA_VISIBLE_DEVICES that begins with a GPU which the node lacks: CUDA then sees none."""
     for node in nodes:
         value = wanted.nodes[node.name].env.get("CUDA_VISIBLE_DEVICES")
@@ -179,7 +190,7 @@ def _hidden_gpus(wanted: Declaration, nodes: Sequence[NodeFacts]) -> Iterator[Fi
         # "GPU-8b4c…" and "MIG-…" name one by its UUID.
         if not first or first.lstrip("-").isdigit():
             count = f"{len(node.gpus)} GPU{'s' * (len(node.gpus) > 1)}"
-            yield warning(
+            yield findings.warning(
                 f"env CUDA_VISIBLE_DEVICES = {value!r} hides every GPU: the node has {count}, "
                 "counted from 0",
                 node.name,
@@ -188,7 +199,7 @@ def _hidden_gpus(wanted: Declaration, nodes: Sequence[NodeFacts]) -> Iterator[Fi
             )
 
 
-def _shown(wanted: Declaration) -> Iterator[Finding]:
+def _shown(wanted: declaration.Declaration) -> Iterator[findings.Finding]:
     """Secrets in `env`: it stands in plans, in labels and in `docker inspect`."""
     names = {
         name
@@ -199,10 +210,10 @@ def _shown(wanted: Declaration) -> Iterator[Finding]:
     for name in sorted(names):
         what = f"env {name} looks like a secret: plans, labels and docker inspect show its value"
         cure = "mount a file with it (volumes) and name that in env; for the API: api_key_file"
-        yield warning(what, cure=cure)
+        yield findings.warning(what, cure=cure)
 
 
-def check_extra_args(words: Sequence[str], version: str) -> Iterator[Finding]:
+def check_extra_args(words: Sequence[str], version: str) -> Iterator[findings.Finding]:
     """Words of extra_args, spelt out or abbreviated, that would show a secret or undo the plan."""
     options = options_of(version)
     for word in words:
@@ -210,10 +221,12 @@ def check_extra_args(words: Sequence[str], version: str) -> Iterator[Finding]:
         meant = {name for o in matching_names(word, options) for name in options[o].names}
         one = len({options[o].name for o in matching_names(word, options)}) == 1
         if spelt.startswith(SECRET) or (one and meant & set(SECRET)):
-            yield error(
+            yield findings.error(
                 f"extra_args must not hold {spelt}: it would show in `ps` and in `docker inspect`",
                 cure="--data api_key_file=FILE, a 0600 file here that holds the key",
             )
         for option, (decider, cure) in DECIDED.items():
             if one and option in meant:
-                yield error(f"extra_args must not hold {spelt}: {decider} decides it", cure=cure)
+                yield findings.error(
+                    f"extra_args must not hold {spelt}: {decider} decides it", cure=cure
+                )

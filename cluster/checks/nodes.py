@@ -10,9 +10,7 @@ from cluster.fabric import Fabric
 from cluster.findings import Finding, error, ok, warning
 from cluster.node.peers import PeerReport, reachability
 from cluster.node.readings import IMAGE_FOLDERS, DiskReading, NodeFacts
-from cluster.plan.decide import Decision
-from cluster.plan.previous_group import members
-from cluster.plan.specs import expand, rank_names
+from cluster.plan import decide, previous_group, specs
 from cluster.printable import gibibytes
 from cluster.settings.schema import Settings
 
@@ -43,25 +41,33 @@ class Needs:
     our_names: frozenset[str] = frozenset()
 
 
-def needs_of(decision: Decision, nodes: Mapping[str, NodeFacts], *, to_come: bool = True) -> Needs:
+def needs_of(
+    decision: decide.Decision, nodes: Mapping[str, NodeFacts], *, to_come: bool = True
+) -> Needs:
     """What a decision needs of these nodes, by their names.
 
     + to_come: the image and weights that a deploy would bring need room
     """
     declaration, settings, model = decision.declaration, decision.settings, decision.model
     whole = all(node.weights and node.weights.complete for node in nodes.values())
-    ranks = [r for facts in decision.facts.values() for r in members(facts, settings.group)]
+    ranks = [
+        r
+        for facts in decision.facts.values()
+        for r in previous_group.members(facts, settings.group)
+    ]
     ours = {name for rank in ranks for name in (rank.name, rank.called)}
     return Needs(
         runtime=settings.runtime,
         gpus=settings.gpus != "none",
         image=settings.image,
-        hf_cache={n: expand(declaration.nodes[n].hf_cache, node) for n, node in nodes.items()},
+        hf_cache={
+            n: specs.expand(declaration.nodes[n].hf_cache, node) for n, node in nodes.items()
+        },
         port=settings.port,
         dist_port=settings.dist_port,
         needs_bytes=(model.weight_bytes or 0) if to_come and not (whole or model.local) else 0,
         image_bytes=IMAGE_BYTES if to_come and settings.image == Settings.image else None,
-        our_names=frozenset(ours | set(rank_names(declaration).values())),
+        our_names=frozenset(ours | set(specs.rank_names(declaration).values())),
     )
 
 

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from cluster.command import Argv
+from cluster.engine import pairs, versions
 from cluster.engine.options import canonical_name, options_of
-from cluster.engine.pairs import required_arguments
-from cluster.engine.versions import parse_version
 
 # From here on server_args.py calls --disable-cuda-graph and --enable-dp-attention deprecated.
 # Read in 0.5.23 and not in 0.5.3.post3; what lies between takes the old spelling, which 0.5.23 has.
@@ -61,7 +60,7 @@ def argv(launch: Launch, version: str) -> Argv:
         words for words in _ours(launch, version) if canonical_name(words[0], options) not in theirs
     ]
     own = tuple(word for words in ours for word in words)
-    beside = required_arguments((*own, *launch.extra_args), version)
+    beside = pairs.required_arguments((*own, *launch.extra_args), version)
     return ("sglang.launch_server", *own, *beside, *launch.extra_args)
 
 
@@ -77,7 +76,7 @@ def _ours(launch: Launch, version: str) -> list[Argv]:
             *_value("--dist-timeout", launch.dist_timeout),
         ]
     # Newer versions only warn of the old spellings.
-    if parse_version(version) < parse_version(NEW_SPELLING):
+    if versions.parse_version(version) < versions.parse_version(NEW_SPELLING):
         by_version = [
             *_flag("--disable-cuda-graph", launch.disable_cuda_graph),
             *_flag("--enable-dp-attention", launch.enable_dp_attention),

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from cluster.command import Argv
+from cluster import command, findings
 from cluster.engine.options import Options, options_of, parse_options
 from cluster.engine.versions import parse_version
-from cluster.findings import Finding, error, warning
 
 PAIRS = Path(__file__).with_name("pairs.toml")
 READ = ("0.5.3.post3", "0.5.19", "0.5.20", "0.5.21", "0.5.22", "0.5.23")
@@ -66,7 +65,7 @@ class Pair:
     """An entry of pairs.toml, which explains the fields; `when` is all of several either-ors."""
 
     when: tuple[tuple[Condition, ...], ...]
-    add: Argv
+    add: command.Argv
     says: str
     cure: str
     since: str = ""
@@ -80,7 +79,7 @@ class Pair:
         return all(any(c.holds(given, options) for c in either) for either in self.when)
 
 
-def required_arguments(words: Sequence[str], version: str) -> Argv:
+def required_arguments(words: Sequence[str], version: str) -> command.Argv:
     """The arguments that this version requires with those of a launch line, except for options it
     already has."""
     options, given = options_of(version), parse_options(words, version)
@@ -93,7 +92,7 @@ def required_arguments(words: Sequence[str], version: str) -> Argv:
     return tuple(added)
 
 
-def check_pairs(words: Sequence[str], version: str) -> list[Finding]:
+def check_pairs(words: Sequence[str], version: str) -> list[findings.Finding]:
     """What this version's argument handling would refuse in a launch line that its parser takes.
 
     Errors for the versions that were read; for any other, what the nearest of them would do is a
@@ -101,7 +100,7 @@ def check_pairs(words: Sequence[str], version: str) -> list[Finding]:
     """
     options = options_of(version)
     given = parse_options(words, version)
-    level = error if version in READ else warning
+    level = findings.error if version in READ else findings.warning
     return [
         level(f"SGLang {version} would not start: {pair.says}", cure=pair.cure)
         for pair in _pairs()

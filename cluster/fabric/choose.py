@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from cluster.fabric import cures, devices, problems
 from cluster.fabric import environment as env
-from cluster.fabric import problems
 from cluster.fabric.attachments import (
     Attachment,
     Attachments,
@@ -16,8 +16,6 @@ from cluster.fabric.attachments import (
     separate,
     twin_attachments,
 )
-from cluster.fabric.cures import JUMBO
-from cluster.fabric.devices import interface_title
 from cluster.fabric.overrides import (
     FabricOptions,
     NodeOverrides,
@@ -210,7 +208,7 @@ def rdma_errors(
         *problems.same_addresses(
             nodes, [addresses_in_use(s, m) for s, m in zip(rendezvous, ports, strict=True)]
         ),
-        *problems.mtu_mismatch(nodes, frames, JUMBO),
+        *problems.mtu_mismatch(nodes, frames, cures.JUMBO),
         *(() if one else problems.mtu_mismatch(nodes, meeting, slowest)),
         *(problems.inactive(nodes, rendezvous) if options.rdma == "on" else ()),
     ]
@@ -248,7 +246,7 @@ def rdma_summary(
         if all(s.port for s in rendezvous)
         else "HCAs"
     )
-    if upper := sorted({interface_title(s.interface) for s in rendezvous if s.upper}):
+    if upper := sorted({devices.interface_title(s.interface) for s in rendezvous if s.upper}):
         port += f" under {', '.join(upper)}"
     why = "the cabled port of all nodes" if len(numbers) == 1 else "ports in one subnet"
     if any(overrides.explicit for overrides in options.by_node.values()):
@@ -270,7 +268,9 @@ def over_tcp(nodes: Sequence[NodeFacts], options: FabricOptions) -> Fabric:
         )
         raise Refused(problems.no_common_subnet(nodes, candidates, narrowing(nodes, options, TCP)))
     used = [[s.interface] for s in rendezvous]
-    target = JUMBO if all(s.port for s in rendezvous) else min(s.interface.mtu for s in rendezvous)
+    target = (
+        cures.JUMBO if all(s.port for s in rendezvous) else min(s.interface.mtu for s in rendezvous)
+    )
     refuse_errors(
         [
             *problems.same_addresses(nodes, [addresses_in_use(s, ()) for s in rendezvous]),

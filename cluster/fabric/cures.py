@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 from itertools import chain
 
-from cluster.fabric.attachments import halves, primary
-from cluster.fabric.devices import SECTIONS, every_interface
+from cluster.fabric import attachments, devices
 from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
 BOTH = "pyinfra -y INVENTORY deploys/network.py"
@@ -45,19 +44,19 @@ def free_address(
     same = [
         (a.network, p)
         for i, n in enumerate(nodes)
-        for p in halves(n)
-        if p.half == port.half and p.up and i != rank and (a := primary(p.interface))
+        for p in attachments.halves(n)
+        if p.half == port.half and p.up and i != rank and (a := attachments.primary(p.interface))
     ]
     taken = []  # the subnets of everything but this half, on any node
     for i, node in enumerate(nodes):
         halves_up = {p.netdev for p in node.rdma if p.half == port.half and p.up}
-        for interface in every_interface(node):
+        for interface in devices.every_interface(node):
             if interface.name not in halves_up or (i == rank and interface.name != port.netdev):
                 taken += [a.network for a in _addresses(interface)]
     counted = Counter(network for network, _ in same).most_common()
     used = [network for network, _ in sorted(counted, key=lambda c: (-c[1], c[0]))]
     mtus = Counter(p.interface.mtu for _, p in same).most_common(1)
-    held = {a.ip for n in nodes for i in every_interface(n) for a in _addresses(i)}
+    held = {a.ip for n in nodes for i in devices.every_interface(n) for a in _addresses(i)}
     for network in (*filter(None, [wanted]), *used, *_fresh(port.half)):
         host = next((h for h in _hosts(network, rank, len(nodes)) if h.ip not in held), None)
         if host and not any(t.overlaps(network) for t in taken):
@@ -69,7 +68,7 @@ def fresh_addresses(
     nodes: Sequence[NodeFacts], ports: Sequence[RdmaPort | None]
 ) -> list[Address | None]:
     """One half of each node in one subnet that nothing uses; None for a node that is given none."""
-    taken = [a.network for n in nodes for i in every_interface(n) for a in _addresses(i)]
+    taken = [a.network for n in nodes for i in devices.every_interface(n) for a in _addresses(i)]
     half = next((p.half for p in ports if p), "A")
     network = next(f for f in _fresh(half) if not any(t.overlaps(f) for t in taken))
     return [
@@ -102,7 +101,7 @@ def _hosts(network: IPv4Network, rank: int, nodes: int) -> Iterator[IPv4Interfac
 
 
 def netplan(interface: Interface, settings: str) -> str:
-    section = SECTIONS.get(interface.kind, "ethernets")
+    section = devices.SECTIONS.get(interface.kind, "ethernets")
     wanted = f"'{section}.{interface.name}={settings}'"
     return f"sudo netplan set --origin-hint 40-cx7 {wanted} && sudo netplan apply"
 
@@ -113,7 +112,7 @@ def set_mtu(interfaces: Iterable[Interface], mtu: int) -> str:
     now = " && ".join(f"sudo ip link set dev {i.name} mtu {mtu}" for i in there)
     keep = "; ".join(
         "sudo netplan set --origin-hint 40-cx7 "
-        f"{SECTIONS.get(i.kind, 'ethernets')}.{i.name}.mtu={mtu}"
+        f"{devices.SECTIONS.get(i.kind, 'ethernets')}.{i.name}.mtu={mtu}"
         for i in there
     )
     return f"{now}; to keep it: {keep}"

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Literal
 
-from cluster.fabric.attachments import Attachment, carrying, primary
-from cluster.fabric.devices import above, every_interface, interface_title
+from cluster.fabric import attachments, devices
 from cluster.findings import Finding, error, warning
 from cluster.node.readings import NodeFacts, RdmaPort
 
@@ -181,7 +180,7 @@ def contradictions(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Findin
 
 
 def unknown_interfaces(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
-    names = [i.name for i in every_interface(node)]
+    names = [i.name for i in devices.every_interface(node)]
     for word in name_list(overrides.value("nccl_socket_ifname")).unknown(names):
         yield unknown_name(node, overrides, "nccl_socket_ifname", word, names)
     # gloo takes names alone (torch/csrc/distributed/c10d/ProcessGroupGloo.cpp).
@@ -192,18 +191,18 @@ def unknown_interfaces(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Fi
 
 def bare_interface(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
     """The interface to meet over, named and without an address."""
-    by_name = {i.name: i for i in every_interface(node)}
+    by_name = {i.name: i for i in devices.every_interface(node)}
     listed = name_list(overrides.value("nccl_socket_ifname"))
     named = [] if listed.contrary else listed.named(by_name)
-    if not named or any(primary(by_name[n]) for n in named):
+    if not named or any(attachments.primary(by_name[n]) for n in named):
         return
     what = f"{overrides.label('nccl_socket_ifname')} {named[0]} has no IPv4 address"
-    over = next((i for i in above(node, named[0]) if i.ipv4), None)
+    over = next((i for i in devices.above(node, named[0]) if i.ipv4), None)
     cure = f"ip -4 addr show dev {named[0]}"
     if overrides.label("nccl_socket_ifname") != "nccl_socket_ifname":
         cure += f"; {leave_out(node, overrides, 'nccl_socket_ifname')}"
     elif over:
-        what += f": it is {interface_title(over)}'s, which has {over.ipv4[0]}"
+        what += f": it is {devices.interface_title(over)}'s, which has {over.ipv4[0]}"
         cure = f"nccl_socket_ifname = {over.name!r} of {node.name}, or leave it out"
     else:
         cure += f"; or {leave_out(node, overrides, 'nccl_socket_ifname')}"
@@ -211,9 +210,9 @@ def bare_interface(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Findin
 
 
 def bare_gloo(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
-    by_name = {i.name: i for i in every_interface(node)}
+    by_name = {i.name: i for i in devices.every_interface(node)}
     for word in overrides.value("gloo_socket_ifname").replace(" ", "").split(","):
-        if word in by_name and not primary(by_name[word]):
+        if word in by_name and not attachments.primary(by_name[word]):
             what = f"{overrides.label('gloo_socket_ifname')} {word} has no IPv4 address"
             yield error(what, node.name, leave_out(node, overrides, "gloo_socket_ifname"))
 
@@ -258,7 +257,7 @@ def leave_out(node: NodeFacts, overrides: NodeOverrides, setting: str) -> str:
 
 def wrong_address(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
     label, wanted = overrides.label("address"), overrides.value("address")
-    here = [a for i in every_interface(node) for a in i.ipv4 if not a.startswith("127.")]
+    here = [a for i in devices.every_interface(node) for a in i.ipv4 if not a.startswith("127.")]
     held = sorted(a.partition("/")[0] for a in here)
     if not is_ipv4(wanted):
         cure = "ip -4 addr" if label == "address" else leave_out(node, overrides, "address")
@@ -286,15 +285,17 @@ def by_env(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
             yield warning(what, node.name, cure)
 
 
-def named_attachment(node: NodeFacts, overrides: NodeOverrides, *, rdma: bool) -> Attachment | None:
+def named_attachment(
+    node: NodeFacts, overrides: NodeOverrides, *, rdma: bool
+) -> attachments.Attachment | None:
     """The attachment that the (valid) settings name; None if they name none."""
     listed = name_list(overrides.nccl_socket_ifname)
-    there = {i.name: i for i in every_interface(node)}
+    there = {i.name: i for i in devices.every_interface(node)}
     named = [] if listed.contrary else listed.named(there)
     for interface in map(there.__getitem__, named if not overrides.address else there):
         for address in (IPv4Interface(a) for a in interface.ipv4 if ":" not in a):
             if not overrides.address or overrides.address == str(address.ip):
                 own = tuple(p for p in node.rdma if p.netdev == interface.name)
-                ports = own or carrying(node, interface, address, rdma=rdma)
-                return Attachment(interface, address, ports)
+                ports = own or attachments.carrying(node, interface, address, rdma=rdma)
+                return attachments.Attachment(interface, address, ports)
     return None

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from cluster.fabric import cures
+from cluster.fabric import cures, devices, overrides
 from cluster.fabric.attachments import (
     Attachment,
     Attachments,
@@ -16,8 +16,6 @@ from cluster.fabric.attachments import (
     twin_attachment,
 )
 from cluster.fabric.cures import JUMBO
-from cluster.fabric.devices import above, every_interface, in_other_namespace, interface_title, vrf
-from cluster.fabric.overrides import FabricOptions
 from cluster.findings import Finding, error, warning
 from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
@@ -35,7 +33,9 @@ def no_attachment(
     node = nodes[rank]
     named = [p for p in halves(node) if p.hca in hcas or not hcas]
     reasons = (
-        unusable(nodes, rank, p, rdma=rdma) for p in named if p.up or in_other_namespace(node, p)
+        unusable(nodes, rank, p, rdma=rdma)
+        for p in named
+        if p.up or devices.in_other_namespace(node, p)
     )
     if reason := next((r for r in reasons if r), None):
         return reason
@@ -55,29 +55,30 @@ def unusable(
     """Why a half that is Up can't meet the others: what it belongs to, or no address."""
     node, half = nodes[rank], f"{port.netdev} ({port.hca})"
     tcp = "`--data rdma=off` serves over it with TCP"
-    if in_other_namespace(node, port):
+    if devices.in_other_namespace(node, port):
         half = half if port.netdev else port.hca
         what = f"the interface of {half} is in another network namespace of the node"
         return error(what, node.name, f"{cures.bring_home(port)}; then run this again")
-    if name := vrf(node, port.interface):
+    if name := devices.vrf(node, port.interface):
         what = f"{half} is in the VRF {name}, which the ranks do not run in"
         return error(
             what,
             node.name,
             f"sudo ip link set dev {port.netdev} nomaster; also take it out of the VRF in netplan",
         )
-    over = above(node, port.netdev)
+    over = devices.above(node, port.netdev)
     for upper in over:
         if upper.up and upper.ipv4 and not upper.master:
             lies = "belongs to" if port.interface.master else "lies under"
             what = (
-                f"{half} {lies} {interface_title(upper)}, which has {upper.ipv4[0]}, and RDMA "
+                f"{half} {lies} {devices.interface_title(upper)}, which has "
+                f"{upper.ipv4[0]}, and RDMA "
                 f"does not work over it: {port.hca} has no GID for that address"
             )
             return error(what, node.name, f"{tcp}; for RDMA the halves need addresses of their own")
     if port.interface.master:
         top = over[0] if over else Interface(port.interface.master, 0, up=False)
-        what = f"{half} belongs to {interface_title(top)}, which has no IPv4 address"
+        what = f"{half} belongs to {devices.interface_title(top)}, which has no IPv4 address"
         if not top.up:
             what += " and is not Up" if top.mtu else " that is visible here"
         cure = f"give {top.name} an address where it is configured, in the same subnet on all nodes"
@@ -189,7 +190,7 @@ def same_addresses(
 
 
 def holds(node: NodeFacts) -> HeldAddresses:
-    up = (i for i in every_interface(node) if i.up)
+    up = (i for i in devices.every_interface(node) if i.up)
     return frozenset((a.partition("/")[0], i.name) for i in up for a in i.ipv4)
 
 
@@ -217,7 +218,10 @@ def inactive(nodes: Sequence[NodeFacts], rendezvous: Attachments) -> Iterator[Fi
 
 
 def half_warnings(
-    nodes: Sequence[NodeFacts], rendezvous: Attachments, twins: Attachments, options: FabricOptions
+    nodes: Sequence[NodeFacts],
+    rendezvous: Attachments,
+    twins: Attachments,
+    options: overrides.FabricOptions,
 ) -> Iterator[Finding]:
     """Why only one half of the port works, or why both may not, unless one half is set."""
     for rank, (node, attachment) in enumerate(zip(nodes, rendezvous, strict=True)):
@@ -239,16 +243,18 @@ def half_warning(
     node, own = nodes[rank], twin_attachment(nodes[rank], attachment)
     name, port = attachment.interface.name, f"QSFP port {attachment.number}"
     carrying = f"only {name} carries the traffic"
-    if in_other_namespace(node, other):
+    if devices.in_other_namespace(node, other):
         half = other.netdev or f"the interface of {other.hca}"
         what = f"{half} is in another network namespace: {carrying}, at half rate"
         yield warning(what, node.name, cures.bring_home(other))
     elif not other.up:
         what = f"only half {attachment.half} of {port} is Up: {carrying}, at half rate"
         yield warning(what, node.name, cures.bring_up(other, attachment.interface.mtu))
-    elif not own and (other.interface.master or above(node, other.netdev)):
-        top = next(iter(above(node, other.netdev)), Interface(other.interface.master, 0, up=False))
-        what = f"{other.netdev} belongs to {interface_title(top)}: {carrying}, at half rate"
+    elif not own and (other.interface.master or devices.above(node, other.netdev)):
+        top = next(
+            iter(devices.above(node, other.netdev)), Interface(other.interface.master, 0, up=False)
+        )
+        what = f"{other.netdev} belongs to {devices.interface_title(top)}: {carrying}, at half rate"
         cure = f"`ip -d link show {top.name}`; both halves carry traffic if each has its own subnet"
         yield warning(what, node.name, cure)
     elif not own:

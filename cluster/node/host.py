@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cluster.command import Argv, Command, load_script
-from cluster.findings import Finding, error
+from cluster import command, findings
 from cluster.node.readings import Shown
 from cluster.settings.schema import Settings
 
 EARLYOOM = "/etc/default/earlyoom"
-_ROOT = load_script(__file__, "as_root.sh")
+_ROOT = command.load_script(__file__, "as_root.sh")
 # The kernel reclaims page cache for itself, but CUDA does not see it as free on unified memory.
 _DROP = "sync; echo 3 >/proc/sys/vm/drop_caches"
 
@@ -34,38 +33,40 @@ class HostSetup(Shown):
     no_root: str = ""
 
 
-def as_root(*words: str) -> Argv:
+def as_root(*words: str) -> command.Argv:
     """The words, run as root: a login that is not root needs a sudo without a password."""
     return ("sh", "-c", _ROOT, "sh", *words)
 
 
-def no_root(node: str, words: str) -> Finding:
+def no_root(node: str, words: str) -> findings.Finding:
     """A login that may not become root; `words`: sudo's own message."""
     what = f"the login cannot become root without a password: {words}"
     cure = (
         'echo "$USER ALL=(ALL) NOPASSWD:ALL" | sudo tee /etc/sudoers.d/spark-serving, '
         f"on {node}; remove it afterwards"
     )
-    return error(what, node, cure)
+    return findings.error(what, node, cure)
 
 
-def drop_caches(image: str) -> Command:
+def drop_caches(image: str) -> command.Command:
     """Drop the page cache through any local image with a shell, so that no sudo is needed."""
     run = ("docker", "run", "--rm", "--privileged", "--network", "none", "--pull", "never")
-    return Command((*run, "--entrypoint", "sh", image, "-c", _DROP), 120)
+    return command.Command((*run, "--entrypoint", "sh", image, "-c", _DROP), 120)
 
 
-def enable_linger(login: str) -> Command:
-    return Command(("loginctl", "enable-linger", login), 30)
+def enable_linger(login: str) -> command.Command:
+    return command.Command(("loginctl", "enable-linger", login), 30)
 
 
-def setting_objections(node: str, setup: HostSetup, settings: Settings) -> Iterator[Finding]:
+def setting_objections(
+    node: str, setup: HostSetup, settings: Settings
+) -> Iterator[findings.Finding]:
     """Why a node can't have these settings; nothing where it can."""
     needs_root = settings.linger or settings.earlyoom
     if needs_root and setup.no_root:
         yield no_root(node, setup.no_root)
     if settings.earlyoom and not setup.earlyoom and not setup.apt:
-        yield error(
+        yield findings.error(
             "earlyoom=true installs its package with apt, which is not there",
             node,
             "install earlyoom by hand, or leave the setting out",

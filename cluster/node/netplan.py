@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from ipaddress import IPv4Interface, IPv4Network
 
-from cluster.fabric.attachments import halves, primary
-from cluster.fabric.devices import interface_title
-from cluster.fabric.problems import port_state
+from cluster.fabric import attachments, devices, problems
 from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.node.host import no_root
 from cluster.node.readings import Interface, NodeFacts, RdmaPort, Shown
@@ -147,7 +145,7 @@ def cabled(nodes: Sequence[NodeFacts], hcas: Mapping[str, str]) -> list[list[Rdm
     refuse_errors(no_cable(node) for node, mine in zip(nodes, ups, strict=True) if not mine)
     common = set.intersection(*ups)
     return [
-        [p for p in halves(node) if p.qsfp == min(common or mine)]
+        [p for p in attachments.halves(node) if p.qsfp == min(common or mine)]
         for node, mine in zip(nodes, ups, strict=True)
     ]
 
@@ -157,7 +155,7 @@ def no_cable(node: NodeFacts) -> Finding:
         return error(f"the RDMA ports could not be read: {why}", node.name, "ip -j addr")
     if not node.rdma:
         return error("no RDMA port exists", node.name, "ls /sys/class/infiniband")
-    states = ", ".join(port_state(p) for p in halves(node))
+    states = ", ".join(problems.port_state(p) for p in attachments.halves(node))
     cure = "plug the QSFP cable in at both ends, `sudo ip link set dev … up`, and see ibdev2netdev"
     return error(f"no QSFP port is Up: {states}", node.name, cure)
 
@@ -205,7 +203,7 @@ def in_other_use(node: NodeFacts, interface: Interface) -> Iterator[Finding]:
         return
     by_name = {i.name: i for i in node.interfaces}
     top = by_name.get(interface.master)
-    whole = interface_title(top) if top else interface.master
+    whole = devices.interface_title(top) if top else interface.master
     what = f"{interface.name} belongs to {whole}: it gets no address of its own"
     cure = f"leave it if {whole} is to carry the fabric: deploys/check.py says whether it does"
     yield error(what, node.name, f"{cure}; else take {interface.name} out of it first")
@@ -237,7 +235,7 @@ def address_changes(node: NodeFacts, setup: Setup, wanted: Halves, text: str) ->
     interfaces = {i.name: i for i in node.interfaces}
     for half in wanted:
         interface = interfaces[half.netdev]
-        now = primary(interface)
+        now = attachments.primary(interface)
         if str(now) != half.address:
             yield f"{half.netdev}: {now or 'no address'} -> {half.address}"
         if interface.mtu != half.mtu:

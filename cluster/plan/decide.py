@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from cluster.catalog.models import Model
-from cluster.engine import exposure
-from cluster.engine.options import RECORDED
-from cluster.engine.versions import known_version
+from cluster.engine import exposure, options, versions
 from cluster.fabric import Fabric, FabricOptions, NodeOverrides, choose_fabric
 from cluster.findings import Finding, Refused, error
 from cluster.node.readings import NodeFacts, Rank
@@ -159,7 +157,7 @@ def engine_version(declaration: Declaration, readings: Readings) -> str | None:
         return settings.sglang_version
     head = readings.nodes[declaration.head]
     if head.image is None:
-        return known_version(settings.image) or RECORDED[0]
+        return versions.known_version(settings.image) or options.RECORDED[0]
     made_of_it = (r.spec.sglang for r in head.ranks if r.image_id == head.image.id and r.spec)
     return next(filter(None, made_of_it), "") or readings.version or None
 
@@ -170,8 +168,8 @@ def assumed_version(declaration: Declaration, readings: Readings) -> str:
     group = declaration.common.group
     ours = (r for facts in readings.nodes.values() for r in members(facts, group) if r.spec)
     labeled = (rank.spec.sglang for rank in ours if rank.spec)
-    named = known_version(declaration.common.image)
-    return next(filter(None, labeled), "") or named or RECORDED[0]
+    named = versions.known_version(declaration.common.image)
+    return next(filter(None, labeled), "") or named or options.RECORDED[0]
 
 
 def fabric_options(declaration: Declaration) -> FabricOptions:
@@ -210,6 +208,6 @@ def exposure_findings(
     rank = decision.running_ranks.get(declaration.head) if runs else None
     apis = [exposure.running_access(rank.spec)] if rank and rank.spec else []
     if decision.running and (declared or not apis):
-        version = decision.version or known_version(settings.image) or ""
+        version = decision.version or versions.known_version(settings.image) or ""
         apis.append(exposure.declared_access(settings, len(declaration.names), version))
     return tuple(dict.fromkeys(f for api in apis for f in exposure.check_exposure(api, settings)))

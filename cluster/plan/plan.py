@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from cluster.findings import Finding, error, refuse_errors
+from cluster import findings, printable
 from cluster.node.readings import NodeFacts, Rank
 from cluster.plan import previous_group
 from cluster.plan.previous_group import PreviousGroup, members
-from cluster.printable import short_id
 from cluster.rank.spec import Spec, label_drift
 
 
@@ -109,7 +108,7 @@ def make_plan(
     """
     if state != "running":
         return Plan(tuple(_endings(facts, state, group)), restart=False, policies={})
-    refuse_errors(_foreign_containers(specs, facts))
+    findings.refuse_errors(_foreign_containers(specs, facts))
     declared = [_step(node, spec, facts[node]) for node, spec in specs.items()]
     if restart:
         # A reason of the whole group's: once, at the head.
@@ -143,14 +142,14 @@ def make_plan(
 
 def find_split_group(
     plan: Plan, left_out: Mapping[str, NodeFacts], group: str
-) -> Iterator[Finding]:
+) -> Iterator[findings.Finding]:
     """Why a plan that ends ranks would leave half a group running.
 
     + left_out: the nodes that it does not touch
     """
     staying = [node for node, f in left_out.items() if any(r.alive for r in members(f, group))]
     if staying and any(step.stop for step in plan.steps):
-        yield error(
+        yield findings.error(
             f"--limit leaves out {', '.join(staying)}, where ranks of the same group run: half a "
             "group serves nothing",
             cure="run without --limit",
@@ -192,7 +191,7 @@ def _step(node: str, spec: Spec, facts: NodeFacts) -> RankStep:
         return RankStep(node, spec.name, None, spec, ("is not there",), recreate=True, cdi=cdi)
     drift = label_drift(rank.label or "", spec) if rank.label != spec.dump() else ()
     if facts.image is not None and rank.image_id not in ("", facts.image.id):
-        old, new = map(short_id, (rank.image_id, facts.image.id))
+        old, new = map(printable.short_id, (rank.image_id, facts.image.id))
         drift += (f"image id: {old} -> {new}",)
     if drift:
         return RankStep(node, spec.name, rank, spec, drift, recreate=True, cdi=cdi)
@@ -216,7 +215,7 @@ def _why_gone(rank: Rank) -> str:
 
 def _foreign_containers(
     specs: Mapping[str, Spec], facts: Mapping[str, NodeFacts]
-) -> Iterator[Finding]:
+) -> Iterator[findings.Finding]:
     """Containers under a declared name that are not this group's."""
     for node, spec in specs.items():
         for rank in facts[node].ranks:
@@ -226,7 +225,7 @@ def _foreign_containers(
             if rank.label is not None and not rank.group:
                 why = "its label names no group"
             setting = "head_container" if spec.rank == 0 else "worker_container"
-            yield error(
+            yield findings.error(
                 f"a container named {spec.name} exists and is not ours ({why})",
                 node,
                 f"docker rename {spec.name} {spec.name}-old, or --data {setting}=another-name",

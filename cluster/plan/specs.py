@@ -6,14 +6,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from cluster.catalog.models import Model
-from cluster.engine.argv import Launch
-from cluster.engine.versions import dp_attention_needed
+from cluster.engine import argv, versions
 from cluster.fabric import Fabric
 from cluster.node.readings import NodeFacts
 from cluster.rank import api_key
 from cluster.rank.spec import Spec
-from cluster.settings.declaration import Declaration
-from cluster.settings.schema import Settings
+from cluster.settings import declaration, schema
 
 CONTAINER_HF_HOME = "/root/.cache/huggingface"
 CONTAINER_TIKTOKEN = "/tiktoken_encodings"
@@ -25,7 +23,7 @@ GB10_ENV = {
 
 
 def declared_specs(
-    declared: Declaration,
+    declared: declaration.Declaration,
     model: Model,
     fabric: Fabric,
     facts: Mapping[str, NodeFacts],
@@ -60,7 +58,7 @@ def declared_specs(
     return specs
 
 
-def rank_names(declared: Declaration) -> dict[str, str]:
+def rank_names(declared: declaration.Declaration) -> dict[str, str]:
     """Node → its rank's name: "sglang-head" for rank 0, "sglang-worker-N" for the others, by
     default."""
     return {
@@ -69,7 +67,7 @@ def rank_names(declared: Declaration) -> dict[str, str]:
     }
 
 
-def parallelism(declared: Declaration) -> tuple[int, int]:
+def parallelism(declared: declaration.Declaration) -> tuple[int, int]:
     """(tp, pp). tensor_parallel "auto" is one GPU of each node, shared out over the stages."""
     settings, nodes = declared.common, len(declared.names)
     if settings.head_only:
@@ -79,7 +77,7 @@ def parallelism(declared: Declaration) -> tuple[int, int]:
     return (max(1, nodes // pp) if tp == "auto" else tp), pp
 
 
-def mem_fraction(settings: Settings, model: Model) -> float:
+def mem_fraction(settings: schema.Settings, model: Model) -> float:
     """The declared fraction of a GPU's memory, else the model's."""
     return usual_fraction(model) if settings.mem_fraction == "auto" else settings.mem_fraction
 
@@ -89,7 +87,7 @@ def usual_fraction(model: Model) -> float:
     return model.mem_fraction or 0.80
 
 
-def served_name(settings: Settings, model: Model) -> str:
+def served_name(settings: schema.Settings, model: Model) -> str:
     return settings.served_model_name or model.id
 
 
@@ -99,13 +97,18 @@ def expand(path: str, facts: NodeFacts) -> str:
 
 
 def _launch(
-    rank: int, declared: Declaration, model: Model, fabric: Fabric, facts: NodeFacts, version: str
-) -> Launch:
+    rank: int,
+    declared: declaration.Declaration,
+    model: Model,
+    fabric: Fabric,
+    facts: NodeFacts,
+    version: str,
+) -> argv.Launch:
     settings = declared.common
     tp, pp = parallelism(declared)
     several = len(declared.names) > 1
     head = fabric.nodes[0].address
-    return Launch(
+    return argv.Launch(
         model_path=expand(model.id, facts),
         revision=None if model.local else settings.revision or None,
         served_model_name=served_name(settings, model),
@@ -126,7 +129,7 @@ def _launch(
             settings.disable_cuda_graph, model.disable_cuda_graph is not False
         ),
         enable_dp_attention=_auto(
-            settings.enable_dp_attention, dp_attention_needed(model.id, version)
+            settings.enable_dp_attention, versions.dp_attention_needed(model.id, version)
         ),
         enable_metrics=settings.enable_metrics,
         extra_args=settings.extra_args,
@@ -146,7 +149,7 @@ def _parser(setting: str, models: str) -> str:
     return {"auto": models, "none": ""}.get(setting, setting)
 
 
-def _env(settings: Settings, model: Model, fabric: Mapping[str, str]) -> dict[str, str]:
+def _env(settings: schema.Settings, model: Model, fabric: Mapping[str, str]) -> dict[str, str]:
     own = {
         "HF_HOME": CONTAINER_HF_HOME,
         # The deploy has brought the files: the engine needs neither the hub nor a token.
@@ -160,7 +163,9 @@ def _env(settings: Settings, model: Model, fabric: Mapping[str, str]) -> dict[st
     return own | settings.env
 
 
-def _volumes(settings: Settings, model: Model, facts: NodeFacts, rank: int = 0) -> tuple[str, ...]:
+def _volumes(
+    settings: schema.Settings, model: Model, facts: NodeFacts, rank: int = 0
+) -> tuple[str, ...]:
     # Not HF_HOME itself, where `hf auth login` leaves the token; and engines have nothing to write.
     cache = expand(settings.hf_cache, facts).rstrip("/")
     own = [f"{cache}/hub:{CONTAINER_HF_HOME}/hub:ro"]
@@ -174,7 +179,7 @@ def _volumes(settings: Settings, model: Model, facts: NodeFacts, rank: int = 0) 
     return (*own, *settings.volumes)
 
 
-def token_mounts(settings: Settings, facts: NodeFacts) -> Iterator[str]:
+def token_mounts(settings: schema.Settings, facts: NodeFacts) -> Iterator[str]:
     """Those of the settings' own `volumes` that hold the hub's token, where the node has one."""
     homes = (f"{facts.home}/.cache/huggingface", expand(settings.hf_cache, facts))
     tokens = [PurePosixPath(home, name) for home in homes for name in ("token", "stored_tokens")]

@@ -11,8 +11,7 @@ from typing import Literal
 
 from cluster.lease import MOST_SHOWN, STALE_SECONDS, LeaseAnswer
 from cluster.node.readings import NodeFacts, Rank, Shown
-from cluster.plan.decide import Decision
-from cluster.plan.previous_group import FAILED, PREVIOUS
+from cluster.plan import decide, previous_group
 from cluster.printable import short_id
 
 VERSION = 1
@@ -223,7 +222,10 @@ def group_state(
 
 def find_leftovers(node: str, ranks: Sequence[Rank], own: Rank | None) -> tuple[Leftover, ...]:
     """The group's containers on a node, but for its rank."""
-    kinds: dict[str, LeftoverKind] = {PREVIOUS: "previous", FAILED: "failed"}
+    kinds: dict[str, LeftoverKind] = {
+        previous_group.PREVIOUS: "previous",
+        previous_group.FAILED: "failed",
+    }
     return tuple(
         Leftover(
             node=node,
@@ -236,7 +238,7 @@ def find_leftovers(node: str, ranks: Sequence[Rank], own: Rank | None) -> tuple[
     )
 
 
-def drift_by_node(decision: Decision) -> dict[str, tuple[str, ...]]:
+def drift_by_node(decision: decide.Decision) -> dict[str, tuple[str, ...]]:
     """Node -> what a deploy would change at its rank; nothing for a node whose ranks were not read.
 
     What a deploy removes beside the group's own ranks is in `Status.leftovers`.

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.findings import Finding, Refused, error
-from cluster.settings.parse import convert, merged_env
-from cluster.settings.schema import NAMES, PER_NODE, Settings
+from cluster.settings import parse, schema
 
 # Data of pyinfra and its connectors; everything else must be one of our settings.
 FOREIGN = ("_", "ssh_", "fake_", "local_", "docker_", "podman_", "winrm_")
@@ -34,8 +33,8 @@ class Declaration:
     + idle: workers that head_only leaves out, whose ranks are removed
     """
 
-    nodes: Mapping[str, Settings]
-    idle: Mapping[str, Settings]
+    nodes: Mapping[str, schema.Settings]
+    idle: Mapping[str, schema.Settings]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -46,7 +45,7 @@ class Declaration:
         return self.names[0]
 
     @property
-    def common(self) -> Settings:
+    def common(self) -> schema.Settings:
         """The head's settings: all but those in PER_NODE apply to every node."""
         return self.nodes[self.head]
 
@@ -73,7 +72,7 @@ def parse_declaration(declared: Sequence[HostData]) -> Declaration:
     )
 
 
-def parse_settings(host: HostData) -> Settings:
+def parse_settings(host: HostData) -> schema.Settings:
     """One host's settings. Raises Refused with every unknown name and wrong value."""
     values: dict[str, Any] = {}
     findings: list[Finding] = []
@@ -82,12 +81,12 @@ def parse_settings(host: HostData) -> Settings:
             continue
         try:
             layers = host.env_layers or [value]
-            values[name] = merged_env(layers) if name == "env" else convert(name, value)
+            values[name] = parse.merged_env(layers) if name == "env" else parse.convert(name, value)
         except Refused as refusal:
             findings += refusal.findings
     if findings:
         raise Refused(*findings)
-    return Settings(**values)
+    return schema.Settings(**values)
 
 
 def _group_errors(declared: Sequence[HostData]) -> Iterable[Finding]:
@@ -115,10 +114,10 @@ def _group_errors(declared: Sequence[HostData]) -> Iterable[Finding]:
             )
 
 
-def _disagreements(settings: Mapping[str, Settings]) -> Iterable[Finding]:
-    for name in NAMES if settings else ():
+def _disagreements(settings: Mapping[str, schema.Settings]) -> Iterable[Finding]:
+    for name in schema.NAMES if settings else ():
         values = {node: getattr(s, name) for node, s in settings.items()}
-        if name not in PER_NODE and len({repr(v) for v in values.values()}) > 1:
+        if name not in schema.PER_NODE and len({repr(v) for v in values.values()}) > 1:
             values_by_node = ", ".join(f"{node}: {value!r}" for node, value in values.items())
             yield error(
                 f"{name} differs between the nodes ({values_by_node}): it must be the same on all",

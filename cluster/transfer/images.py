@@ -9,17 +9,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cluster.command import Argv, Command, load_script
-from cluster.findings import Finding, error
+from cluster import command, findings, printable
 from cluster.node.readings import ImageReading
-from cluster.printable import gibibytes, short_id
 from cluster.rank.docker import pull
 
 Images = Mapping[str, ImageReading | None]
 # What no other source of the image would fix.
 NOT_THE_REGISTRY = frozenset({"disk-full", "docker-denied", "docker-stopped", "docker-missing"})
 _PULL_AS = 'docker pull --quiet "$1" && docker tag "$1" "$2"'
-_COPY = load_script(__file__, "copy_image.sh")
+_COPY = command.load_script(__file__, "copy_image.sh")
 _PROGRESS = """[ ! -r "$1/progress" ] || tr '\\r' '\\n' <"$1/progress" | tail -n 1"""
 
 
@@ -77,7 +75,9 @@ def plan_deliveries(reference: str, head: ImageReading, others: Images) -> dict[
             deliveries[node] = Delivery()
             continue
         why = (
-            f"it has {short_id(own.id)}, the head {short_id(head.id)}" if own else "it is not there"
+            f"it has {printable.short_id(own.id)}, the head {printable.short_id(head.id)}"
+            if own
+            else "it is not there"
         )
         # What was named by a digest can't be called so again once it is copied.
         copy = "@" not in reference
@@ -100,7 +100,7 @@ def repository(reference: str) -> str:
     return name.removeprefix("library/")
 
 
-def find_differing(reference: str, images: Images, pull: str = "") -> Iterator[Finding]:
+def find_differing(reference: str, images: Images, pull: str = "") -> Iterator[findings.Finding]:
     """A node whose image is not the head's, which must not be when ranks are created from it.
 
     + images: of the group, the head's first
@@ -110,8 +110,9 @@ def find_differing(reference: str, images: Images, pull: str = "") -> Iterator[F
     because = ", and pull = 'never'" if pull == "never" else ""
     for node, image in others:
         if head and image and not same_image(head, image):
-            yield error(
-                f"image {reference} is {short_id(image.id)} here and {short_id(head.id)} on "
+            yield findings.error(
+                f"image {reference} is {printable.short_id(image.id)} here and "
+                f"{printable.short_id(head.id)} on "
                 f"{first}{because}",
                 node,
                 "--data pull=missing gives it the head's"
@@ -119,27 +120,29 @@ def find_differing(reference: str, images: Images, pull: str = "") -> Iterator[F
                 else f"docker image rm -f {reference} on {node}",
             )
         elif head and not image:
-            yield error(f"image {reference} is not there", node, f"docker pull {reference} on it")
+            yield findings.error(
+                f"image {reference} is not there", node, f"docker pull {reference} on it"
+            )
 
 
-def pull_as(reference: str, source: str, seconds: int) -> Command:
+def pull_as(reference: str, source: str, seconds: int) -> command.Command:
     """Pull `source`, and call it by the reference."""
     if source == reference:
         return pull(reference, seconds)
-    return Command(("sh", "-c", _PULL_AS, "sh", source, reference), seconds)
+    return command.Command(("sh", "-c", _PULL_AS, "sh", source, reference), seconds)
 
 
-def copy_image(reference: str, ssh: Argv, folder: str, seconds: int) -> Command:
+def copy_image(reference: str, ssh: command.Argv, folder: str, seconds: int) -> command.Command:
     """On a node: load the image that `docker save` sends at the other end of `ssh`.
 
     + folder: in memory; `progress` reads there
     """
-    return Command(("sh", "-c", _COPY, "sh", folder, reference, *ssh), seconds)
+    return command.Command(("sh", "-c", _COPY, "sh", folder, reference, *ssh), seconds)
 
 
-def copy_progress(folder: str) -> Command:
+def copy_progress(folder: str) -> command.Command:
     """On a node: the last line of dd while `copy` runs."""
-    return Command(("sh", "-c", _PROGRESS, "sh", folder), 10)
+    return command.Command(("sh", "-c", _PROGRESS, "sh", folder), 10)
 
 
 def parse_progress(line: str) -> int:
@@ -152,9 +155,9 @@ def describe_progress(came: int, size: int, seconds: float) -> str:
     """How far a copy is, after so many seconds; `size`, of the image, is about the stream's."""
     rate = came / max(seconds, 0.1)
     if came >= size:
-        return f"{gibibytes(came)} received, Docker is unpacking, {seconds:.0f} s"
+        return f"{printable.gibibytes(came)} received, Docker is unpacking, {seconds:.0f} s"
     left = f", {(size - came) / rate:.0f} s left" if rate else ""
-    return f"{gibibytes(came, of=size)}, {rate / 2**20:.0f} MiB/s{left}"
+    return f"{printable.gibibytes(came, of=size)}, {rate / 2**20:.0f} MiB/s{left}"
 
 
 def copy_room(image: ImageReading, unpacked: int, *, sends: bool) -> int:
@@ -168,12 +171,15 @@ def copy_room(image: ImageReading, unpacked: int, *, sends: bool) -> int:
     return image.size if sends else image.size + max(image.size, unpacked)
 
 
-def find_full_disk(reference: str, node: str, root: str, needed: int, free: int) -> Finding | None:
+def find_full_disk(
+    reference: str, node: str, root: str, needed: int, free: int
+) -> findings.Finding | None:
     """The folder of the images has no room for an archive of the image, and its layers."""
     if needed <= free:
         return None
-    return error(
-        f"{root}: {gibibytes(needed)} needed to copy image {reference}, {gibibytes(free)} free",
+    return findings.error(
+        f"{root}: {printable.gibibytes(needed)} needed to copy image {reference}, "
+        f"{printable.gibibytes(free)} free",
         node,
         f"df -h {root}; docker system df; docker image prune",
     )

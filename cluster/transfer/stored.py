@@ -6,10 +6,8 @@ from typing import Any
 
 import msgspec
 
-from cluster.findings import Finding, error
-from cluster.printable import gigabytes
-from cluster.transfer import gate
-from cluster.transfer.repository import File, looks_complete
+from cluster import findings, printable
+from cluster.transfer import gate, repository
 
 # Left free for logs, the engine's own caches and everybody else.
 MARGIN = 2 * 10**9
@@ -32,9 +30,9 @@ class StoredModel:
 
     commit: str = ""
     at: str = ""
-    good: Mapping[str, File] = field(default_factory=dict)
-    bad: Mapping[str, File] = field(default_factory=dict)
-    absent: Mapping[str, File] = field(default_factory=dict)
+    good: Mapping[str, repository.File] = field(default_factory=dict)
+    bad: Mapping[str, repository.File] = field(default_factory=dict)
+    absent: Mapping[str, repository.File] = field(default_factory=dict)
     listed: bool = False
     guess: bool = False
     placeholders: tuple[str, ...] = ()
@@ -51,7 +49,7 @@ class StoredModel:
         return right and (self.listed or self.guess)
 
     @property
-    def wanted(self) -> dict[str, File]:
+    def wanted(self) -> dict[str, repository.File]:
         """Every file of the model, as far as the node has a list of them."""
         return dict(sorted({**self.absent, **self.bad, **self.good}.items()))
 
@@ -87,7 +85,7 @@ def parse_stored_model(reply: Mapping[str, Any]) -> StoredModel:
         bad={path: one for path, one in files.items() if path not in right},
         absent={p: file(p, e) for p, e in gate.check_entries(read.absent, lone=True).items()},
         listed=read.recorded,
-        guess=not read.partial and (looks_complete(read.shards, files) or "" in files),
+        guess=not read.partial and (repository.looks_complete(read.shards, files) or "" in files),
         placeholders=tuple(read.placeholders),
         closed=tuple(read.closed),
         free=read.free,
@@ -97,35 +95,41 @@ def parse_stored_model(reply: Mapping[str, Any]) -> StoredModel:
     )
 
 
-def file(path: str, entry: Mapping[str, Any]) -> File:
+def file(path: str, entry: Mapping[str, Any]) -> repository.File:
     """A file from its JSON, which may hold more."""
     names = ("size", "kind", "hash", "by", "blob", "mtime_ns")
-    return File(path, **{name: entry[name] for name in names})
+    return repository.File(path, **{name: entry[name] for name in names})
 
 
-def manifest_entries(files: Iterable[File]) -> dict[str, dict[str, Any]]:
+def manifest_entries(files: Iterable[repository.File]) -> dict[str, dict[str, Any]]:
     """Files as the manifest holds them."""
     return {f.path: {k: v for k, v in asdict(f).items() if k != "path"} for f in files}
 
 
-def missing_files(wanted: Mapping[str, File], there: StoredModel) -> tuple[File, ...]:
+def missing_files(
+    wanted: Mapping[str, repository.File], there: StoredModel
+) -> tuple[repository.File, ...]:
     """Files that a node must get: not there, or not the same."""
     return tuple(f for path, f in wanted.items() if not f.same_content(there.good.get(path)))
 
 
-def total_bytes(files: Iterable[File]) -> int:
+def total_bytes(files: Iterable[repository.File]) -> int:
     return sum(f.size for f in files)
 
 
-def find_missing_space(node: str, there: StoredModel, files: Iterable[File]) -> Finding | None:
+def find_missing_space(
+    node: str, there: StoredModel, files: Iterable[repository.File]
+) -> findings.Finding | None:
     """Whether files fit on a node's disk; None where they do. What an interrupted transfer has
     left there need not come again."""
     more = max(0, total_bytes(files) - there.begun)
     if not more or more + MARGIN <= there.free:
         return None
-    return error(
-        f"the weights do not fit: {gigabytes(more)} to download + {gigabytes(MARGIN, 0)} margin = "
-        f"{gigabytes(more + MARGIN)} needed, {gigabytes(there.free)} free on the disk of "
+    return findings.error(
+        f"the weights do not fit: {printable.gigabytes(more)} to download + "
+        f"{printable.gigabytes(MARGIN, 0)} margin = "
+        f"{printable.gigabytes(more + MARGIN)} needed, {printable.gigabytes(there.free)} "
+        "free on the disk of "
         f"{there.at}",
         node,
         "free space (df -h, spark-cluster models, docker image prune), or move hf_cache to "
@@ -163,13 +167,13 @@ class TransferProgress:
 
     def line(self, now: float) -> str:
         """ "12.3 of 65.2 GB, 0.45 GB/s, 2 min left"."""
-        amount = gigabytes(self.bytes, of=self.total)
+        amount = printable.gigabytes(self.bytes, of=self.total)
         moved, seconds = self.bytes - (self.first or 0), now - self.begun
         if moved <= 0 or seconds <= 0:
             return amount
         rate = moved / seconds
         left = max(0, self.total - self.bytes) / rate
-        return f"{amount}, {gigabytes(rate, 2)}/s, {format_seconds(left)} left"
+        return f"{amount}, {printable.gigabytes(rate, 2)}/s, {format_seconds(left)} left"
 
 
 def format_seconds(seconds: float) -> str:

@@ -13,18 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from cluster.command import Argv, Command, load_script
-from cluster.findings import Finding, error
+from cluster import command, findings
 
 # Marks everything that a tunnel leaves on nodes: lines of authorized_keys, folders in memory.
 MARKER = "spark-serving-carry"
 # Under this name the target's known_hosts has the source, whatever its address and port.
 ALIAS = "spark-serving-source"
-DISPATCHER = " ".join(load_script(__file__, "send_files.sh").splitlines())
-_CLEAR = load_script(__file__, "clear_keys.sh")
-_SURVEY = _CLEAR + "\n" + load_script(__file__, "survey_source.sh")
-_ADMIT = _CLEAR + "\n" + load_script(__file__, "admit_keys.sh")
-_MAKE_KEY = load_script(__file__, "make_key.sh")
+DISPATCHER = " ".join(command.load_script(__file__, "send_files.sh").splitlines())
+_CLEAR = command.load_script(__file__, "clear_keys.sh")
+_SURVEY = _CLEAR + "\n" + command.load_script(__file__, "survey_source.sh")
+_ADMIT = _CLEAR + "\n" + command.load_script(__file__, "admit_keys.sh")
+_MAKE_KEY = command.load_script(__file__, "make_key.sh")
 # known_hosts from stdin to $1; the rest is an ssh command.
 _PROBE = 'umask 077; cat >"$1" && shift && exec "$@" true'
 
@@ -59,9 +58,9 @@ class Key:
         return f"{self.folder}/known_hosts"
 
 
-def survey_source() -> Command:
+def survey_source() -> command.Command:
     """On the source: clear what killed runs left, and print what `parse_source` reads."""
-    return Command(("sh", "-c", _SURVEY), 30)
+    return command.Command(("sh", "-c", _SURVEY), 30)
 
 
 def parse_source(lines: Sequence[str]) -> Source | None:
@@ -75,9 +74,9 @@ def parse_source(lines: Sequence[str]) -> Source | None:
     return Source(user, int(port), keys)
 
 
-def make_key(address: str) -> Command:
+def make_key(address: str) -> command.Command:
     """On a target: create a key for the tunnel from the source's `address`; remove older ones."""
-    return Command(("sh", "-c", _MAKE_KEY, "sh", address), 30)
+    return command.Command(("sh", "-c", _MAKE_KEY, "sh", address), 30)
 
 
 def parse_key(lines: Sequence[str]) -> Key | None:
@@ -95,7 +94,7 @@ def parse_key(lines: Sequence[str]) -> Key | None:
 
 def admit_keys(
     keys: Sequence[Key], name: str, seconds: int, *, folder: str = "", image: str = ""
-) -> Command:
+) -> command.Command:
     """On the source: take these keys for so many seconds; earlier ones go.
 
     + name: hexadecimal digits that no other tunnel has
@@ -106,26 +105,26 @@ def admit_keys(
     # As sshd reads an option's value.
     quoted = forced.replace('"', '\\"')
     offered = "".join(f"{key.address} {key.public}\n" for key in keys)
-    return Command(("sh", "-c", _ADMIT, "sh", name, str(seconds), quoted), 30, offered)
+    return command.Command(("sh", "-c", _ADMIT, "sh", name, str(seconds), quoted), 30, offered)
 
 
-def try_tunnel(key: Key, source: Source, ssh: Argv) -> Command:
+def try_tunnel(key: Key, source: Source, ssh: command.Argv) -> command.Command:
     """On a target: write the source into known_hosts, and connect once."""
     known_hosts = "".join(f"{ALIAS} {host_key}\n" for host_key in source.host_keys)
-    return Command(("sh", "-c", _PROBE, "sh", key.known_hosts, *ssh), 40, known_hosts)
+    return command.Command(("sh", "-c", _PROBE, "sh", key.known_hosts, *ssh), 40, known_hosts)
 
 
-def clear_keys() -> Command:
+def clear_keys() -> command.Command:
     """On the source: no key of ours is taken any more."""
-    return Command(("sh", "-c", f"{_CLEAR}\nclear"), 30)
+    return command.Command(("sh", "-c", f"{_CLEAR}\nclear"), 30)
 
 
-def drop_key(key: Key) -> Command:
+def drop_key(key: Key) -> command.Command:
     """On a target: its key is gone."""
-    return Command(("rm", "-rf", "--", key.folder), 30)
+    return command.Command(("rm", "-rf", "--", key.folder), 30)
 
 
-def ssh_argv(key: Key, port: int) -> Argv:
+def ssh_argv(key: Key, port: int) -> command.Argv:
     """ssh and its options, as run on a target. aes128-gcm is the fastest where AES is in the
     processor; a peer that is silent for 30 s ends the transfer."""
     given = (
@@ -139,38 +138,38 @@ def ssh_argv(key: Key, port: int) -> Argv:
     return ("ssh", "-F", "none", "-T", "-p", str(port), "-i", f"{key.folder}/key", *words)
 
 
-def source_unreadable(node: str, output: str) -> Finding:
+def source_unreadable(node: str, output: str) -> findings.Finding:
     """The source did not print its host keys, or did not accept ours."""
-    return error(
+    return findings.error(
         f"cannot open the tunnel that other nodes copy files through: {_line(output)}",
         node,
         "on it: ls -la ~/.ssh /etc/ssh/ssh_host_*_key.pub; sudo apt install openssh-server",
     )
 
 
-def key_not_made(node: str, address: str, output: str) -> Finding:
-    return error(
+def key_not_made(node: str, address: str, output: str) -> findings.Finding:
+    return findings.error(
         f"cannot create a one-time key to copy files from {address}: {_line(output)}",
         node,
         f"on it: ip route get {address}; sudo apt install openssh-client",
     )
 
 
-def tunnel_closed(node: str, sender: str, address: str, port: int, output: str) -> Finding:
+def tunnel_closed(node: str, sender: str, address: str, port: int, output: str) -> findings.Finding:
     """Why the tunnel does not work, from ssh's own output."""
     if "host key" in output.lower() or "HOST IDENTIFICATION" in output:
-        return error(
+        return findings.error(
             f"what answers on {address} port {port} is not {sender}: it has a different host key",
             node,
             f"ip -br addr on every node shows who else has {address}",
         )
     if "Permission denied" in output:
-        return error(
+        return findings.error(
             f"sshd on {sender} rejects the key in ~/.ssh/authorized_keys: {_line(output)}",
             node,
             f"on {sender}: chmod go-w ~ ~/.ssh; sudo sshd -T | grep -E 'keysfile|allow|deny'",
         )
-    return error(
+    return findings.error(
         f"sshd on {sender} does not answer at its fabric address {address} port {port}: "
         f"{_line(output)}",
         node,
@@ -179,9 +178,9 @@ def tunnel_closed(node: str, sender: str, address: str, port: int, output: str) 
     )
 
 
-def noisy_login(sender: str, output: str) -> Finding:
+def noisy_login(sender: str, output: str) -> findings.Finding:
     """The source's login shell prints text into the data stream, which breaks the transfer."""
-    return error(
+    return findings.error(
         f"its shell prints text before the files that it sends to other nodes: {_line(output)}",
         sender,
         "put this first in the login's ~/.bashrc: [[ $- == *i* ]] || return",

@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from spark_bench import options
-from spark_bench.errors import BadInput
+from spark_bench import errors, options, secret
 from spark_bench.load import profile as profiles
 from spark_bench.load.arrivals import Ramp
 from spark_bench.load.sweep import parse_sweep
 from spark_bench.load.trace import read_trace
-from spark_bench.secret import api_key
 
 OVERRIDES = ("num_prompts", "input_len", "output_len", "request_rate", "concurrency")
 # With --slo, a sweep ends where fewer requests than this share meet it.
@@ -22,7 +20,7 @@ def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> optio
     """The options of a run; BadInput (exit code 2) for anything that can't be done as typed."""
     given = {name: value for name, value in typed.items() if value not in (None, (), "")}
     for conflict in find_conflicts(given):
-        raise BadInput(conflict)
+        raise errors.BadInput(conflict)
     changes = {name: given.pop(name) for name in OVERRIDES if name in given}
     overridden = list(changes)
     if "sharegpt" in given:
@@ -37,7 +35,7 @@ def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> optio
     # As the profile has them: no limit is None.
     overrides = {name: getattr(profile, name) for name in overridden}
     _check_load(profile, given)
-    key = api_key(given.pop("api_key_file", None), environ)
+    key = secret.api_key(given.pop("api_key_file", None), environ)
     for name, parse in PARSERS.items():
         if name in given:
             given[name] = parse(given[name])
@@ -72,18 +70,20 @@ def check_url(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise BadInput(f"--url {url}: {error}: give one like http://spark-1:30000") from None
+        raise errors.BadInput(f"--url {url}: {error}: give one like http://spark-1:30000") from None
     try:
         complete = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         complete = False
     if parts.username or parts.password:
-        raise BadInput(
+        raise errors.BadInput(
             f"--url for {parts.hostname} holds a user or password, which others see in the "
             "process list: put a key into $SPARK_BENCH_API_KEY or --api-key-file"
         )
     if not complete or parts.query or parts.fragment:
-        raise BadInput(f"--url {url} is not a server's URL: give one like http://spark-1:30000")
+        raise errors.BadInput(
+            f"--url {url} is not a server's URL: give one like http://spark-1:30000"
+        )
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
@@ -94,12 +94,12 @@ def _check_load(profile: profiles.Profile, given: Mapping[str, Any]) -> None:
         or "ramp" in given
     )
     if "burstiness" in given and not timed:
-        raise BadInput(
+        raise errors.BadInput(
             f"--burstiness {given['burstiness']:g} shapes arrivals at a rate, and profile "
             f"{profile.name} has none: give one with -r, such as -r 2"
         )
     if "ramp_slots" in given and profile.concurrency is None and "sweep" not in given:
-        raise BadInput(
+        raise errors.BadInput(
             f"--ramp-slots {given['ramp_slots']:g} opens slots one by one, and profile "
             f"{profile.name} has no limit on requests in flight: give one with -c, such as -c 8"
         )
@@ -108,10 +108,12 @@ def _check_load(profile: profiles.Profile, given: Mapping[str, Any]) -> None:
 def check_output(file: Path) -> Path:
     """The file again; BadInput where none can be written there."""
     if file.is_dir():
-        raise BadInput(f"--output {file} is a folder: give a file in it, such as {file}/run.json")
+        raise errors.BadInput(
+            f"--output {file} is a folder: give a file in it, such as {file}/run.json"
+        )
     parent = next(folder for folder in file.absolute().parents if folder.exists())
     if not parent.is_dir():
-        raise BadInput(f"--output {file} can't be written: {parent} is not a folder")
+        raise errors.BadInput(f"--output {file} can't be written: {parent} is not a folder")
     return file
 
 

@@ -5,10 +5,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from spark_bench import errors, secret
+from spark_bench import errors, options, secret
 from spark_bench.cli.check import OVERRIDES, change_profile, flag_name
 from spark_bench.load.profile import NO_LIMIT
-from spark_bench.options import parse_failure_limit
 from spark_bench.suite import job, plan, variants
 
 # What decides the results, and so is kept for a resume.
@@ -55,7 +54,7 @@ def check_suite_options(
         restore=typed["restore"],
         startup_timeout=typed["startup_timeout"],
         bench_timeout=typed["bench_timeout"],
-        max_failures=parse_failure_limit(typed["max_failures"]),
+        max_failures=options.parse_failure_limit(typed["max_failures"]),
         api_key=secret.api_key(typed["api_key_file"], environ),
         api_key_file=typed["api_key_file"],
         resume=typed["resume"],

@@ -11,9 +11,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from spark_bench.compare import differences, metric_names
 from spark_bench.compare.comparison import METHOD, Comparison, Difference, by_value, verdict_line
-from spark_bench.compare.differences import Matrix, matrix_frame
-from spark_bench.compare.metric_names import better
 from spark_bench.compare.runs import ComparedRun
 from spark_bench.formats import digits, markdown_table, plural, with_sign
 from spark_bench.printable import cell, code, json_text, markdown, printable
@@ -51,7 +50,7 @@ def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
         yield Text(verdict_line(verdict), style=style)
 
 
-def _figures(matrix: Matrix) -> Table:
+def _figures(matrix: differences.Matrix) -> Table:
     """A row per figure; with more than two runs, a row per figure and run."""
     several = len(matrix.runs) > 2
     heads = ("figure", *(("run", "value") if several else ("A", "B")), "change", "95%", "")
@@ -70,7 +69,7 @@ def _figures(matrix: Matrix) -> Table:
     return table
 
 
-def _change(matrix: Matrix, row: int, run: int) -> tuple[str, str, Text]:
+def _change(matrix: differences.Matrix, row: int, run: int) -> tuple[str, str, Text]:
     verdict = matrix.verdict(row, run)
     low, high = matrix.low[row, run], matrix.high[row, run]
     within = "" if np.isnan(low) else f"{with_sign(low)} to {with_sign(high)}"
@@ -81,7 +80,7 @@ def _percent(value: float) -> str:
     return "-" if np.isnan(value) else f"{with_sign(value)}%"
 
 
-def _many(matrix: Matrix) -> Iterator[RenderableType]:
+def _many(matrix: differences.Matrix) -> Iterator[RenderableType]:
     """A row per run with two figures."""
     rows = [matrix.names.index(name) for name in USUAL if name in matrix.names]
     if len(rows) < len(USUAL):
@@ -126,9 +125,9 @@ def _explaining(comparison: Comparison) -> Table:
     return table
 
 
-def _power(matrix: Matrix) -> str:
+def _power(matrix: differences.Matrix) -> str:
     """The difference that the first figure's spread allows to detect."""
-    row = next((row for row, name in enumerate(matrix.names) if better(name)), None)
+    row = next((row for row, name in enumerate(matrix.names) if metric_names.better(name)), None)
     least = np.nan if row is None else np.nanmax([0.0, *matrix.detectable(row)])
     if row is None or not 0 < least < np.inf:
         return ""
@@ -141,7 +140,7 @@ def _power(matrix: Matrix) -> str:
 
 def comparison_csv(comparison: Comparison) -> str:
     """The matrix as CSV: a row per figure; unknown values are empty."""
-    return matrix_frame(comparison.matrix).map(cell).to_csv()
+    return differences.matrix_frame(comparison.matrix).map(cell).to_csv()
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -209,7 +208,7 @@ def comparison_json(comparison: Comparison) -> str:
     return json_text(msgspec.json.format(msgspec.json.encode(document)))
 
 
-def _figure(matrix: Matrix, row: int) -> dict[str, Any]:
+def _figure(matrix: differences.Matrix, row: int) -> dict[str, Any]:
     """A figure of every run, and each run's difference from the first."""
     numbers = {
         "value": matrix.values[row],
@@ -222,7 +221,7 @@ def _figure(matrix: Matrix, row: int) -> dict[str, Any]:
     detectable = matrix.detectable(row)
     return {
         "name": matrix.names[row],
-        "better": better(matrix.names[row]),
+        "better": metric_names.better(matrix.names[row]),
         "runs": [
             {
                 "letter": run.letter,

@@ -9,12 +9,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from spark_bench.compare import gates
-from spark_bench.compare.differences import Matrix, build_matrix
-from spark_bench.compare.metric_names import GOODPUT, choose_metrics
+from spark_bench import errors, formats
+from spark_bench.compare import differences, gates, metric_names
 from spark_bench.compare.runs import ComparedRun, ResultPart, load_runs
-from spark_bench.errors import BadInput, BenchError
-from spark_bench.formats import with_sign
 from spark_bench.printable import printable
 
 METHOD = (
@@ -28,7 +25,7 @@ METHOD = (
 class Comparison:
     """forbidding: differences that --anyway ignored; explaining: the others."""
 
-    matrix: Matrix
+    matrix: differences.Matrix
     forbidding: tuple[Difference, ...]
     explaining: tuple[Difference, ...]
     verdicts: tuple[gates.GateVerdict, ...]
@@ -45,7 +42,7 @@ def compare_runs(
 
     BadInput for invalid arguments, CantCompare for runs that differ in what determines figures."""
     limits = gates.parse_gates(gate) if gate is not None else ()
-    names = (*choose_metrics(metrics), *(limit.name for limit in limits))
+    names = (*metric_names.choose_metrics(metrics), *(limit.name for limit in limits))
     runs = load_runs(arguments)
     forbidding, explaining = find_differences(runs)
     if not anyway:
@@ -53,10 +50,12 @@ def compare_runs(
         if limits:
             refuse_inexact(runs)
     if any(each.field.startswith("slo") for each in explaining):
-        names = tuple(name for name in names if name not in GOODPUT)
-    matrix = build_matrix(runs, tuple(dict.fromkeys(names)))
+        names = tuple(name for name in names if name not in metric_names.GOODPUT)
+    matrix = differences.build_matrix(runs, tuple(dict.fromkeys(names)))
     if not matrix.names:
-        raise BadInput(f"none of these runs has {' or '.join(names)}; choose others with --metrics")
+        raise errors.BadInput(
+            f"none of these runs has {' or '.join(names)}; choose others with --metrics"
+        )
     return Comparison(
         matrix,
         tuple(forbidding),
@@ -66,7 +65,7 @@ def compare_runs(
     )
 
 
-def gate_error(verdicts: Sequence[gates.GateVerdict]) -> BenchError | None:
+def gate_error(verdicts: Sequence[gates.GateVerdict]) -> errors.BenchError | None:
     """The command's error: GateFailed if a gate failed, GateUnjudged if one could not be judged."""
     failed = [verdict_line(each) for each in verdicts if each.outcome == "failed"]
     unjudged = [verdict_line(each) for each in verdicts if each.outcome == "unjudged"]
@@ -85,13 +84,14 @@ def verdict_line(verdict: gates.GateVerdict) -> str:
     # Of a figure where higher is better, a regression is negative.
     sign = -1 if gate.higher else 1
     low, high = sorted(sign * (end or 0.0) for end in (verdict.low, verdict.high))
-    change = with_sign(sign * verdict.regression)
+    change = formats.with_sign(sign * verdict.regression)
     power = (
         f"95% of comparisons like this find a regression of {verdict.detectable:.2g} {gate.unit} "
         "or more"
     )
     return (
-        f"{head}: {change} {gate.unit} (99%: {with_sign(low)} to {with_sign(high)} {gate.unit}); "
+        f"{head}: {change} {gate.unit} (99%: {formats.with_sign(low)} to "
+        f"{formats.with_sign(high)} {gate.unit}); "
         f"{verdict.why or power}"
     )
 
@@ -154,7 +154,7 @@ NAMED = 3
 CHANCE = ("random_seed", "load_average")
 
 
-class CantCompare(BenchError):
+class CantCompare(errors.BenchError):
     """Runs whose difference would say nothing."""
 
     exit_code = 2

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_bench.compare import stats
-from spark_bench.compare.metric_names import better
+from spark_bench.compare import metric_names, stats
 from spark_bench.compare.runs import ComparedRun
 from spark_bench.compare.stats import Floats
 
@@ -59,7 +58,7 @@ class Matrix:
             return "1 repeat"
         if self.holm[figure, run] >= ALPHA or percent == 0:
             return "unclear"
-        good = better(self.names[figure])
+        good = metric_names.better(self.names[figure])
         return ("better" if (percent > 0) == (good == "higher") else "worse") if good else "differs"
 
 
@@ -108,7 +107,7 @@ def matrix_frame(matrix: Matrix) -> pd.DataFrame:
 
     letters = [run.letter for run in matrix.runs]
     columns: dict[str, object] = {
-        "better": [better(name) for name in matrix.names],
+        "better": [metric_names.better(name) for name in matrix.names],
         **{letter: matrix.values[:, index] for index, letter in enumerate(letters)},
         f"{letters[0]} repeats": matrix.n[:, 0].astype(int),
     }

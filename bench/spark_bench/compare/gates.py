@@ -26,8 +26,7 @@ from typing import Literal
 import numpy as np
 from msgspec import Struct, field
 
-from spark_bench.compare import stats
-from spark_bench.compare.metric_names import better, find_metric
+from spark_bench.compare import metric_names, stats
 from spark_bench.compare.runs import ComparedRun
 from spark_bench.errors import BadInput, BenchError
 
@@ -94,12 +93,12 @@ def _gate(text: str) -> Gate:
     name, equals, limit = text.partition("=")
     if not equals or not name.strip():
         raise BadInput(f"--gate {text!r} is not a gate: {_FORM}")
-    key = find_metric(name, "--gate")
+    key = metric_names.find_metric(name, "--gate")
     match = _LIMIT.fullmatch(limit.strip())
     if not match:
         raise BadInput(f"--gate {text}: {limit.strip()!r} is not a limit: {_FORM}")
     sign, size, unit = match[1], float(match[2]), match[3]
-    good = better(key)
+    good = metric_names.better(key)
     if not good:
         raise BadInput(f"--gate {text}: {key} has no better direction; gate another figure")
     if (sign == "-") != (good == "higher"):

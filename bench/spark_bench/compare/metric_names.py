@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from typing import Literal, get_type_hints
 
-from spark_bench.errors import BadInput
-from spark_bench.formats import did_you_mean
+from spark_bench import errors, formats
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.steady import Steady
 from spark_bench.results.schema import Measurement
@@ -74,8 +73,8 @@ def find_metric(name: str, option: str) -> str:
         return wanted
     if wanted in ALIASES:
         return ALIASES[wanted]
-    hint = did_you_mean(wanted, (*KNOWN, *ALIASES))
-    raise BadInput(
+    hint = formats.did_you_mean(wanted, (*KNOWN, *ALIASES))
+    raise errors.BadInput(
         f"{option}: unknown figure {name!r}{hint}; give a key of a result's summary or a short "
         "name such as output_throughput, ttft, ttft_p99, itl_mean, e2e"
     )

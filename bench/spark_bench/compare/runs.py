@@ -10,9 +10,7 @@ from msgspec import Struct
 
 from spark_bench.compare.metric_names import collect_figures
 from spark_bench.errors import BadInput
-from spark_bench.results.codec import read_result
-from spark_bench.results.files import claims_result
-from spark_bench.results.schema import Result
+from spark_bench.results import codec, files, schema
 
 
 class ResultPart(Struct, frozen=True):
@@ -105,7 +103,7 @@ def flatten(value: Any, place: str = "") -> dict[str, Any]:
     return {key: leaf for at, each in items for key, leaf in flatten(each, at).items()}
 
 
-def result_part(path: Path, result: Result) -> ResultPart:
+def result_part(path: Path, result: schema.Result) -> ResultPart:
     """What a comparison needs of a result."""
     repeats = result.repeats or (result,)
     provenance = flatten(msgspec.to_builtins(result.provenance))
@@ -132,7 +130,7 @@ def _parts(argument: str) -> tuple[tuple[ResultPart, ...], int]:
     """An argument's results, oldest first, each once, and how many other files it matches."""
     path = Path(argument)
     if path.is_file():
-        return (result_part(path, read_result(path)),), 0
+        return (result_part(path, codec.read_result(path)),), 0
     if path.is_dir():
         paths = _files(path.glob("*.json"))
     else:
@@ -140,13 +138,15 @@ def _parts(argument: str) -> tuple[tuple[ResultPart, ...], int]:
         if not paths:
             what = "matches no files" if glob.has_magic(argument) else "does not exist"
             raise BadInput(f"{argument} {what}: give a result file, a folder, or a quoted glob")
-    results = [each for each in paths if claims_result(each)]
+    results = [each for each in paths if files.claims_result(each)]
     if not results:
         raise BadInput(
             f"no results of spark-bench run in {argument}: give a result file, a folder "
             "of results, or a quoted glob such as 'benchmark_results/bench_quick_*.json'"
         )
-    parts = {one.id: one for one in (result_part(each, read_result(each)) for each in results)}
+    parts = {
+        one.id: one for one in (result_part(each, codec.read_result(each)) for each in results)
+    }
     return tuple(parts[key] for key in sorted(parts)), len(paths) - len(results)
 
 

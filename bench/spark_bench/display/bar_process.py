@@ -16,9 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from spark_bench.display.bar import DrawMessage
-from spark_bench.display.progress import Live, View, pair_text
-from spark_bench.display.terminal import Terminal
+from spark_bench.display import bar, progress, terminal
 from spark_bench.formats import digits, duration, plural
 
 
@@ -29,19 +27,19 @@ def draw_until_stdin_ends() -> None:
     with contextlib.suppress(OSError):
         os.nice(10)
     print("ready", flush=True)
-    draw_messages(sys.stdin.buffer, Terminal(stderr=True))
+    draw_messages(sys.stdin.buffer, terminal.Terminal(stderr=True))
 
 
 def draw_messages(lines: Iterable[bytes], console: Console) -> None:
     """Draw a bar for each load, cleared at the end, when the tables replace it."""
-    decode = msgspec.json.Decoder(DrawMessage).decode
-    live, label = Live(), ""
+    decode = msgspec.json.Decoder(bar.DrawMessage).decode
+    live, label = progress.Live(), ""
     with Screen(console=console, auto_refresh=False, transient=True) as screen:
         for line in map(decode, lines):
             if line.step is not None:
                 screen.update(Text(f"{line.step} ..."), refresh=True)
             if line.label is not None:
-                live, label = Live(), line.label
+                live, label = progress.Live(), line.label
                 screen.update(Text(f"{label}: {plural(line.total or 0, 'request')}"), refresh=True)
             if line.look is not None:
                 screen.update(render_view(label, live.view(line.look)), refresh=True)
@@ -49,7 +47,7 @@ def draw_messages(lines: Iterable[bytes], console: Console) -> None:
                 console.print(line.say)
 
 
-def render_view(label: str, view: View) -> RenderableType:
+def render_view(label: str, view: progress.View) -> RenderableType:
     """The bar and two lines of figures below it; fits in 80 columns."""
     now = view.progress
     head = Table.grid(padding=(0, 1), expand=True)
@@ -69,7 +67,8 @@ def render_view(label: str, view: View) -> RenderableType:
             f"~{digits(view.tokens_per_second)} tok/s"
         ),
         Text.from_markup(
-            f"  first event p50/p99 {pair_text(view.ttft)} ms, ITL {pair_text(view.itl)} ms  "
+            f"  first event p50/p99 {progress.pair_text(view.ttft)} ms, ITL "
+            f"{progress.pair_text(view.itl)} ms  "
             "[dim]approx., from reads[/]"
         ),
     )

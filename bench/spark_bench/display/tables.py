@@ -8,17 +8,17 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from spark_bench import expectations, formats, options
 from spark_bench.display.result_lines import client_line, finding_lines, node_lines, server_lines
-from spark_bench.expectations import expectation_lines
-from spark_bench.formats import brief, digits, plural
 from spark_bench.load.profile import Profile
 from spark_bench.load.sweep import MeasuredPoint, Sweep, knee
-from spark_bench.options import RunOutcome
 from spark_bench.printable import printable
 from spark_bench.results.schema import Config, Result
 
 
-def outcome_tables(outcome: RunOutcome, sweep: Sweep | None = None) -> Iterator[RenderableType]:
+def outcome_tables(
+    outcome: options.RunOutcome, sweep: Sweep | None = None
+) -> Iterator[RenderableType]:
     """Everything that a run prints, in order."""
     if sweep and outcome.results:
         # Only the last one can have been interrupted.
@@ -38,7 +38,7 @@ def result_tables(result: Result) -> Iterator[RenderableType]:
         yield latencies(result)
     lines = list(finding_lines(result))
     if result.summary.completed:
-        lines += expectation_lines(result)
+        lines += expectations.expectation_lines(result)
     if result.server:
         lines += server_lines(result.server)
     if result.nodes:
@@ -87,10 +87,12 @@ def latencies(result: Result) -> Table:
         table.add_column("mean, 95%", justify="right", no_wrap=True)
     for title, name in ROWS:
         if due or not name.startswith("scheduled"):
-            cells = [digits(getattr(result.summary, f"{figure}_{name}_ms")) for figure in FIGURES]
+            cells = [
+                formats.digits(getattr(result.summary, f"{figure}_{name}_ms")) for figure in FIGURES
+            ]
             if intervals:
                 bounds = intervals.get(f"mean_{name}_ms")
-                cells.append(f"±{digits((bounds.high - bounds.low) / 2)}" if bounds else "")
+                cells.append(f"±{formats.digits((bounds.high - bounds.low) / 2)}" if bounds else "")
             table.add_row(title, *cells)
     return table
 
@@ -104,16 +106,20 @@ def load_line(config: Config, swept: str = "") -> str:
     elif config.dataset and _trace(config):
         arrival = f"at the times in {config.dataset.file}"
     elif ramp := config.rate_ramp:
-        arrival = f"{brief(ramp.start)} to {brief(ramp.end)} req/s ({ramp.shape}, {shape})"
+        arrival = (
+            f"{formats.brief(ramp.start)} to {formats.brief(ramp.end)} req/s ({ramp.shape}, "
+            f"{shape})"
+        )
     elif config.request_rate is None:
         arrival = "closed loop"
     else:
-        arrival = f"{brief(config.request_rate)} req/s ({shape})"
+        arrival = f"{formats.brief(config.request_rate)} req/s ({shape})"
     slots = f"{config.concurrency} in flight" if config.concurrency else "no limit in flight"
     if swept == "concurrency":
         slots = "several numbers in flight"
     return (
-        f"{plural(config.num_prompts, 'prompt')}{repeats}, {_length(config.input_len)} tokens in, "
+        f"{formats.plural(config.num_prompts, 'prompt')}{repeats}, "
+        f"{_length(config.input_len)} tokens in, "
         f"{_length(config.output_len)} out, {arrival}, {slots}"
     )
 
@@ -174,7 +180,7 @@ def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
     table.add_column("", no_wrap=True)
     for result, point in zip(ordered, points, strict=True):
         mark = "knee" if point is best else ""
-        cells = [digits(getattr(result.summary, name)) for name in SWEEP_FIGURES]
+        cells = [formats.digits(getattr(result.summary, name)) for name in SWEEP_FIGURES]
         failed = str(result.summary.failed or "")
         style = "bold" if mark else ""
         table.add_row(f"{point.value:g}", *cells, failed, mark, style=style)

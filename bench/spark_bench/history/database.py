@@ -16,8 +16,7 @@ from typing import Self
 
 from msgspec import Struct
 
-from spark_bench.errors import BadInput, BenchError
-from spark_bench.formats import did_you_mean
+from spark_bench import errors, formats
 from spark_bench.history.entry import COLUMNS, EntryFigure, HistoryEntry, timestamp
 
 _ADD = (
@@ -210,7 +209,7 @@ def _require_schema(connection: sqlite3.Connection, path: Path) -> None:
     if application == APPLICATION and version == VERSION:
         return
     if application == APPLICATION:
-        raise BadInput(
+        raise errors.BadInput(
             f"{path}: the history has version {version}, this spark-bench reads {VERSION}: "
             f"install the spark-bench that wrote it, or name another with --store or ${VARIABLE}"
         )
@@ -218,7 +217,7 @@ def _require_schema(connection: sqlite3.Connection, path: Path) -> None:
     if version or _pragma(connection, "schema_version"):
         if _pragma(connection, "application_id") == APPLICATION:
             return
-        raise BadInput(
+        raise errors.BadInput(
             f"{path}: this SQLite file is not a spark-bench history: "
             f"name another with --store or ${VARIABLE}"
         )
@@ -236,11 +235,11 @@ def explain_errors(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.OperationalError, OSError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise BenchError(
+        raise errors.BenchError(
             f"the history {path} can't be used: {why}; name another with --store or ${VARIABLE}"
         ) from error
     except sqlite3.DatabaseError as error:
-        raise BadInput(
+        raise errors.BadInput(
             f"the history {path} is damaged ({error}): move it away and rebuild it from the result "
             "files: spark-bench history add benchmark_results"
         ) from error
@@ -278,7 +277,7 @@ def parse_moment(text: str, option: str, now: datetime) -> str:
             return timestamp(now - timedelta(**{_TIME_UNITS[ago[2]]: int(ago[1])}))
         return timestamp(datetime.fromisoformat(text.strip()))
     except (ValueError, OverflowError):
-        raise BadInput(
+        raise errors.BadInput(
             f"{option}: {text!r} is not a time; use 36h, 7d, 2w, 2026-11-23 or 2026-11-23T14:30"
         ) from None
 
@@ -307,9 +306,11 @@ def resolve_id(word: str, ids: Sequence[str]) -> str:
         return matches[0]
     if matches:
         some = ", ".join(matches[:SHOWN]) + (", …" if len(matches) > SHOWN else "")
-        raise BadInput(f"id {word!r} matches {len(matches)} results ({some}): give more characters")
+        raise errors.BadInput(
+            f"id {word!r} matches {len(matches)} results ({some}): give more characters"
+        )
     if not ids:
-        raise BadInput(f"id {word!r} is not in the history, which is empty")
+        raise errors.BadInput(f"id {word!r} is not in the history, which is empty")
     names = [name for id in ids for name in (id, short_id(id))]
-    hint = did_you_mean(word, names, SHOWN, cutoff=0.5) or ": see spark-bench history list"
-    raise BadInput(f"id {word!r} is not in the history{hint}")
+    hint = formats.did_you_mean(word, names, SHOWN, cutoff=0.5) or ": see spark-bench history list"
+    raise errors.BadInput(f"id {word!r} is not in the history{hint}")

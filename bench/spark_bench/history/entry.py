@@ -9,9 +9,7 @@ from msgspec.structs import asdict
 
 from spark_bench.compare.metric_names import collect_figures
 from spark_bench.errors import BadInput
-from spark_bench.results.codec import read_result
-from spark_bench.results.files import claims_result, find_files
-from spark_bench.results.schema import Config, Result
+from spark_bench.results import codec, files, schema
 
 
 class EntryFigure(Struct, frozen=True):
@@ -71,7 +69,7 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
 COLUMNS = tuple(name for name in HistoryEntry.__struct_fields__ if name != "figures")
 
 
-def entry_of(result: Result, path: Path) -> HistoryEntry:
+def entry_of(result: schema.Result, path: Path) -> HistoryEntry:
     """The entry for the result in the file at `path`."""
     config, server = result.config, result.provenance.server
     figures = {}
@@ -113,7 +111,7 @@ def timestamp(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
-def count_nodes(result: Result) -> int | None:
+def count_nodes(result: schema.Result) -> int | None:
     """How many nodes served it, by the deployment or the engine's settings; None: unknown."""
     if deployment := result.provenance.deployment:
         return len(deployment.ranks)
@@ -121,7 +119,7 @@ def count_nodes(result: Result) -> int | None:
     return nnodes if isinstance(nnodes, int) and not isinstance(nnodes, bool) else None
 
 
-def load_text(config: Config) -> str:
+def load_text(config: schema.Config) -> str:
     """Everything in a load that figures depend on, except the model: "10x 128/256 c4".
 
     c: maximum in flight; r: requests per second; d: seconds; defaults are left out
@@ -168,12 +166,12 @@ def collect_results(words: Sequence[str]) -> CollectedResults:
     entries: dict[str, HistoryEntry] = {}
     refused: list[str] = []
     others = 0
-    for path, itself in find_files(words).items():
-        if not itself and not claims_result(path):
+    for path, itself in files.find_files(words).items():
+        if not itself and not files.claims_result(path):
             others += 1
             continue
         try:
-            entry = entry_of(read_result(path), path)
+            entry = entry_of(codec.read_result(path), path)
             entries[entry.id] = entry
         except BadInput as error:
             refused.append(error.message)

@@ -7,9 +7,8 @@ from statistics import median
 from msgspec import Struct
 
 from spark_bench.formats import digits
-from spark_bench.history.database import short_id
+from spark_bench.history import database, history_tables
 from spark_bench.history.entry import HistoryEntry
-from spark_bench.history.history_tables import short_model
 
 
 class TrendPoint(Struct, frozen=True):
@@ -77,7 +76,7 @@ TICKS = 5
 def trend_lines(trend: Trend, width: int = WIDTH) -> Iterator[str]:
     """A title, the plot if there are two points or more, and every value. No color."""
     on = f" on {trend.nodes} node{'s' if trend.nodes != 1 else ''}" if trend.nodes else ""
-    yield f"{trend.metric} of {short_model(trend.model)}{on}, {trend.load}"
+    yield f"{trend.metric} of {history_tables.short_model(trend.model)}{on}, {trend.load}"
     if len(trend.points) > 1:
         yield ""
         yield from draw_points(trend.points, width)
@@ -94,7 +93,7 @@ def point_line(point: TrendPoint) -> str:
     if point.low is not None and point.high is not None:
         within = f"  [{digits(point.low)}, {digits(point.high)}]"
     when = f"{point.when.astimezone():%Y-%m-%d %H:%M}"
-    return f"{when}  {short_id(point.id)}  {digits(point.value)}{within}"
+    return f"{when}  {database.short_id(point.id)}  {digits(point.value)}{within}"
 
 
 def draw_points(

@@ -19,11 +19,10 @@ from typing import Literal
 
 import msgspec
 
-from spark_bench.errors import BadInput
+from spark_bench import errors, record
 from spark_bench.load.trace import TraceEntry
 from spark_bench.prompts.fitting import Draft, fit_length
 from spark_bench.prompts.tokens import Tokens, Vocabulary
-from spark_bench.record import Message, Prompt
 
 _Pair = tuple[int, int]
 
@@ -75,7 +74,7 @@ class PromptShape(msgspec.Struct, frozen=True):
 
 def compose(
     shape: PromptShape, tokens: Tokens, seed: int, overhead: Overhead | None = None
-) -> list[Prompt]:
+) -> list[record.Prompt]:
     """The prompts, conversation by conversation and turn by turn; `input_tokens` of each is what
     the server should count. A shape that can't be had is a BadInput."""
     overhead = overhead or Overhead()
@@ -94,14 +93,14 @@ def compose(
     conversations = []
     for _ in range(different):
         # The messages of each turn's request: the earlier ones and its own.
-        first = (Message("user", next(texts)),)
+        first = (record.Message("user", next(texts)),)
         further = (
-            (Message("assistant", next(texts)), Message("user", next(texts)))
+            (record.Message("assistant", next(texts)), record.Message("user", next(texts)))
             for _ in range(1, shape.turns)
         )
         conversations.append(list(accumulate(further, initial=first)))
     return [
-        Prompt(
+        record.Prompt(
             messages=messages,
             input_tokens=shape.input_tokens + turn * (shape.input_tokens + shape.output_tokens),
             output_tokens=shape.output_tokens,
@@ -117,11 +116,11 @@ def validate(shape: PromptShape, overhead: Overhead) -> None:
     """Raise a BadInput for a shape that no prompt can have."""
     for name, option in COUNTS.items():
         if getattr(shape, name) < 1:
-            raise BadInput(f"{option} {getattr(shape, name)}: must be 1 or more")
+            raise errors.BadInput(f"{option} {getattr(shape, name)}: must be 1 or more")
     if shape.shared_prefix < 0:
-        raise BadInput(f"--shared-prefix {shape.shared_prefix}: must be 0 or more")
+        raise errors.BadInput(f"--shared-prefix {shape.shared_prefix}: must be 0 or more")
     if shape.cache == "hit" and shape.shared_prefix:
-        raise BadInput(
+        raise errors.BadInput(
             f"--shared-prefix {shape.shared_prefix} can't be used with --cache hit, where all"
             " prompts are the same: leave one of them out"
         )
@@ -129,7 +128,7 @@ def validate(shape: PromptShape, overhead: Overhead) -> None:
     least = max(first, overhead.turn + 1) if shape.turns > 1 else first
     if shape.input_tokens < least:
         prefix = f" and --shared-prefix {shape.shared_prefix}" if shape.shared_prefix else ""
-        raise BadInput(
+        raise errors.BadInput(
             f"--input-len {shape.input_tokens} is too short: the chat template takes"
             f" {max(overhead.first, overhead.turn)} tokens of it{prefix}, and the question at"
             f" least 1: give {least} or more, or use --endpoint completions, which has no template"
@@ -216,7 +215,7 @@ LENGTHS = (24, 57)  # two, far enough apart that a wrong tokenizer counts them d
 ANSWER = 7
 
 
-def probe_prompts(tokens: Tokens, seed: int, turns: int = 1) -> list[Prompt]:
+def probe_prompts(tokens: Tokens, seed: int, turns: int = 1) -> list[record.Prompt]:
     """Two prompts of one question; two of two questions more, if conversations shall have turns.
 
     They are composed with no overhead: `input_tokens` is their content's.
@@ -253,7 +252,7 @@ def _extra(pairs: Sequence[_Pair]) -> tuple[int, bool]:
     return (median_low(extra), len(set(extra)) == 1) if extra else (0, True)
 
 
-def overhead(prompts: Sequence[Prompt], counted: Sequence[int]) -> Overhead:
+def overhead(prompts: Sequence[record.Prompt], counted: Sequence[int]) -> Overhead:
     """What the template adds, by the `usage.prompt_tokens` of each of the probes."""
     pairs = [
         (prompt.turn, (prompt.input_tokens or 0, count))
@@ -269,7 +268,7 @@ BLOCK = 512
 
 def compose_trace(
     entries: Sequence[TraceEntry], tokens: Tokens, seed: int, overhead: Overhead
-) -> list[Prompt]:
+) -> list[record.Prompt]:
     """Prompts for a recorded trace, one for each entry, in their order.
 
     Entries without texts get random ones of their length. Those whose `hash_ids` begin alike begin
@@ -296,8 +295,8 @@ def compose_trace(
     texts = dict(zip(drafts, fit_length(list(drafts.values()), tokens, words), strict=True))
     sizes = {number: draft.target + overhead.first for number, draft in drafts.items()}
     return [
-        Prompt(
-            entry.messages or (Message("user", texts[number]),),
+        record.Prompt(
+            entry.messages or (record.Message("user", texts[number]),),
             sizes.get(number),
             entry.output_len,
             conversation=number,

@@ -21,10 +21,9 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-from spark_bench.errors import BadInput
+from spark_bench import errors, record
 from spark_bench.prompts.compose import Overhead
 from spark_bench.prompts.tokens import Tokens
-from spark_bench.record import Message, Prompt
 
 WINDOW = 1 << 20  # characters read at once
 ENTRY = 1 << 24  # characters that one entry may have: beyond, the file is something else
@@ -62,7 +61,7 @@ def load_sharegpt(
     output_tokens: int | None = None,
     context: int | None = None,
     tell: Callable[[str], None] = lambda _: None,
-) -> list[Prompt]:
+) -> list[record.Prompt]:
     """`count` prompts drawn from the file by the seed.
 
     overhead: what the chat template adds; `input_tokens` of each prompt counts it
@@ -85,12 +84,12 @@ def load_sharegpt(
                     "they have no question and answer in text"
                 )
             return [
-                Prompt(prompt.messages, prompt.input_tokens, prompt.output_tokens, number)
+                record.Prompt(prompt.messages, prompt.input_tokens, prompt.output_tokens, number)
                 for number, prompt in enumerate(prompts[:count])
             ]
         if drawn >= total:
             within = f" and of at most {context} tokens together" if context else ""
-            raise BadInput(
+            raise errors.BadInput(
                 f"--num-prompts {count} is more than {path} has: {len(prompts)} of its {total}"
                 f" entries are a question and its answer of {SHORTEST} tokens or more each{within}"
             )
@@ -101,7 +100,7 @@ def check_sharegpt(path: Path) -> None:
     """Read as far as the first question with an answer; BadInput for a file without, or of another
     format."""
     if not any(map(_pair, read_entries(path))):
-        raise BadInput(f"{path} has no question with an answer; {WANTED}")
+        raise errors.BadInput(f"{path} has no question with an answer; {WANTED}")
 
 
 def _draw(path: Path, size: int, seed: int) -> tuple[list[Pair], int, int]:
@@ -162,7 +161,7 @@ def _message(item: object) -> tuple[str, str]:
 
 def _prompts(
     pairs: Iterable[Pair], tokens: Tokens, extra: int, output: int | None, context: int | None
-) -> Iterator[Prompt]:
+) -> Iterator[record.Prompt]:
     """A prompt of each pair that is long enough and fits into the context."""
     pairs = list(pairs)
     question_sizes = tokens.count([question for question, _ in pairs])
@@ -171,7 +170,7 @@ def _prompts(
         length = answer if output is None else output
         if min(content, answer) < SHORTEST or (context and content + extra + length > context):
             continue
-        yield Prompt((Message("user", question),), content + extra, length)
+        yield record.Prompt((record.Message("user", question),), content + extra, length)
 
 
 def read_entries(path: Path) -> Iterator[DatasetEntry]:
@@ -191,14 +190,14 @@ def read_entries(path: Path) -> Iterator[DatasetEntry]:
                 try:
                     yield DatasetEntry(f"line {number}", json.loads(line))
                 except (ValueError, RecursionError) as e:
-                    raise BadInput(
+                    raise errors.BadInput(
                         f"{path}, line {number}: not JSON ({e}); expected a JSON list, or one JSON"
                         " object a line"
                     ) from e
     except OSError as e:
-        raise BadInput(f"{path} can't be read: {e.strerror}") from e
+        raise errors.BadInput(f"{path} can't be read: {e.strerror}") from e
     except UnicodeDecodeError as e:
-        raise BadInput(f"{path} is not UTF-8 text: {e.reason} at byte {e.start}") from e
+        raise errors.BadInput(f"{path} is not UTF-8 text: {e.reason} at byte {e.start}") from e
 
 
 class _Window:
@@ -241,13 +240,15 @@ def _listed(path: Path, file: TextIOWrapper) -> Iterator[DatasetEntry]:
                 value, window.at = decoder.raw_decode(window.text, window.at)
                 break
             except RecursionError as e:
-                raise BadInput(f"{path}, {place}: nested too deep") from e
+                raise errors.BadInput(f"{path}, {place}: nested too deep") from e
             except ValueError as e:
                 if len(window.text) - window.at > ENTRY or not window.more():
-                    raise BadInput(f"{path}, {place}: not JSON ({e})") from e
+                    raise errors.BadInput(f"{path}, {place}: not JSON ({e})") from e
         after = window.next()
         if after not in (",", "]"):
-            raise BadInput(f"{path}, {place}: no comma after it, and no end of the JSON list")
+            raise errors.BadInput(
+                f"{path}, {place}: no comma after it, and no end of the JSON list"
+            )
         window.at += 1
         yield DatasetEntry(place, value)
         if after == "]":

@@ -6,13 +6,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from msgspec import Struct
 
+from spark_bench import errors, expectations, formats
 from spark_bench.compare.comparison import METHOD, compare_runs
 from spark_bench.compare.differences import Matrix
-from spark_bench.errors import BadInput, BenchError
-from spark_bench.expectations import Expectation
-from spark_bench.formats import with_sign
-from spark_bench.report.named_runs import NamedRun, Unmeasured, short_name
-from spark_bench.report.page_table import NONE, Cell, Column, Table, Tone, number_cells
+from spark_bench.report import named_runs, page_table
 
 _FIGURES = (
     ("Output", "tok/s", "output_throughput"),
@@ -24,7 +21,7 @@ _FIGURES = (
     ("E2E p50", "ms", "median_e2e_latency_ms"),
     ("Energy", "tok/J", "tokens_per_joule"),
 )
-_ROOFLINE_TONES: dict[str, Tone] = {
+_ROOFLINE_TONES: dict[str, page_table.Tone] = {
     "healthy": "good",
     "slow": "warn",
     "far below": "bad",
@@ -32,12 +29,12 @@ _ROOFLINE_TONES: dict[str, Tone] = {
 }
 
 
-def best_runs(runs: Iterable[NamedRun]) -> tuple[NamedRun, ...]:
+def best_runs(runs: Iterable[named_runs.NamedRun]) -> tuple[named_runs.NamedRun, ...]:
     """The run with the most output tokens per second of each model, fastest model first.
 
     A failed or partial run represents only a model that has no other.
     """
-    by_model: dict[str, list[NamedRun]] = defaultdict(list)
+    by_model: dict[str, list[named_runs.NamedRun]] = defaultdict(list)
     for named in runs:
         by_model[named.run.entry.model].append(named)
     return tuple(
@@ -45,7 +42,7 @@ def best_runs(runs: Iterable[NamedRun]) -> tuple[NamedRun, ...]:
     )
 
 
-def rank_key(named: NamedRun) -> tuple[bool, bool, float]:
+def rank_key(named: named_runs.NamedRun) -> tuple[bool, bool, float]:
     """A sort key: higher is better."""
     run = named.run
     throughput = run.value("output_throughput") if run.measured else None
@@ -53,27 +50,29 @@ def rank_key(named: NamedRun) -> tuple[bool, bool, float]:
 
 
 def headline_table(
-    runs: Sequence[NamedRun],
-    rooflines: Sequence[Expectation],
-    without: Sequence[Unmeasured] = (),
-) -> Table:
+    runs: Sequence[named_runs.NamedRun],
+    rooflines: Sequence[expectations.Expectation],
+    without: Sequence[named_runs.Unmeasured] = (),
+) -> page_table.Table:
     """A row per run; rooflines: in the same order, a column if one is known.
 
     without: what could not be measured also gets rows
     """
     judged = any(each.share is not None for each in rooflines)
     columns = (
-        Column("Model", numeric=False),
-        Column("Run", numeric=False),
+        page_table.Column("Model", numeric=False),
+        page_table.Column("Run", numeric=False),
         *_columns(runs),
-        *((Column("Roofline", numeric=False),) if judged else ()),
-        Column("Failed"),
+        *((page_table.Column("Roofline", numeric=False),) if judged else ()),
+        page_table.Column("Failed"),
     )
     figures = _figures(runs)
     rows = tuple(
         (
-            Cell(named.model, detail=named.variant),
-            Cell(f"#{named.number}", named.number, named.run.entry.load, f"#{named.anchor}"),
+            page_table.Cell(named.model, detail=named.variant),
+            page_table.Cell(
+                f"#{named.number}", named.number, named.run.entry.load, f"#{named.anchor}"
+            ),
             *figures[index],
             *((_roofline(rooflines[index]),) if judged else ()),
             failed_cell(named),
@@ -82,85 +81,93 @@ def headline_table(
     )
     empty = tuple(
         (
-            Cell(short_name(each.model), detail=each.variant),
-            Cell(each.status, href="#trust", tone="" if each.skipped else "bad"),
-            *(NONE for _ in columns[2:]),
+            page_table.Cell(named_runs.short_name(each.model), detail=each.variant),
+            page_table.Cell(each.status, href="#trust", tone="" if each.skipped else "bad"),
+            *(page_table.NONE for _ in columns[2:]),
         )
         for each in without
     )
-    return Table("The best run of each model, by output tokens per second", columns, rows + empty)
+    return page_table.Table(
+        "The best run of each model, by output tokens per second", columns, rows + empty
+    )
 
 
-def all_runs_table(runs: Sequence[NamedRun]) -> Table:
+def all_runs_table(runs: Sequence[named_runs.NamedRun]) -> page_table.Table:
     """Every run, including failed ones."""
     columns = (
-        Column("Run"),
-        Column("Model", numeric=False),
-        Column("Load", numeric=False),
+        page_table.Column("Run"),
+        page_table.Column("Model", numeric=False),
+        page_table.Column("Load", numeric=False),
         *_columns(runs),
-        Column("Failed"),
-        Column("Client", numeric=False),
-        Column("Ended", "UTC", numeric=False),
+        page_table.Column("Failed"),
+        page_table.Column("Client", numeric=False),
+        page_table.Column("Ended", "UTC", numeric=False),
     )
     figures = _figures(runs)
     rows = tuple(
         (
-            Cell(str(named.number), named.number),
-            Cell(named.model, detail=named.variant),
-            Cell(entry.load, named.run.config.concurrency, detail=entry.profile + repeats),
+            page_table.Cell(str(named.number), named.number),
+            page_table.Cell(named.model, detail=named.variant),
+            page_table.Cell(
+                entry.load, named.run.config.concurrency, detail=entry.profile + repeats
+            ),
             *figures[index],
             failed_cell(named),
             client_cell(named),
-            Cell(f"{entry.when:%Y-%m-%d}", entry.when.timestamp(), f"{entry.when:%H:%M}"),
+            page_table.Cell(
+                f"{entry.when:%Y-%m-%d}", entry.when.timestamp(), f"{entry.when:%H:%M}"
+            ),
         )
         for index, named in enumerate(runs)
         for entry in [named.run.entry]
         for repeats in [f", {entry.repeats} repeats" if entry.repeats > 1 else ""]
     )
-    return Table("All runs", columns, rows, tuple(named.anchor for named in runs))
+    return page_table.Table("All runs", columns, rows, tuple(named.anchor for named in runs))
 
 
-def failed_cell(named: NamedRun) -> Cell:
+def failed_cell(named: named_runs.NamedRun) -> page_table.Cell:
     """How many requests failed, of how many, and the kinds of failure."""
     entry, run = named.run.entry, named.run
     if not entry.failed:
-        return Cell("0", 0.0)
+        return page_table.Cell("0", 0.0)
     kinds = ", ".join(
         f"{count} {kind}" for kind, count in sorted(run.failures.items(), key=lambda each: -each[1])
     )
-    return Cell(f"{entry.failed:,} of {run.sent:,}", entry.failed, kinds, tone="bad")
+    return page_table.Cell(f"{entry.failed:,} of {run.sent:,}", entry.failed, kinds, tone="bad")
 
 
-def client_cell(named: NamedRun) -> Cell:
+def client_cell(named: named_runs.NamedRun) -> page_table.Cell:
     """The client's verdict on its own accuracy; marks a partial run."""
     entry = named.run.entry
     partial = "partial" if entry.status == "partial" else ""
     if entry.verdict == "exact":
-        return Cell("exact", 0.0, partial, tone="warn" if partial else "")
-    return Cell(entry.verdict, 1.0, partial, tone="warn")
+        return page_table.Cell("exact", 0.0, partial, tone="warn" if partial else "")
+    return page_table.Cell(entry.verdict, 1.0, partial, tone="warn")
 
 
-def _columns(runs: Sequence[NamedRun]) -> list[Column]:
-    return [Column(head, unit) for head, unit, _ in _present(runs)]
+def _columns(runs: Sequence[named_runs.NamedRun]) -> list[page_table.Column]:
+    return [page_table.Column(head, unit) for head, unit, _ in _present(runs)]
 
 
-def _figures(runs: Sequence[NamedRun]) -> list[tuple[Cell, ...]]:
+def _figures(runs: Sequence[named_runs.NamedRun]) -> list[tuple[page_table.Cell, ...]]:
     """The cells of each run. The output throughput has its interval, over repeats or within the
     run, as "± half its width"."""
     columns = []
     for _, _, name in _present(runs):
-        cells = number_cells([n.run.value(name) if n.run.measured else None for n in runs])
+        cells = page_table.number_cells(
+            [n.run.value(name) if n.run.measured else None for n in runs]
+        )
         for index, named in enumerate(runs if name == "output_throughput" else ()):
             figure, cell = named.run.entry.figures.get(name), cells[index]
             if named.run.measured and figure and figure.low is not None and figure.high is not None:
                 half = (figure.high - figure.low) / 2
                 within = f"± {half:,.0f}" if half >= 10 else f"± {half:.2g}"
-                cells[index] = Cell(cell.text, cell.value, within, tone=cell.tone)
+                cells[index] = page_table.Cell(cell.text, cell.value, within, tone=cell.tone)
         columns.append(cells)
     return list(zip(*columns, strict=True))
 
 
-def _present(runs: Sequence[NamedRun]) -> list[tuple[str, str, str]]:
+def _present(runs: Sequence[named_runs.NamedRun]) -> list[tuple[str, str, str]]:
     """Figures to show; energy only if some node reported its power."""
     return [
         each
@@ -173,23 +180,23 @@ def _present(runs: Sequence[NamedRun]) -> list[tuple[str, str, str]]:
 _UNJUDGED = {"bound": "of the bound", "beside": "of the estimate"}
 
 
-def _roofline(expectation: Expectation) -> Cell:
+def _roofline(expectation: expectations.Expectation) -> page_table.Cell:
     """The verdict, linked to its figures."""
     if expectation.share is None:
-        return NONE
+        return page_table.NONE
     if of := _UNJUDGED.get(expectation.verdict):
-        return Cell(f"{expectation.share:.0%}", detail=of, href="#expectations")
+        return page_table.Cell(f"{expectation.share:.0%}", detail=of, href="#expectations")
     tone = _ROOFLINE_TONES.get(expectation.verdict, "")
-    return Cell(expectation.verdict, href="#expectations", tone=tone)
+    return page_table.Cell(expectation.verdict, href="#expectations", tone=tone)
 
 
-_VERDICT_TONES: dict[str, Tone] = {"better": "good", "worse": "bad"}
+_VERDICT_TONES: dict[str, page_table.Tone] = {"better": "good", "worse": "bad"}
 
 
 class Baseline(Struct, frozen=True):
     """table: None if the groups can't be compared; notes say why."""
 
-    table: Table | None
+    table: page_table.Table | None
     notes: tuple[str, ...]
 
 
@@ -199,32 +206,40 @@ def compare_with_baseline(words: Sequence[str]) -> Baseline | None:
         return None
     try:
         comparison = compare_runs(words)
-    except (BadInput, BenchError) as error:
+    except (errors.BadInput, errors.BenchError) as error:
         return Baseline(None, (error.message,))
     matrix = comparison.matrix
     columns = (
-        Column("Figure", numeric=False),
-        Column(f"A: {words[0]}", f"{matrix.runs[0].repeats} repeats"),
-        Column(f"B: {words[1]}", f"{matrix.runs[1].repeats} repeats"),
-        Column("Change"),
-        Column("95%"),
-        Column("Verdict", numeric=False),
+        page_table.Column("Figure", numeric=False),
+        page_table.Column(f"A: {words[0]}", f"{matrix.runs[0].repeats} repeats"),
+        page_table.Column(f"B: {words[1]}", f"{matrix.runs[1].repeats} repeats"),
+        page_table.Column("Change"),
+        page_table.Column("95%"),
+        page_table.Column("Verdict", numeric=False),
     )
     rows = tuple(_baseline_row(matrix, index, name) for index, name in enumerate(matrix.names))
-    table = Table(f"{words[1]} compared with {words[0]}", columns, rows)
+    table = page_table.Table(f"{words[1]} compared with {words[0]}", columns, rows)
     return Baseline(table, (*comparison.notes, METHOD))
 
 
-def _baseline_row(matrix: Matrix, index: int, name: str) -> tuple[Cell, ...]:
+def _baseline_row(matrix: Matrix, index: int, name: str) -> tuple[page_table.Cell, ...]:
     verdict = matrix.verdict(index, 1)
     percent, low, high = (values[index, 1] for values in (matrix.percent, matrix.low, matrix.high))
     values = [None if np.isnan(value) else float(value) for value in matrix.values[index]]
-    change = NONE if np.isnan(percent) else Cell(f"{with_sign(percent)}%", float(percent))
-    interval = NONE if np.isnan(low) else Cell(f"{with_sign(low)} to {with_sign(high)}")
+    change = (
+        page_table.NONE
+        if np.isnan(percent)
+        else page_table.Cell(f"{formats.with_sign(percent)}%", float(percent))
+    )
+    interval = (
+        page_table.NONE
+        if np.isnan(low)
+        else page_table.Cell(f"{formats.with_sign(low)} to {formats.with_sign(high)}")
+    )
     return (
-        Cell(name),
-        *number_cells(values),
+        page_table.Cell(name),
+        *page_table.number_cells(values),
         change,
         interval,
-        Cell(verdict, tone=_VERDICT_TONES.get(verdict, "")),
+        page_table.Cell(verdict, tone=_VERDICT_TONES.get(verdict, "")),
     )

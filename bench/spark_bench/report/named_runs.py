@@ -17,10 +17,7 @@ from spark_bench.errors import BadInput
 from spark_bench.history.entry import HistoryEntry, entry_of
 from spark_bench.load.sweep import MeasuredPoint
 from spark_bench.metrics.summary import Distributions
-from spark_bench.results.codec import NOT_JSON, read_result
-from spark_bench.results.files import FOLDER, claims_result, find_files
-from spark_bench.results.schema import Config, Result
-from spark_bench.results.suite_results import SUITE_RESULTS, SuiteResults
+from spark_bench.results import codec, files, schema, suite_results
 
 
 class Gathered(Struct, frozen=True):
@@ -41,13 +38,15 @@ def gather_runs(words: Sequence[str]) -> Gathered:
     """Collect the runs, each once, oldest first. BadInput if there are none."""
     runs: dict[str, ReportRun] = {}
     damaged: list[str] = []
-    default = () if words or not FOLDER.is_dir() else (str(FOLDER),)
-    paths = find_files(words or default)
+    default = () if words or not files.FOLDER.is_dir() else (str(files.FOLDER),)
+    paths = files.find_files(words or default)
     for path, itself in paths.items():
-        if not claims_result(path) and (not itself or path.name == SUITE_RESULTS):
+        if not files.claims_result(path) and (
+            not itself or path.name == suite_results.SUITE_RESULTS
+        ):
             continue
         try:
-            run = report_run(read_result(path), path)
+            run = report_run(codec.read_result(path), path)
         except BadInput as error:
             if itself:
                 raise
@@ -57,7 +56,7 @@ def gather_runs(words: Sequence[str]) -> Gathered:
     failed = unmeasured(paths)
     if not runs:
         problems = [*damaged, *(each.diagnosis for each in failed)]
-        where = ", ".join(words) or f"{FOLDER} (the default)"
+        where = ", ".join(words) or f"{files.FOLDER} (the default)"
         why = f"; {problems[0]}" if problems else ""
         raise BadInput(
             f"no results of spark-bench run in {where}: measure with spark-bench run, or name "
@@ -85,11 +84,11 @@ def unmeasured(paths: Iterable[Path]) -> tuple[Unmeasured, ...]:
     """The rows without a result in the results.json files among these, each once."""
     rows: dict[Unmeasured, None] = {}
     for path in paths:
-        if path.name != SUITE_RESULTS:
+        if path.name != suite_results.SUITE_RESULTS:
             continue
         try:
-            suite = msgspec.json.decode(path.read_bytes(), type=SuiteResults)
-        except (OSError, *NOT_JSON):
+            suite = msgspec.json.decode(path.read_bytes(), type=suite_results.SuiteResults)
+        except (OSError, *codec.NOT_JSON):
             continue
         for row in suite.results:
             if row.status != "OK" and row.file is None:
@@ -114,7 +113,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     """
 
     entry: HistoryEntry
-    config: Config
+    config: schema.Config
     reason: str
     reasons: tuple[str, ...]
     kernel: bool
@@ -157,7 +156,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
         )
 
 
-def report_run(result: Result, path: Path) -> ReportRun:
+def report_run(result: schema.Result, path: Path) -> ReportRun:
     """What the page needs of the result in the file at `path`."""
     last = result.repeats[-1] if result.repeats else result
     lengths, deployment = result.lengths, result.provenance.deployment
@@ -188,7 +187,7 @@ def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _origin(result: Result) -> Iterator[tuple[str, str]]:
+def _origin(result: schema.Result) -> Iterator[tuple[str, str]]:
     """What the result tells of it, without what differs between any two runs (the load average)."""
     provenance = result.provenance
     server, machine, client = provenance.server, provenance.machine, provenance.client

@@ -13,8 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from msgspec import Struct
 
-from spark_bench.expectations import expectation_lines, judge_result
-from spark_bench.formats import digits
+from spark_bench import expectations, formats
 from spark_bench.printable import printable
 from spark_bench.protocol.failures import cure, meaning
 from spark_bench.report import figure_tables as tables
@@ -80,8 +79,8 @@ def build_page(
     judgments = []
     for named in leaders:
         result = read_result(Path(named.run.entry.path))
-        lines = tuple(expectation_lines(result)) if named.run.measured else ()
-        judgments.append((judge_result(result)[0], Expected(named, lines)))
+        lines = tuple(expectations.expectation_lines(result)) if named.run.measured else ()
+        judgments.append((expectations.judge_result(result)[0], Expected(named, lines)))
     return Page(
         title=title,
         created=created,
@@ -180,7 +179,8 @@ def exactness_text(runs: Sequence[NamedRun]) -> str:
     )
     return (
         f"Receive times come from the kernel in {clocks}; at p99 the client read at most "
-        f"{digits(lag, 'µs')} later and sent at most {digits(late, 'µs')} late. {prompts}"
+        f"{formats.digits(lag, 'µs')} later and sent at most {formats.digits(late, 'µs')} "
+        f"late. {prompts}"
     )
 
 

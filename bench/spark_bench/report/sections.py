@@ -5,13 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from spark_bench.history.trend import find_trend
-from spark_bench.report.charts.distributions import distribution_charts
-from spark_bench.report.charts.load_curves import Family, families, load_charts
+from spark_bench.report import figure_tables, named_runs
+from spark_bench.report.charts import distributions, load_curves, pareto, svg
 from spark_bench.report.charts.over_time import read_timeline, timeline_chart, trend_chart
-from spark_bench.report.charts.pareto import pareto_chart, pareto_front
-from spark_bench.report.charts.svg import COLORS, Chart
-from spark_bench.report.figure_tables import rank_key
-from spark_bench.report.named_runs import NamedRun
 
 # More curves in a chart, or charts on a page, are unreadable.
 MOST_CURVES = 8
@@ -26,21 +22,21 @@ class Section(Struct, frozen=True):
     id: str
     title: str
     lead: str
-    charts: tuple[Chart, ...]
+    charts: tuple[svg.Chart, ...]
     note: str = ""
 
 
 def build_sections(
-    runs: Sequence[NamedRun],
-    leaders: Sequence[NamedRun],
-    chosen: NamedRun | None,
+    runs: Sequence[named_runs.NamedRun],
+    leaders: Sequence[named_runs.NamedRun],
+    chosen: named_runs.NamedRun | None,
     indices: Mapping[str, int],
 ) -> Iterator[Section]:
     """Sections in page order; chosen: the run whose timeline is shown; indices: colors by label."""
-    yield from _load_sections(families(runs), indices)
-    if dots := pareto_front(runs):
+    yield from _load_sections(load_curves.families(runs), indices)
+    if dots := pareto.pareto_front(runs):
         lead = "Up is more throughput, left is a faster first token. No run beats the line in both."
-        yield Section("pareto", "Pareto front", lead, (pareto_chart(dots, indices),))
+        yield Section("pareto", "Pareto front", lead, (pareto.pareto_chart(dots, indices),))
     yield from _distributions(runs, leaders, indices)
     if chosen and (over_time := read_timeline(chosen)).panels:
         lead = "What the server and its nodes reported during the run."
@@ -53,24 +49,26 @@ def build_sections(
         yield Section("trend", "Trend", lead, charts)
 
 
-def label_colors(runs: Sequence[NamedRun]) -> dict[str, int]:
+def label_colors(runs: Sequence[named_runs.NamedRun]) -> dict[str, int]:
     """A color index per label, fastest first; the same across the page."""
-    ordered = sorted(runs, key=rank_key, reverse=True)
+    ordered = sorted(runs, key=figure_tables.rank_key, reverse=True)
     return {label: index for index, label in enumerate(dict.fromkeys(n.label for n in ordered))}
 
 
 def of_few(labels: Sequence[str], indices: Mapping[str, int]) -> Mapping[str, int]:
     """The page's colors; if one of these labels has none, colors for these alone."""
-    if all(indices.get(label, COLORS) < COLORS for label in labels):
+    if all(indices.get(label, svg.COLORS) < svg.COLORS for label in labels):
         return indices
     return {label: index for index, label in enumerate(labels)}
 
 
-def _load_sections(kinds: Sequence[Family], indices: Mapping[str, int]) -> Iterator[Section]:
+def _load_sections(
+    kinds: Sequence[load_curves.Family], indices: Mapping[str, int]
+) -> Iterator[Section]:
     for number, family in enumerate(kinds[:MOST_FAMILIES], start=1):
         ordered = sorted(family.series, key=lambda series: indices[series.label])
         curves = [series for series in ordered if len(series.loads) > 1][:MOST_CURVES]
-        drawn = Family(family.over, family.words, tuple(curves))
+        drawn = load_curves.Family(family.over, family.words, tuple(curves))
         knees = [f"{each.label} {each.knee:g}" for each in drawn.series if each.knee is not None]
         knee = "beyond the knee, latency grows faster than throughput"
         notes = []
@@ -89,13 +87,19 @@ def _load_sections(kinds: Sequence[Family], indices: Mapping[str, int]) -> Itera
             "Latency against load",
             f"{family.words}. "
             + (f"Knee: {', '.join(knees)}; {knee}." if knees else "No knee yet."),
-            tuple(load_charts(drawn, of_few([each.label for each in drawn.series], indices))),
+            tuple(
+                load_curves.load_charts(
+                    drawn, of_few([each.label for each in drawn.series], indices)
+                )
+            ),
             " ".join(notes),
         )
 
 
 def _distributions(
-    runs: Sequence[NamedRun], leaders: Sequence[NamedRun], indices: Mapping[str, int]
+    runs: Sequence[named_runs.NamedRun],
+    leaders: Sequence[named_runs.NamedRun],
+    indices: Mapping[str, int],
 ) -> Iterator[Section]:
     """The best runs of several models, or the runs of one."""
     drawn = [named for named in leaders if named.run.measured and named.run.distributions]
@@ -105,7 +109,9 @@ def _distributions(
         every = [each for each in runs if each.run.measured and each.run.distributions]
         picked = every[:: -(-len(every) // MOST_CURVES) or 1]
         names = {f"#{each.number} {each.run.entry.load}": each for each in picked}
-    charts = tuple(distribution_charts(list(names.items()), of_few(list(names), indices)))
+    charts = tuple(
+        distributions.distribution_charts(list(names.items()), of_few(list(names), indices))
+    )
     if charts:
         lead = "The best run of each model." if several else f"Runs of {leaders[0].model}."
         note = f"{len(names)} of {len(runs)} runs are drawn." if len(names) < len(runs) else ""

@@ -11,8 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from spark_bench.errors import BadInput
-from spark_bench.record import Request
+from spark_bench import errors, record
 from spark_bench.results.schema import KIND, SCHEMA_VERSION, Result
 
 # What decoding raises for invalid JSON and for endless nesting.
@@ -132,7 +131,7 @@ def read_result(path: Path) -> Result:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise BadInput(f"{path} can't be read: {error.strerror}.") from error
+        raise errors.BadInput(f"{path} can't be read: {error.strerror}.") from error
     # The fast path, for thousands of files: data that encodes to the same bytes lacks no key.
     with suppress(*NOT_JSON):
         result = msgspec.json.decode(data, type=Result)
@@ -142,7 +141,7 @@ def read_result(path: Path) -> Result:
         _check_version(data)
         return decode_result(data)
     except InvalidResult as error:
-        raise BadInput(f"{path} is not a result of spark-bench run: {error}.") from error
+        raise errors.BadInput(f"{path} is not a result of spark-bench run: {error}.") from error
 
 
 def _check_version(data: bytes) -> None:
@@ -240,11 +239,13 @@ class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 _SAME = tuple(
     name
     for name in Row.__struct_fields__
-    if name in Request.__dataclass_fields__ and not name.endswith("_ns") and name != "token_counts"
+    if name in record.Request.__dataclass_fields__
+    and not name.endswith("_ns")
+    and name != "token_counts"
 )
 
 
-def to_row(request: Request, start_ns: int, repeat: int = 0) -> Row:
+def to_row(request: record.Request, start_ns: int, repeat: int = 0) -> Row:
     """A request as a line. start_ns: when the run started, on the request's clock."""
     sent = request.sent_ns
 
@@ -266,14 +267,14 @@ def to_row(request: Request, start_ns: int, repeat: int = 0) -> Row:
     )
 
 
-def from_row(row: Row, start_ns: int = START_NS) -> Request:
+def from_row(row: Row, start_ns: int = START_NS) -> record.Request:
     """A line as a request, on a clock that read `start_ns` when the run started."""
 
     def at(base: int, since: int | None) -> int:
         return 0 if since is None else base + since
 
     sent = at(start_ns, row.sent_ns)
-    return Request(
+    return record.Request(
         scheduled_ns=at(start_ns, row.scheduled_ns),
         sent_ns=sent,
         first_event_ns=at(sent, row.first_event_ns),
@@ -294,14 +295,14 @@ def read_rows(path: Path) -> Iterator[Row]:
                 number += 1
                 yield decoder.decode(line)
     except OSError as error:
-        raise BadInput(f"{path} can't be read: {error.strerror}.") from error
+        raise errors.BadInput(f"{path} can't be read: {error.strerror}.") from error
     except msgspec.DecodeError as error:
-        raise BadInput(
+        raise errors.BadInput(
             f"{path}, line {number}: {error}. Each line must be a request as "
             "`spark-bench run --save-requests` writes it."
         ) from error
 
 
-def read_requests(path: Path, start_ns: int = START_NS) -> Iterator[Request]:
+def read_requests(path: Path, start_ns: int = START_NS) -> Iterator[record.Request]:
     """Read the requests of a file as records; see `from_row`."""
     return (from_row(row, start_ns) for row in read_rows(path))

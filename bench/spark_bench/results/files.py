@@ -15,8 +15,7 @@ from typing import BinaryIO
 import msgspec
 
 from spark_bench.errors import BadInput, BenchError
-from spark_bench.results.codec import InvalidResult, Row, decode_result, encode_result
-from spark_bench.results.schema import KIND, Result
+from spark_bench.results import codec, schema
 
 FOLDER = Path("benchmark_results")
 _BUFFER = 1 << 20  # bytes of request lines that are written at once
@@ -128,25 +127,25 @@ def _names(first: Path) -> Iterator[Path]:
 # ---- written
 
 
-def write_result(result: Result, path: Path) -> None:
+def write_result(result: schema.Result, path: Path) -> None:
     """Write a result: creates the folder, replaces an existing file in one step.
 
     NotSaved, with the encoded result in it, if the disk is full, the path is a folder, permission
     is denied, or the result breaks its own schema.
     """
-    data = encode_result(result)
+    data = codec.encode_result(result)
     try:
-        decode_result(data)
+        codec.decode_result(data)
         with replacing(path) as file:
             file.write(data)
     except NotSaved as error:
         error.data = data
         raise
-    except InvalidResult as error:
+    except codec.InvalidResult as error:
         raise NotSaved(path, f"it breaks the schema of result files ({error})", data) from error
 
 
-def write_requests(rows: Iterable[Row], path: Path) -> int:
+def write_requests(rows: Iterable[codec.Row], path: Path) -> int:
     """Write a line per request; the file appears complete or not at all.
 
     Returns the number of lines. NotSaved if the file can't be written.
@@ -186,7 +185,7 @@ def save_somewhere(data: bytes, candidates: Iterable[Path]) -> Path | None:
 
 # ---- found
 
-_KIND = f'"{KIND}"'.encode()
+_KIND = f'"{schema.KIND}"'.encode()
 _HEAD_BYTES = 400  # bytes that contain a result's kind
 
 

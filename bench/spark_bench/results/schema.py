@@ -13,8 +13,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct, field
 
 from spark_bench.client.audit import Audit
-from spark_bench.metrics.figures import Summary
-from spark_bench.metrics.histograms import Reconciliation
+from spark_bench.metrics import figures, histograms
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import Stalls
 from spark_bench.metrics.summary import Distributions
@@ -38,7 +37,7 @@ class Measurement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     requests_file: name of the file with one line per request, in the same folder; null: not saved
     """
 
-    summary: Summary
+    summary: figures.Summary
     audit: Audit
     lengths: Lengths
     distributions: Distributions | None = None
@@ -380,7 +379,7 @@ class ServerFigures(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     samples: the metrics over time
     """
 
-    reconciliation: Reconciliation | None
+    reconciliation: histograms.Reconciliation | None
     generated_tokens: float | None
     prompt_tokens: float | None
     cache_hit_rate: float | None

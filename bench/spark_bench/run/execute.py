@@ -10,13 +10,11 @@ from spark_bench.errors import BenchError
 from spark_bench.options import LoadOptions, RunOptions, RunOutcome
 from spark_bench.prompts.tokens import find_tokens
 from spark_bench.results.provenance import gather_provenance
-from spark_bench.run import run_load
+from spark_bench.run import measure, run_load, save
 from spark_bench.run.context import RunContext, interruptible
-from spark_bench.run.measure import MeasuredRepeat, measure_repeat, prepare_server
 from spark_bench.run.negotiate import negotiate
 from spark_bench.run.notes import result_notes
 from spark_bench.run.reach import reach
-from spark_bench.run.save import SavedResult, describe_config, save_result
 
 CTRL_C = "stopped by Ctrl-C"
 
@@ -52,14 +50,14 @@ def execute(options: RunOptions, show: ProgressDisplay) -> RunOutcome:
 
 def _run_points(
     options: RunOptions, context: RunContext
-) -> tuple[list[SavedResult], tuple[str, ...]]:
+) -> tuple[list[save.SavedResult], tuple[str, ...]]:
     """A result for the load of the options, or for each load of a sweep; and why a sweep ended
     before its end, in words."""
     if options.load.sweep is None:
         return [_run_point(options, context)], ()
     from spark_bench.display.tables import sweep_point
 
-    over, saved = options.load.sweep.over, list[SavedResult]()
+    over, saved = options.load.sweep.over, list[save.SavedResult]()
     while not context.interrupts.came:
         load = options.load.sweep.next_point([sweep_point(each.result, over) for each in saved])
         if load is None:
@@ -76,7 +74,7 @@ def _run_points(
     return saved, ()
 
 
-def _run_point(options: RunOptions, context: RunContext) -> SavedResult:
+def _run_point(options: RunOptions, context: RunContext) -> save.SavedResult:
     """One load, as often as --repeat says."""
     server, agreement = context.server, context.agreement
     provenance = gather_provenance(
@@ -86,7 +84,7 @@ def _run_point(options: RunOptions, context: RunContext) -> SavedResult:
         project=options.server.project if server.listing else None,
         listing=server.listing,
     )
-    repeats, notes, reason = list[MeasuredRepeat](), list[str](), ""
+    repeats, notes, reason = list[measure.MeasuredRepeat](), list[str](), ""
     try:
         while len(repeats) < options.load.repeat and not context.interrupts.came:
             measured = _run_repeat(options, context, len(repeats), notes)
@@ -100,14 +98,14 @@ def _run_point(options: RunOptions, context: RunContext) -> SavedResult:
             raise
         reason = error.message
     notes = [*server.notes, *agreement.notes, *notes, *result_notes(options, agreement, repeats)]
-    config = describe_config(options, server, agreement, repeats[0].warmup if repeats else 0)
+    config = save.describe_config(options, server, agreement, repeats[0].warmup if repeats else 0)
     point = _point_name(options.load) if options.load.sweep else ""
-    return save_result(options, config, provenance, repeats, notes, reason=reason, point=point)
+    return save.save_result(options, config, provenance, repeats, notes, reason=reason, point=point)
 
 
 def _run_repeat(
     options: RunOptions, context: RunContext, number: int, notes: list[str]
-) -> MeasuredRepeat | None:
+) -> measure.MeasuredRepeat | None:
     """One repeat, numbered from 0; None if it was interrupted before it began."""
     words = [options.load.profile.name]
     if options.load.sweep:
@@ -117,12 +115,12 @@ def _run_repeat(
     label = " ".join(words)
     context.show.step(f"{label}: prompts and warm-up")
     load = run_load.build_load(options.load, options.prompts, context, number, notes.append)
-    prepared = prepare_server(options, context, load, number)
+    prepared = measure.prepare_server(options, context, load, number)
     notes += prepared.notes
     if context.interrupts.came:
         return None
     context.interrupts.worth = True
-    measured = measure_repeat(options, context, load, number, label)
+    measured = measure.measure_repeat(options, context, load, number, label)
     measured.warmup = prepared.warmup
     return measured
 

@@ -10,12 +10,11 @@ from functools import partial
 
 import httpx
 
+from spark_bench import errors, record
 from spark_bench.client.recorder import Recorder
 from spark_bench.client.tally import Progress
-from spark_bench.errors import Unreachable
 from spark_bench.load import warmup
 from spark_bench.options import RunOptions
-from spark_bench.record import Load, Prompt, Request
 from spark_bench.results.schema import Repeat
 from spark_bench.run import reach, run_load
 from spark_bench.run.context import RunContext
@@ -39,7 +38,7 @@ class MeasuredRepeat:
     """
 
     repeat: Repeat
-    requests: list[Request]
+    requests: list[record.Request]
     started_ns: int
     lasted: float
     unsent: int
@@ -61,7 +60,9 @@ class Prepared:
     notes: list[str] = field(default_factory=list)
 
 
-def prepare_server(options: RunOptions, context: RunContext, load: Load, repeat: int) -> Prepared:
+def prepare_server(
+    options: RunOptions, context: RunContext, load: record.Load, repeat: int
+) -> Prepared:
     """Warm the server up, then empty its prefix cache if the run must not find anything there.
 
     repeat: which one of the load follows, from 0. Without --warmup, a warm-up goes before the first
@@ -90,9 +91,9 @@ def prepare_server(options: RunOptions, context: RunContext, load: Load, repeat:
 
 
 def _send_until_steady(
-    warm_up: Callable[[Sequence[Prompt], int, int], Load],
+    warm_up: Callable[[Sequence[record.Prompt], int, int], record.Load],
     context: RunContext,
-    load: Load,
+    load: record.Load,
     prepared: Prepared,
 ) -> None:
     """Rounds as `load.warmup` bounds them. warm_up: builds one of prompts, slots and turn."""
@@ -120,7 +121,7 @@ def _send_until_steady(
         )
 
 
-def _send(load: Load, context: RunContext, prepared: Prepared) -> float | None:
+def _send(load: record.Load, context: RunContext, prepared: Prepared) -> float | None:
     """Send a warm-up; the seconds that it took, None where none of its requests was answered."""
     open_connections(context.server.recorder, load)
     recording = context.server.recorder.record(load, context.interrupts.watch)
@@ -141,7 +142,7 @@ def _send(load: Load, context: RunContext, prepared: Prepared) -> float | None:
 
 
 def measure_repeat(
-    options: RunOptions, context: RunContext, load: Load, number: int, label: str
+    options: RunOptions, context: RunContext, load: record.Load, number: int, label: str
 ) -> MeasuredRepeat:
     """Send a load and read the responses. number: of the repeat, from 0;
     label: its name in the progress display."""
@@ -175,9 +176,9 @@ def measure_repeat(
     )
 
 
-def open_connections(recorder: Recorder, load: Load) -> None:
+def open_connections(recorder: Recorder, load: record.Load) -> None:
     """Open a load's connections. If the server is gone by now, the load's requests fail."""
-    with suppress(Unreachable):
+    with suppress(errors.Unreachable):
         recorder.open(run_load.count_connections(load))
 
 

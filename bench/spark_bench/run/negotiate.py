@@ -12,15 +12,13 @@ from functools import reduce
 import msgspec
 from msgspec.structs import replace
 
+from spark_bench import errors, record
 from spark_bench.client.target import Envelope
-from spark_bench.errors import Unreachable
 from spark_bench.options import RunOptions
 from spark_bench.prompts.compose import Overhead, overhead, probe_prompts
 from spark_bench.prompts.tokens import Tokens
-from spark_bench.protocol import failures, reading, refusals
-from spark_bench.protocol.content import Tape, parse_response
+from spark_bench.protocol import content, failures, reading, refusals
 from spark_bench.protocol.dialects import Asking, Dialect, dialect
-from spark_bench.record import Job, Prompt, Request, Timing
 from spark_bench.run.reach import ReachedServer
 
 # Statuses with which servers refuse a field that they don't know.
@@ -119,13 +117,13 @@ def negotiate(options: RunOptions, server: ReachedServer, tokens: Tokens) -> Agr
     # A server that lists no model may require one in the request.
     unnamed = "model" in first.detail.lower() and first.failure.startswith(("http_4", "model_"))
     if unnamed and not agreement.asking.model:
-        raise Unreachable(
+        raise errors.Unreachable(
             f"{server.url}{api.path}: {first.detail}: /v1/models lists none, so give the model's "
             "name with --model"
         )
     if first.failure in HOPELESS:
         cure = failures.cure(first.failure)
-        raise Unreachable(f"{server.url}{api.path}: {first.detail}: {cure}")
+        raise errors.Unreachable(f"{server.url}{api.path}: {first.detail}: {cure}")
     rest = [_send_one(server, agreement, prompt, timeout)[0] for prompt in prompts[1:]]
     learned = _learn(agreement, prompts, [first, *rest])
     if tokens.exact and not learned.overhead.steady:
@@ -138,12 +136,15 @@ def negotiate(options: RunOptions, server: ReachedServer, tokens: Tokens) -> Agr
 
 
 def _send_one(
-    server: ReachedServer, agreement: Agreement, prompt: Prompt, timeout: float
-) -> tuple[Request, bytes]:
+    server: ReachedServer, agreement: Agreement, prompt: record.Prompt, timeout: float
+) -> tuple[record.Request, bytes]:
     """One request on its own, and the body of an answer that is no stream, or what a stream says of
     an error."""
-    job = Job(
-        0, agreement.envelope(agreement.dialect.body(prompt, agreement.asking)), Timing(), prompt
+    job = record.Job(
+        0,
+        agreement.envelope(agreement.dialect.body(prompt, agreement.asking)),
+        record.Timing(),
+        prompt,
     )
     most = agreement.dialect.most_bytes(prompt.output_tokens)
     exchange = server.recorder.exchange(job.wire, timeout, most)
@@ -151,13 +152,17 @@ def _send_one(
         exchange, job, agreement.dialect, agreement.asking, usage_expected=False
     )
     request.detail = server.hidden(request.detail)
-    body = parse_response(Tape.of(exchange), exchange.ended, most).body if request.failure else b""
+    body = (
+        content.parse_response(content.Tape.of(exchange), exchange.ended, most).body
+        if request.failure
+        else b""
+    )
     return request, body or request.detail.encode()
 
 
 def _settle(
-    server: ReachedServer, agreement: Agreement, prompt: Prompt, timeout: float
-) -> tuple[Agreement, Request]:
+    server: ReachedServer, agreement: Agreement, prompt: record.Prompt, timeout: float
+) -> tuple[Agreement, record.Request]:
     """The agreement that the server accepts, and its response to it; the agreement unchanged if it
     was not for a field that the first probe failed."""
     first, body = _send_one(server, agreement, prompt, timeout)
@@ -201,7 +206,9 @@ def _without_named(asking: Asking, body: bytes, sent: bytes) -> Asking | None:
     return changed if named else None
 
 
-def _learn(agreement: Agreement, prompts: list[Prompt], answers: list[Request]) -> Agreement:
+def _learn(
+    agreement: Agreement, prompts: list[record.Prompt], answers: list[record.Request]
+) -> Agreement:
     asking = replace(agreement.asking, continuous_usage=False)
     counted = [(p, r) for p, r in zip(prompts, answers, strict=True) if r.ok and r.usage]
     if not counted:

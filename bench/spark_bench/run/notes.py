@@ -11,8 +11,7 @@ from spark_bench.metrics.figures import Summary
 from spark_bench.options import RunOptions
 from spark_bench.record import Request
 from spark_bench.results.schema import Measurement
-from spark_bench.run import negotiate, responses
-from spark_bench.run.measure import MeasuredRepeat
+from spark_bench.run import measure, negotiate, responses
 
 # Share of the contents' tokens. Every prompt finds in the cache what the template puts before them,
 # and a page of a cache may reach some tokens further.
@@ -30,7 +29,7 @@ QUOTED = re.compile("http_|model_not_found|stream_error|wrong_model|malformed_|t
 
 
 def result_notes(
-    options: RunOptions, agreement: negotiate.Agreement, repeats: Sequence[MeasuredRepeat]
+    options: RunOptions, agreement: negotiate.Agreement, repeats: Sequence[measure.MeasuredRepeat]
 ) -> Iterator[str]:
     """Sentences; none for a run as it should be."""
     requests = [r for m in repeats for r in m.requests if r.ok]

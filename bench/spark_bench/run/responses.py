@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from spark_bench import errors, record
 from spark_bench.client import judge, recorder
 from spark_bench.client.tally import cpu_seconds, undisturbed
-from spark_bench.errors import BenchError
 from spark_bench.metrics import histograms, intervals, stalls, times
 from spark_bench.metrics.summary import distributions, summarize
 from spark_bench.options import RunOptions
 from spark_bench.prompts.tokens import Tokens
 from spark_bench.protocol.reading import read_exchange, unreadable_request
-from spark_bench.record import Load, Request
 from spark_bench.results import assemble
 from spark_bench.run.context import RunContext
 from spark_bench.telemetry.readings import ServerSide
@@ -36,7 +35,7 @@ class ReadResponses:
     uncounted: why the tokenizer did not count all that was to be counted; "": it did
     """
 
-    requests: list[Request]
+    requests: list[record.Request]
     cpu_seconds: float
     uncounted: str = ""
 
@@ -68,7 +67,7 @@ class TokenCounter:
         began = time.monotonic()
         try:
             counts = self._tokens.count(texts, self._left)
-        except BenchError as error:
+        except errors.BenchError as error:
             self.stopped = error.message
             return
         self._left -= time.monotonic() - began
@@ -86,7 +85,7 @@ def counting_seconds(run_seconds: float) -> float:
 
 
 def read_responses(
-    load: Load, context: RunContext, recording: recorder.Recording, *, tokenizer: bool = True
+    load: record.Load, context: RunContext, recording: recorder.Recording, *, tokenizer: bool = True
 ) -> ReadResponses:
     """The requests of a recording.
 
@@ -97,7 +96,7 @@ def read_responses(
     counter = None
     if tokenizer and context.tokens.exact:
         counter = TokenCounter(context.tokens, counting_seconds(seconds))
-    agreement, requests = context.agreement, list[Request]()
+    agreement, requests = context.agreement, list[record.Request]()
     with undisturbed():
         for exchange in recording.exchanges():
             job = load.jobs[exchange.index]
@@ -157,14 +156,14 @@ def compute_figures(
     }
 
 
-def merged_share(requests: Sequence[Request]) -> float:
+def merged_share(requests: Sequence[record.Request]) -> float:
     """Share of the deltas with tokens that came in the same read as the one before."""
     deltas = sum(r.token_ns.size for r in requests)
     together = sum(int((np.diff(r.token_ns) == 0).sum()) for r in requests)
     return together / deltas if deltas else 0.0
 
 
-def blank_events_note(requests: Iterable[Request]) -> str:
+def blank_events_note(requests: Iterable[record.Request]) -> str:
     """A note where events without text stand for tokens that nothing tells apart; "": they
     don't."""
     blank = [r for r in requests if r.ok and r.blank_events and r.counted_by == "even"]

@@ -5,12 +5,11 @@ from dataclasses import replace
 from math import ceil
 from random import Random
 
-from spark_bench.errors import BadInput
+from spark_bench import errors, record
 from spark_bench.load import arrivals, trace, warmup
 from spark_bench.options import LoadOptions, PromptOptions
 from spark_bench.prompts import sharegpt
 from spark_bench.prompts.compose import PromptShape, compose, compose_trace
-from spark_bench.record import Job, Load, Prompt, Timing
 from spark_bench.run.context import RunContext
 from spark_bench.run.negotiate import Agreement
 
@@ -35,7 +34,7 @@ def check_context(load: LoadOptions, prompts: PromptOptions, context: int | None
     if context is None or total <= context or load.trace or prompts.sharegpt:
         return
     turns = f" in {prompts.turns} turns" if prompts.turns > 1 else ""
-    raise BadInput(
+    raise errors.BadInput(
         f"--input-len {profile.input_len} and --output-len {profile.output_len}{turns} are {total} "
         f"tokens together, and the served model takes {context}: give less, or serve it with more "
         "(context_length)"
@@ -48,7 +47,7 @@ def build_load(
     context: RunContext,
     repeat: int,
     note: Callable[[str], None] = lambda _: None,
-) -> Load:
+) -> record.Load:
     """The requests of one repeat, all their bytes built; the same for the same options.
 
     note: called with what a reader of the result should know about the prompts
@@ -64,7 +63,7 @@ def build_load(
     else:
         prompts = _build_prompts(options, prompt_options, context, seed, note)
         # Conversations begin by the rate, or at once; their turns follow.
-        starts: Sequence[Timing] = ()
+        starts: Sequence[record.Timing] = ()
         if rate := options.ramp or profile.request_rate:
             starts = arrivals.arrival_timings(
                 len({prompt.conversation for prompt in prompts}),
@@ -74,7 +73,7 @@ def build_load(
             )
         pause = prompt_options.think_time
         timings = arrivals.conversation_timings(prompts, starts=starts, pause=pause)
-    return Load(
+    return record.Load(
         build_jobs(agreement, prompts, timings),
         arrivals.steps(profile.concurrency, options.ramp_slots),
         options.timeout,
@@ -88,11 +87,11 @@ def build_warm_up(
     options: LoadOptions,
     cache: str,
     context: RunContext,
-    load: Load,
-    prompts: Sequence[Prompt],
+    load: record.Load,
+    prompts: Sequence[record.Prompt],
     slots: int,
     turn: int,
-) -> Load:
+) -> record.Load:
     """Requests of these prompts' lengths and other content than the load's, `slots` in flight.
 
     cache: "hit": the load's own requests, so that they are in the cache
@@ -108,22 +107,26 @@ def build_warm_up(
         # A cache that isn't emptied must not know them from the point of a sweep before, either.
         seed = derive_seed(options.seed, "warm-up", turn, profile.concurrency, profile.request_rate)
         texts = compose_trace(entries, context.tokens, seed, context.agreement.overhead)
-        jobs = build_jobs(context.agreement, texts, [Timing()] * len(texts))
-    return Load(jobs, arrivals.steps(slots), options.timeout, warmup.SECONDS, load.most_bytes)
+        jobs = build_jobs(context.agreement, texts, [record.Timing()] * len(texts))
+    return record.Load(
+        jobs, arrivals.steps(slots), options.timeout, warmup.SECONDS, load.most_bytes
+    )
 
 
 def build_jobs(
-    agreement: Agreement, prompts: Sequence[Prompt], timings: Sequence[Timing]
-) -> list[Job]:
+    agreement: Agreement, prompts: Sequence[record.Prompt], timings: Sequence[record.Timing]
+) -> list[record.Job]:
     """Prompts as requests ready to be sent; of the prompts only what is read later stays."""
     jobs = []
     for index, (prompt, timing) in enumerate(zip(prompts, timings, strict=True)):
         body = agreement.dialect.body(prompt, agreement.asking)
-        jobs.append(Job(index, agreement.envelope(body), timing, replace(prompt, messages=())))
+        jobs.append(
+            record.Job(index, agreement.envelope(body), timing, replace(prompt, messages=()))
+        )
     return jobs
 
 
-def count_connections(load: Load) -> int:
+def count_connections(load: record.Load) -> int:
     """How many to open before the clock starts."""
     most = max((step.slots for step in load.steps), default=None)
     if most is not None:
@@ -138,7 +141,7 @@ def _build_prompts(
     context: RunContext,
     seed: int,
     note: Callable[[str], None],
-) -> list[Prompt]:
+) -> list[record.Prompt]:
     profile, overhead = options.profile, context.agreement.overhead
     if prompts.sharegpt:
         length = profile.output_len if "output_len" in options.overrides else None

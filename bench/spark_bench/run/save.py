@@ -16,8 +16,7 @@ from spark_bench import history
 from spark_bench.options import RunOptions
 from spark_bench.results import assemble, codec, files, redact, schema
 from spark_bench.results.schema import Config, Result
-from spark_bench.run import negotiate, reach
-from spark_bench.run.measure import MeasuredRepeat
+from spark_bench.run import measure, negotiate, reach
 
 BLOCK = 1024 * 1024
 
@@ -40,7 +39,7 @@ def save_result(
     options: RunOptions,
     config: Config,
     provenance: schema.Provenance,
-    repeats: Sequence[MeasuredRepeat],
+    repeats: Sequence[measure.MeasuredRepeat],
     notes: Sequence[str],
     *,
     reason: str = "",
@@ -76,7 +75,7 @@ def save_result(
 
 
 def _save_requests(
-    path: Path, repeats: Sequence[MeasuredRepeat], problems: list[str]
+    path: Path, repeats: Sequence[measure.MeasuredRepeat], problems: list[str]
 ) -> Path | None:
     """The file beside the result; None if they had to go elsewhere, as `problems` then says."""
 
@@ -99,7 +98,7 @@ def _save_requests(
 def _build_result(
     config: Config,
     provenance: schema.Provenance,
-    repeats: Sequence[MeasuredRepeat],
+    repeats: Sequence[measure.MeasuredRepeat],
     notes: Sequence[str],
     requests: Path | None,
     reason: str,

@@ -6,10 +6,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from spark_bench import formats, record
 from spark_bench.client.audit import Audit, Spread
-from spark_bench.formats import digits
 from spark_bench.metrics.figures import Summary
-from spark_bench.record import Request
 from spark_bench.reference_server.streams import Stream, ground_truth
 from spark_bench.selftest.bench import LoadShape, Observation
 
@@ -124,19 +123,19 @@ def compare_with_truth(shape: LoadShape, observation: Observation) -> StreamLeve
     )
 
 
-def match_streams(observation: Observation) -> list[tuple[Request, Stream]]:
+def match_streams(observation: Observation) -> list[tuple[record.Request, Stream]]:
     """Each complete answer with the reference server's own record of it."""
     streams = {stream.id: stream for stream in observation.streams}
     ids = [(r, observation.ids.get(r.index, -1)) for r in observation.requests if r.ok]
     return [(request, streams[id]) for request, id in ids if id in streams]
 
 
-def count_miscounted(pairs: list[tuple[Request, Stream]]) -> int:
+def count_miscounted(pairs: list[tuple[record.Request, Stream]]) -> int:
     """Answers whose chunks or tokens differ from those sent."""
     return sum(not np.array_equal(r.token_counts, s.token_counts) for r, s in pairs)
 
 
-def stamp_errors(pairs: list[tuple[Request, Stream]]) -> Ints:
+def stamp_errors(pairs: list[tuple[record.Request, Stream]]) -> Ints:
     """The client's time of each chunk minus the true one, in ns."""
     errors = [r.token_ns - s.sent_ns for r, s in pairs if len(r.token_ns) == len(s.sent_ns)]
     return np.concatenate(errors) if errors else np.empty(0, np.int64)
@@ -191,7 +190,7 @@ def level_problems(level: StreamLevel) -> Iterator[str]:
     if level.stamp_us.p99 > STAMP_US:
         yield f"time stamps are off by {format_us(level.stamp_us.p99)} at p99"
     if level.stamp_min_us < EARLY_US:
-        yield f"chunks arrive {digits(-level.stamp_min_us, 'µs')} before they were sent"
+        yield f"chunks arrive {formats.digits(-level.stamp_min_us, 'µs')} before they were sent"
     if level.audit.merged_reads > MERGED:
         yield f"{level.audit.merged_reads:.1%} of chunks shared a read"
     for name, figures in (("TTFT", level.ttft), ("ITL", level.itl)):
@@ -207,7 +206,7 @@ def format_us(us: float) -> str:
     >>> format_us(43.21), format_us(9999.0)
     ('43.2 µs', '10.0 ms')
     """
-    return digits(us, "µs") if us < 999.5 else digits(us / 1e3, "ms")
+    return formats.digits(us, "µs") if us < 999.5 else formats.digits(us / 1e3, "ms")
 
 
 def format_percent(figure: Deviation) -> str:

@@ -6,17 +6,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Self
 
+from spark_bench import errors, record
 from spark_bench.client import recorder, tally, target
 from spark_bench.client.audit import Audit
 from spark_bench.client.judge import audit
 from spark_bench.display.progress import ProgressDisplay
-from spark_bench.errors import BadInput
 from spark_bench.load.arrivals import steps
 from spark_bench.metrics import figures, times
 from spark_bench.metrics.summary import summarize
 from spark_bench.options import ServerOptions
 from spark_bench.protocol import dialects, reading
-from spark_bench.record import Load, Message, Prompt, Request, Timing
 from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.reference_server.streams import Stream
 from spark_bench.run import negotiate, reach, responses, run_load
@@ -102,7 +101,7 @@ class Observation:
     ids: of the server's stream, by the request's index
     """
 
-    requests: list[Request]
+    requests: list[record.Request]
     ids: dict[int, int]
     streams: list[Stream]
     audit: Audit
@@ -133,13 +132,13 @@ class Bench:
         """Send a load of this shape; read it and sum it up as a run does."""
         self.reference.reset()
         self.reference.configure(**shape.server_settings)
-        prompt = Prompt((Message("user", "How late are you?"),), None, shape.tokens)
-        prompts, timings = [prompt] * shape.requests, [Timing()] * shape.requests
-        load = Load(
+        prompt = record.Prompt((record.Message("user", "How late are you?"),), None, shape.tokens)
+        prompts, timings = [prompt] * shape.requests, [record.Timing()] * shape.requests
+        load = record.Load(
             run_load.build_jobs(self._agreement, prompts, timings), steps(shape.slots), TIMEOUT
         )
         if self._recorder.open(run_load.count_connections(load)) < shape.slots:
-            raise BadInput(
+            raise errors.BadInput(
                 f"{count_streams(shape.slots)}: this process may open {self.most_streams:,} "
                 "connections at most; ask for fewer --streams, or raise the limit (ulimit -n)"
             )
@@ -149,8 +148,10 @@ class Bench:
         with closing(recording.store):
             return self._read(shape, load, recording)
 
-    def _read(self, shape: LoadShape, load: Load, recording: recorder.Recording) -> Observation:
-        requests, ids = list[Request](), dict[int, int]()
+    def _read(
+        self, shape: LoadShape, load: record.Load, recording: recorder.Recording
+    ) -> Observation:
+        requests, ids = list[record.Request](), dict[int, int]()
         with tally.undisturbed():
             before = tally.cpu_seconds()
             for exchange in recording.exchanges():

@@ -7,9 +7,8 @@ from msgspec import Struct
 
 from spark_bench.formats import digits, size
 from spark_bench.results.schema import Machine
-from spark_bench.selftest import accuracy
+from spark_bench.selftest import accuracy, bench
 from spark_bench.selftest.accuracy import StreamLevel, format_us
-from spark_bench.selftest.bench import count_streams
 
 # The client and the reference server need a core each, all but this.
 ROOM = 0.25
@@ -87,13 +86,13 @@ def judge_levels(
     proven = list(takewhile(lambda level: not problems[level.streams], levels))
     good = len(proven) == len(levels)
     first_bad = next((n for n, why in problems.items() if why), 0)
-    why = f"{count_streams(first_bad)}: {'; '.join(problems[first_bad])}" if first_bad else ""
+    why = f"{bench.count_streams(first_bad)}: {'; '.join(problems[first_bad])}" if first_bad else ""
     best = proven[-1] if proven else None
     sentence = f"This machine is not good enough to measure from: at {why}."
     if best:
         worst = max(level.stamp_us.p99 for level in proven)
         sentence = (
-            f"This machine can measure up to {count_streams(best.streams)} at "
+            f"This machine can measure up to {bench.count_streams(best.streams)} at "
             f"{best.chunks_per_s:,.0f} tokens/s with time stamps good to {format_us(worst)} (p99)"
             + (f", but not {why}." if why else ".")
         )

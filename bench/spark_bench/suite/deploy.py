@@ -9,15 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from spark_bench.formats import duration
-from spark_bench.project import ProjectListing, closing_lines
+from spark_bench import formats, project, secret
 from spark_bench.protocol.models import parse_models
-from spark_bench.secret import Secret
-from spark_bench.suite.child import ChildExit
-from spark_bench.suite.job import ServedBefore
-from spark_bench.suite.plan import Case
-from spark_bench.suite.suite_tables import CaseFailure
-from spark_bench.suite.variants import Settings, format_setting
+from spark_bench.suite import child, job, plan, suite_tables, variants
 
 # Findings that are shown; more would repeat the cause.
 MOST_FINDINGS = 4
@@ -90,14 +84,16 @@ def read_report(file: Path) -> DeployReport | None:
     return report if report.version == VERSION else None
 
 
-def deploy_argv(pyinfra: str, inventory: Path, data: Settings, report: Path) -> list[str]:
+def deploy_argv(pyinfra: str, inventory: Path, data: variants.Settings, report: Path) -> list[str]:
     """The command line of a deploy that writes its report to a file.
 
     A model that fails is followed by the next one: what served before the whole suite is restored
     at its end, not after each failure.
     """
     settings = {"rollback": False, **data, "report": str(report)}
-    pairs = [("--data", f"{name}={format_setting(value)}") for name, value in settings.items()]
+    pairs = [
+        ("--data", f"{name}={variants.format_setting(value)}") for name, value in settings.items()
+    ]
     return [pyinfra, "-y", str(inventory), "deploy.py", *(word for pair in pairs for word in pair)]
 
 
@@ -118,21 +114,22 @@ class TransferWatch:
 
 
 def deploy_failure(
-    ended: ChildExit, report: DeployReport | None, seconds: float
-) -> CaseFailure | None:
+    ended: child.ChildExit, report: DeployReport | None, seconds: float
+) -> suite_tables.CaseFailure | None:
     """What went wrong with a deploy that had `seconds` to start up; None: nothing."""
     if ended.code is None:
         lines = [line.strip() for line in ended.lines if line.strip() and " | " not in line]
         # Without pyinfra's marks of operation and host.
         last = re.sub(r"^(--> )?(\[[^\]]+\] ?)?", "", lines[-1]) if lines else ""
-        return CaseFailure(
+        return suite_tables.CaseFailure(
             "STARTUP_FAILED",
-            f"not served within {duration(seconds)} (--startup-timeout, not counting downloads)"
+            f"not served within {formats.duration(seconds)} (--startup-timeout, not "
+            "counting downloads)"
             f"{f': {last[:LONGEST]}' if last else ''}",
         )
-    output = "; ".join(line[:LONGEST] for line in closing_lines("\n".join(ended.lines)))
+    output = "; ".join(line[:LONGEST] for line in project.closing_lines("\n".join(ended.lines)))
     if report is None:
-        return CaseFailure(
+        return suite_tables.CaseFailure(
             "STARTUP_FAILED",
             f"the deploy ended with exit code {ended.code} and left no report: "
             f"{output or 'it printed nothing'}",
@@ -140,7 +137,7 @@ def deploy_failure(
     if report.outcome in SERVES and not ended.code:
         return None
     errors = dict.fromkeys(str(f) for f in report.findings if f.level == "error")
-    return CaseFailure(
+    return suite_tables.CaseFailure(
         "CONFIG_FAILED" if report.outcome == "refused" else "STARTUP_FAILED",
         "; ".join(list(errors)[:MOST_FINDINGS])
         or f"the deploy ended as {report.outcome}, with exit code {ended.code}: {output}",
@@ -150,7 +147,7 @@ def deploy_failure(
 # ---- what serves now, seen from outside
 
 
-def serving_problem(case: Case, listing: ProjectListing, names: Sequence[str]) -> str:
+def serving_problem(case: plan.Case, listing: project.ProjectListing, names: Sequence[str]) -> str:
     """What is wrong with what is served; "": nothing. names: the ids in /v1/models."""
     head = listing.head
     if head is None:
@@ -168,7 +165,7 @@ def serving_problem(case: Case, listing: ProjectListing, names: Sequence[str]) -
     return ""
 
 
-def fetch_served_names(url: str, key: Secret | None) -> list[str]:
+def fetch_served_names(url: str, key: secret.Secret | None) -> list[str]:
     """The ids in /v1/models; none where nothing answers so."""
     import httpx
 
@@ -190,7 +187,7 @@ def fetch_served_names(url: str, key: Secret | None) -> list[str]:
     return []
 
 
-def served_before(listing: ProjectListing) -> ServedBefore | None:
+def served_before(listing: project.ProjectListing) -> job.ServedBefore | None:
     """What runs now, with the settings for the deploy that brings it back; None: nothing runs."""
     head = listing.head
     if head is None:
@@ -198,7 +195,7 @@ def served_before(listing: ProjectListing) -> ServedBefore | None:
     launch: dict[str, Any] = head.launch
     alone = launch.get("nnodes") == 1 and len(listing.nodes) > 1
     spread = {"tensor_parallel": launch.get("tp"), "pipeline_parallel": launch.get("pp")}
-    data: Settings = {
+    data: variants.Settings = {
         "model": head.model,
         **({"head_only": True} if alone else spread),
         **{name: launch.get(name) for name in RESTORED},
@@ -211,7 +208,7 @@ def served_before(listing: ProjectListing) -> ServedBefore | None:
     }
     if launch.get("served_model_name") != head.model:
         data["served_model_name"] = launch.get("served_model_name") or None
-    return ServedBefore(
+    return job.ServedBefore(
         model=head.model,
         data={name: value for name, value in data.items() if value is not None},
         specs=tuple(rank.spec for rank in listing.ranks),

@@ -17,19 +17,11 @@ from typing import Any, BinaryIO
 
 from msgspec.structs import replace
 
-from spark_bench import project
+from spark_bench import formats, project, secret
 from spark_bench.errors import BadInput, BenchError, TooManyFailures
-from spark_bench.formats import digits, duration
 from spark_bench.load.profile import NO_LIMIT, option
-from spark_bench.results.codec import read_result
-from spark_bench.results.schema import Result
-from spark_bench.results.suite_results import CaseRow, SuiteResults
-from spark_bench.secret import VARIABLE, project_key
-from spark_bench.suite import deploy, job
-from spark_bench.suite.child import ChildExit, SuiteProgress, follow_command
-from spark_bench.suite.plan import Case, SuiteOptions, list_project
-from spark_bench.suite.suite_tables import CaseFailure, case_row, mark_pareto
-from spark_bench.suite.variants import Settings
+from spark_bench.results import codec, schema, suite_results
+from spark_bench.suite import child, deploy, job, plan, suite_tables, variants
 
 LAST_LINES = 3
 FAIL_FAST = "an earlier one failed (--fail-fast)"
@@ -48,25 +40,25 @@ class SuiteRun:
     restored: what became of the previously served model, in words
     """
 
-    options: SuiteOptions
+    options: plan.SuiteOptions
     file: job.JobFile
-    cases: list[Case]
-    progress: SuiteProgress
-    rows: dict[str, CaseRow] = field(default_factory=dict)
+    cases: list[plan.Case]
+    progress: child.SuiteProgress
+    rows: dict[str, suite_results.CaseRow] = field(default_factory=dict)
     earlier: float = 0.0
     touched: bool = False
     finished: bool = False
     restored: str = ""
 
-    def write(self) -> SuiteResults:
+    def write(self) -> suite_results.SuiteResults:
         """Write all rows to all files."""
         rows = [self.rows[case.name] for case in self.cases if case.name in self.rows]
-        results = SuiteResults(
+        results = suite_results.SuiteResults(
             timestamp=self.file.created,
             config=self.file.job.load,
             total_time_seconds=round(self.earlier + time.monotonic() - self.progress.began, 3),
             models_tested=sum(row.status != "SKIPPED" for row in rows),
-            results=tuple(mark_pareto(rows)),
+            results=tuple(suite_tables.mark_pareto(rows)),
             finished=self.finished,
             restored=self.restored,
         )
@@ -76,7 +68,7 @@ class SuiteRun:
 
 @contextmanager
 def begin_suite(
-    options: SuiteOptions, cases: list[Case], progress: SuiteProgress
+    options: plan.SuiteOptions, cases: list[plan.Case], progress: child.SuiteProgress
 ) -> Iterator[SuiteRun]:
     """A suite with its folder, new or resumed; the folder is ours alone meanwhile."""
     with job.lock_folder(options.folder):
@@ -90,7 +82,7 @@ def begin_suite(
             yield run
             return
         try:
-            before = deploy.served_before(list_project(options)) if options.restore else None
+            before = deploy.served_before(plan.list_project(options)) if options.restore else None
         except BenchError as error:
             raise BenchError(
                 "what is served now can't be read, so it could not be served again at the end: "
@@ -107,7 +99,7 @@ def begin_suite(
         yield SuiteRun(options, file, cases, progress)
 
 
-def run_suite(run: SuiteRun) -> tuple[SuiteResults, bool]:
+def run_suite(run: SuiteRun) -> tuple[suite_results.SuiteResults, bool]:
     """Everything that is left to do: what the files hold then, and whether Ctrl-C came."""
     interrupted = False
     try:
@@ -139,7 +131,7 @@ def _measure_all(run: SuiteRun) -> None:
             continue
         if case.skip or failed:
             skipped = replace(case, skip=case.skip or FAIL_FAST)
-            row = case_row(skipped, CaseFailure("SKIPPED", skipped.skip))
+            row = suite_tables.case_row(skipped, suite_tables.CaseFailure("SKIPPED", skipped.skip))
             run.progress.step(f"{title}: SKIPPED: {row.diagnosis}")
         else:
             run.touched, run.restored = True, ""
@@ -174,7 +166,9 @@ def _restore(run: SuiteRun) -> str:
 # ---- one case
 
 
-def run_case(options: SuiteOptions, progress: SuiteProgress, case: Case, title: str) -> CaseRow:
+def run_case(
+    options: plan.SuiteOptions, progress: child.SuiteProgress, case: plan.Case, title: str
+) -> suite_results.CaseRow:
     """The row of a case. title: what it is called in the progress."""
     log = options.folder / f"{case.name}.log"
     with suppress(FileNotFoundError):  # of an earlier try, which failed
@@ -187,44 +181,51 @@ def run_case(options: SuiteOptions, progress: SuiteProgress, case: Case, title: 
         ended, failure = commands.deploy(case.data)
         fields["startup_seconds"] = round(ended.seconds, 3)
         served = failure or _check_serving(options, case)
-        if isinstance(served, CaseFailure):
+        if isinstance(served, suite_tables.CaseFailure):
             failure = served
         else:
             assert served.head
-            progress.step(f"{title}: served after {duration(ended.seconds)}, measuring")
+            progress.step(f"{title}: served after {formats.duration(ended.seconds)}, measuring")
             ended, result, fields["file"] = commands.measure(case)
             fields["bench_seconds"] = round(ended.seconds, 3)
             failure = run_failure(ended, result, options, served.head.spec)
-    row = case_row(case, failure, result, **fields)
+    row = suite_tables.case_row(case, failure, result, **fields)
     outcome = f"{row.status}: {row.diagnosis}"
     if row.status == "OK":
-        outcome = f"OK: {digits(row.output_throughput)} tok/s, TTFT {digits(row.ttft_ms)} ms"
+        outcome = (
+            f"OK: {formats.digits(row.output_throughput)} tok/s, TTFT "
+            f"{formats.digits(row.ttft_ms)} ms"
+        )
     progress.step(f"{title}: {outcome}")
     return row
 
 
-def _check_serving(options: SuiteOptions, case: Case) -> project.ProjectListing | CaseFailure:
+def _check_serving(
+    options: plan.SuiteOptions, case: plan.Case
+) -> project.ProjectListing | suite_tables.CaseFailure:
     """What runs after a deploy, or why it is not what was asked for."""
     try:
         listing = project.find_listing(options.project, options.inventory)
         assert listing
-        key = options.api_key or project_key(listing.api_key_file)
+        key = options.api_key or secret.project_key(listing.api_key_file)
     except (BenchError, BadInput) as error:
-        return CaseFailure("STARTUP_FAILED", error.message)
+        return suite_tables.CaseFailure("STARTUP_FAILED", error.message)
     names = deploy.fetch_served_names(listing.url, key)
     problem = deploy.serving_problem(case, listing, names)
-    return CaseFailure("STARTUP_FAILED", problem) if problem else listing
+    return suite_tables.CaseFailure("STARTUP_FAILED", problem) if problem else listing
 
 
 @dataclass(frozen=True)
 class CaseCommands:
     """The commands of a case: their output goes to `log`, their last line is shown."""
 
-    options: SuiteOptions
-    progress: SuiteProgress
+    options: plan.SuiteOptions
+    progress: child.SuiteProgress
     log: BinaryIO
 
-    def deploy(self, data: Settings) -> tuple[ChildExit, CaseFailure | None]:
+    def deploy(
+        self, data: variants.Settings
+    ) -> tuple[child.ChildExit, suite_tables.CaseFailure | None]:
         """Deploy with these settings: how that ended, and what went wrong (None: nothing)."""
         options, seconds = self.options, self.options.startup_timeout
         inventory = project.inventory_file(options.project, options.inventory)
@@ -236,7 +237,7 @@ class CaseCommands:
         ended = self._follow(argv, seconds, cwd=options.project, restarts=watch)
         return ended, deploy.deploy_failure(ended, deploy.read_report(report), seconds)
 
-    def measure(self, case: Case) -> tuple[ChildExit, Result | None, str | None]:
+    def measure(self, case: plan.Case) -> tuple[child.ChildExit, schema.Result | None, str | None]:
         """Measure what is served: how that ended, the result, and its file's name."""
         draft = self.options.folder / job.UNFINISHED / f"{case.name}.json"
         # The server's key is for who asks the server, not for who deploys it; one that is in a
@@ -245,10 +246,10 @@ class CaseCommands:
         ended = self._follow(
             run_argv(self.options, case.served, draft),
             self.options.bench_timeout,
-            environ={VARIABLE: key.reveal()} if key else {},
+            environ={secret.VARIABLE: key.reveal()} if key else {},
         )
         try:
-            result = read_result(draft)
+            result = codec.read_result(draft)
         except BadInput:
             return ended, None, None
         draft.replace(self.options.folder / result_name(case))
@@ -261,20 +262,20 @@ class CaseCommands:
         cwd: Path | None = None,
         environ: dict[str, str] | None = None,
         restarts: Callable[[str], bool] = lambda line: False,
-    ) -> ChildExit:
+    ) -> child.ChildExit:
         self.log.write(f"$ {' '.join(argv)}\n".encode())
         environment = os.environ | (environ or {})
-        return follow_command(
+        return child.follow_command(
             argv, cwd, self.log, seconds, self.progress.below, environment, restarts
         )
 
 
-def result_name(case: Case) -> str:
+def result_name(case: plan.Case) -> str:
     """Of the result file in the folder."""
     return f"{case.name}_benchmark.json"
 
 
-def run_argv(options: SuiteOptions, served: str, output: Path) -> list[str]:
+def run_argv(options: plan.SuiteOptions, served: str, output: Path) -> list[str]:
     """The command line of a run; an API key travels in the environment or its file."""
     overrides = [
         (option(name), NO_LIMIT[name] if value is None else value)
@@ -294,34 +295,38 @@ def run_argv(options: SuiteOptions, served: str, output: Path) -> list[str]:
 
 
 def run_failure(
-    ended: ChildExit, result: Result | None, options: SuiteOptions, spec: str
-) -> CaseFailure | None:
+    ended: child.ChildExit, result: schema.Result | None, options: plan.SuiteOptions, spec: str
+) -> suite_tables.CaseFailure | None:
     """What is wrong with a run; None: nothing. spec: what the head ran before it."""
     if ended.code is None:
         done = f": {result.summary.completed} requests were answered" if result else ""
-        return CaseFailure(
+        return suite_tables.CaseFailure(
             "BENCH_FAILED",
-            f"no end within {duration(options.bench_timeout)} (--bench-timeout){done}",
+            f"no end within {formats.duration(options.bench_timeout)} (--bench-timeout){done}",
         )
     if result is None:
         lines = [line.removeprefix("Error: ") for line in ended.lines if line.strip()]
         errors = [line[7:] for line in ended.lines if line.startswith("Error: ")]
         text = "; ".join(errors or lines[-LAST_LINES:])
-        return CaseFailure("BENCH_FAILED", text or f"run ended with {ended.code}")
+        return suite_tables.CaseFailure("BENCH_FAILED", text or f"run ended with {ended.code}")
     summary = result.summary
     total = summary.completed + summary.failed
     why = ", ".join(f"{count} {kind}" for kind, count in summary.failures.items())
     if not summary.completed or not summary.total_output_tokens:
-        return CaseFailure(
+        return suite_tables.CaseFailure(
             "NO_OUTPUT", f"none of {total} requests was answered{f' ({why})' if why else ''}"
         )
     if result.status == "partial":
-        return CaseFailure("BENCH_FAILED", f"it ended early: {result.reason}")
+        return suite_tables.CaseFailure("BENCH_FAILED", f"it ended early: {result.reason}")
     try:
         options.max_failures.check(summary.failed, total)
     except TooManyFailures:
-        return CaseFailure("BENCH_FAILED", f"{summary.failed} of {total} requests failed ({why})")
+        return suite_tables.CaseFailure(
+            "BENCH_FAILED", f"{summary.failed} of {total} requests failed ({why})"
+        )
     deployed = result.provenance.deployment
     if deployed and deployed.ranks and deployed.ranks[0].spec != spec:
-        return CaseFailure("BENCH_FAILED", f"meanwhile {deployed.model} was deployed anew")
+        return suite_tables.CaseFailure(
+            "BENCH_FAILED", f"meanwhile {deployed.model} was deployed anew"
+        )
     return None

@@ -21,9 +21,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from spark_bench.project import ProjectNode
-from spark_bench.telemetry import messages, nodes
+from spark_bench.telemetry import messages, nodes, prometheus
 from spark_bench.telemetry.messages import NodeLine, NoteLine, SamplerJob, SamplerLine
-from spark_bench.telemetry.prometheus import parse_metrics
 
 # The measuring client goes first.
 NICENESS = 5
@@ -223,7 +222,9 @@ class Scraper:
             self._connection.close()
             raise NoMetrics(f"answers with more than {MOST_BYTES} bytes")
         try:
-            return messages.ServerLine(at, parse_metrics(text, histograms=histograms)).sealed()
+            return messages.ServerLine(
+                at, prometheus.parse_metrics(text, histograms=histograms)
+            ).sealed()
         except ValueError as e:
             raise NoMetrics(f"answers with invalid Prometheus text ({e})") from None
 

@@ -16,9 +16,8 @@ from typing import IO
 
 import msgspec
 
-from spark_bench.telemetry import messages, nodes
+from spark_bench.telemetry import messages, nodes, readings
 from spark_bench.telemetry.messages import NoteLine, ReadyLine, SamplerJob, SamplerLine
-from spark_bench.telemetry.readings import ServerSide, server_side
 
 COMMAND = (sys.executable, "-m", "spark_bench.telemetry.sampler")
 # Everything responds or is given up within this time.
@@ -59,7 +58,7 @@ class Sampling:
         sampling.started_ns = time.perf_counter_ns()
         return sampling
 
-    def stop(self, begin_ns: int = 0, end_ns: int = 0) -> ServerSide:
+    def stop(self, begin_ns: int = 0, end_ns: int = 0) -> readings.ServerSide:
         """Stop sampling; return what was sampled, for the window of the run (by default from
         `start` until now)."""
         now = time.perf_counter_ns()
@@ -75,7 +74,7 @@ class Sampling:
             lines.append(NoteLine(f"sampling ended early: {words}"))
         self._close()
         names = [node.name for node in self._job.nodes]
-        return server_side(lines, begin_ns or self.started_ns, end_ns or now, names)
+        return readings.server_side(lines, begin_ns or self.started_ns, end_ns or now, names)
 
     @property
     def ended(self) -> bool:

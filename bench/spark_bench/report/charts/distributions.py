@@ -5,10 +5,9 @@ from functools import partial
 
 import numpy as np
 
+from spark_bench.report import named_runs, page_table
 from spark_bench.report.charts.plot import Curve, Point, fitting_axis, percent_axis, plot_curves
 from spark_bench.report.charts.svg import NARROW, PLAIN, Chart, Legend, draw_chart
-from spark_bench.report.named_runs import NamedRun
-from spark_bench.report.page_table import Cell, Column, Table, number_cells
 
 _KINDS = (
     ("ttft_ms", "Time to first token", "requests"),
@@ -18,7 +17,7 @@ _QUANTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)
 
 
 def distribution_charts(
-    runs: Sequence[tuple[str, NamedRun]], indices: Mapping[str, int]
+    runs: Sequence[tuple[str, named_runs.NamedRun]], indices: Mapping[str, int]
 ) -> Iterator[Chart]:
     """A chart each for TTFT and ITL; runs: (name on the chart, run)."""
     y = percent_axis()
@@ -50,21 +49,27 @@ def distribution_charts(
         )
 
 
-def _table(key: str, title: str, runs: Sequence[tuple[str, NamedRun]]) -> Table:
+def _table(
+    key: str, title: str, runs: Sequence[tuple[str, named_runs.NamedRun]]
+) -> page_table.Table:
     rows = [
         (name, np.interp(_QUANTILES, distributions.points, values).tolist())
         for name, named in runs
         if (distributions := named.run.distributions) and (values := getattr(distributions, key))
     ]
     columns = [
-        number_cells([values[place] for _, values in rows]) for place in range(len(_QUANTILES))
+        page_table.number_cells([values[place] for _, values in rows])
+        for place in range(len(_QUANTILES))
     ]
     heads = ("p50", "p90", "p95", "p99", "p99.9", "max")
-    return Table(
+    return page_table.Table(
         f"Quantiles of the {title.lower()}",
-        (Column("Run", numeric=False), *(Column(head, "ms") for head in heads)),
+        (
+            page_table.Column("Run", numeric=False),
+            *(page_table.Column(head, "ms") for head in heads),
+        ),
         tuple(
-            (Cell(name), *(column[index] for column in columns))
+            (page_table.Cell(name), *(column[index] for column in columns))
             for index, (name, _) in enumerate(rows)
         ),
     )

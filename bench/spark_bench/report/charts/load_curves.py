@@ -12,10 +12,8 @@ from msgspec import Struct
 
 from spark_bench.formats import digits
 from spark_bench.load.sweep import knee
-from spark_bench.report.charts.plot import Axis, Curve, Point, fitting_axis, load_axis, plot_curves
-from spark_bench.report.charts.svg import NARROW, WIDE, Chart, Legend, dot_sign, draw_chart
-from spark_bench.report.named_runs import NamedRun
-from spark_bench.report.page_table import Cell, Column, Table, number_cells
+from spark_bench.report import named_runs, page_table
+from spark_bench.report.charts import plot, svg
 from spark_bench.results.schema import Config
 
 _LOADS = {"concurrency": "requests in flight", "request_rate": "requests per second"}
@@ -31,9 +29,11 @@ _CHARTS = (
 )
 
 
-def load_charts(family: Family, indices: Mapping[str, int]) -> Iterator[Chart]:
+def load_charts(family: Family, indices: Mapping[str, int]) -> Iterator[svg.Chart]:
     """A chart for throughput, one each for TTFT, ITL and E2E; indices: colors by label."""
-    x = load_axis((load for series in family.series for load in series.loads), _LOADS[family.over])
+    x = plot.load_axis(
+        (load for series in family.series for load in series.loads), _LOADS[family.over]
+    )
     for title, unit, figures in _CHARTS:
         curves = tuple(
             curve
@@ -51,10 +51,10 @@ def _chart(
     title: str,
     unit: str,
     figures: Sequence[tuple[str, str]],
-    curves: Sequence[Curve],
-    x: Axis,
-) -> Chart:
-    y = fitting_axis(point.y for curve in curves for point in curve.points)
+    curves: Sequence[plot.Curve],
+    x: plot.Axis,
+) -> svg.Chart:
+    y = plot.fitting_axis(point.y for curve in curves for point in curve.points)
     statistics = [statistic for _, statistic in figures if statistic]
     subtitle = f"{unit}, {' (line) and '.join(statistics)} (dashed)" if statistics else unit
     named = [curve for curve in curves if curve.name]
@@ -65,48 +65,57 @@ def _chart(
         start = f"{curve.name}: {digits(first.y, unit)} at {first.x:g}"
         sentences.append(f"{start}, {digits(last.y, unit)} at {last.x:g}{at_knee}")
     alt = f"{title} by {x.title}. {'; '.join(sentences)}."
-    return Chart(
+    return svg.Chart(
         title=title,
         subtitle=subtitle,
         alt=alt,
-        svg=draw_chart(lambda layout: plot_curves(curves, x, y, layout), alt, WIDE, NARROW),
+        svg=svg.draw_chart(
+            lambda layout: plot.plot_curves(curves, x, y, layout), alt, svg.WIDE, svg.NARROW
+        ),
         table=_table(family, title, unit, figures),
-        legend=tuple(Legend(each.name, each.index, dot_sign(each.index)) for each in named),
+        legend=tuple(svg.Legend(each.name, each.index, svg.dot_sign(each.index)) for each in named),
     )
 
 
-def _curve(series: Series, name: str, statistic: str, unit: str, index: int, second: bool) -> Curve:
+def _curve(
+    series: Series, name: str, statistic: str, unit: str, index: int, second: bool
+) -> plot.Curve:
     points = tuple(
-        Point(load, value, f"{series.label}, load {load:g}: {statistic} {digits(value, unit)}")
+        plot.Point(load, value, f"{series.label}, load {load:g}: {statistic} {digits(value, unit)}")
         for load, named in zip(series.loads, series.runs, strict=True)
         if (value := named.run.value(name)) is not None
     )
     at_knee = [point for point in points if point.x == series.knee and not second]
-    mark = Point(at_knee[0].x, at_knee[0].y, f"knee {series.knee:g}") if at_knee else None
-    return Curve("" if second else series.label, index, points, dashed=second, mark=mark)
+    mark = plot.Point(at_knee[0].x, at_knee[0].y, f"knee {series.knee:g}") if at_knee else None
+    return plot.Curve("" if second else series.label, index, points, dashed=second, mark=mark)
 
 
-def _table(family: Family, title: str, unit: str, figures: Sequence[tuple[str, str]]) -> Table:
+def _table(
+    family: Family, title: str, unit: str, figures: Sequence[tuple[str, str]]
+) -> page_table.Table:
     rows = [
         (series, load, named)
         for series in family.series
         for load, named in zip(series.loads, series.runs, strict=True)
     ]
-    columns = [number_cells([named.run.value(name) for _, _, named in rows]) for name, _ in figures]
-    return Table(
+    columns = [
+        page_table.number_cells([named.run.value(name) for _, _, named in rows])
+        for name, _ in figures
+    ]
+    return page_table.Table(
         f"{title} by {_LOADS[family.over]}",
         (
-            Column("Model", numeric=False),
-            Column("Load"),
-            *(Column(statistic or "Output", unit) for _, statistic in figures),
-            Column("", numeric=False),
+            page_table.Column("Model", numeric=False),
+            page_table.Column("Load"),
+            *(page_table.Column(statistic or "Output", unit) for _, statistic in figures),
+            page_table.Column("", numeric=False),
         ),
         tuple(
             (
-                Cell(series.label),
-                Cell(f"{load:g}", load),
+                page_table.Cell(series.label),
+                page_table.Cell(f"{load:g}", load),
                 *(column[index] for column in columns),
-                Cell("knee" if load == series.knee else ""),
+                page_table.Cell("knee" if load == series.knee else ""),
             )
             for index, (series, load, _) in enumerate(rows)
         ),
@@ -141,7 +150,7 @@ class Series(Struct, frozen=True):
 
     label: str
     loads: tuple[float, ...]
-    runs: tuple[NamedRun, ...]
+    runs: tuple[named_runs.NamedRun, ...]
     knee: float | None
     older: int = 0
 
@@ -158,9 +167,9 @@ class Family(Struct, frozen=True):
         return sum(len(each.loads) for each in self.series)
 
 
-def families(runs: Iterable[NamedRun]) -> tuple[Family, ...]:
+def families(runs: Iterable[named_runs.NamedRun]) -> tuple[Family, ...]:
     """Families with at least one curve of two loads, most points first."""
-    by_load: dict[tuple[Over, str], list[NamedRun]] = defaultdict(list)
+    by_load: dict[tuple[Over, str], list[named_runs.NamedRun]] = defaultdict(list)
     for named in runs:
         config = named.run.config
         if not named.run.measured or named.run.entry.status != "complete":
@@ -174,9 +183,9 @@ def families(runs: Iterable[NamedRun]) -> tuple[Family, ...]:
     return tuple(sorted(drawn, key=lambda each: -each.points))
 
 
-def build_family(over: Over, members: Sequence[NamedRun]) -> Family:
+def build_family(over: Over, members: Sequence[named_runs.NamedRun]) -> Family:
     """A family from runs of one kind of load."""
-    by_label: dict[str, list[NamedRun]] = defaultdict(list)
+    by_label: dict[str, list[named_runs.NamedRun]] = defaultdict(list)
     for named in members:
         by_label[named.label].append(named)
     series = []
@@ -192,7 +201,7 @@ def build_family(over: Over, members: Sequence[NamedRun]) -> Family:
     return Family(over, _curve_words(members[0].run.config, over), tuple(series))
 
 
-def curve_load(named: NamedRun, over: Over) -> float:
+def curve_load(named: named_runs.NamedRun, over: Over) -> float:
     """Requests in flight, or requests per second."""
     return float(getattr(named.run.config, over))
 

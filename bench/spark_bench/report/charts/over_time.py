@@ -8,24 +8,21 @@ from statistics import fmean
 
 from msgspec import Struct
 
-from spark_bench.errors import BadInput
-from spark_bench.formats import digits
+from spark_bench import errors, formats
 from spark_bench.history.trend import Trend
+from spark_bench.report import named_runs, page_table
 from spark_bench.report.charts import plot, svg
 from spark_bench.report.charts.plot import Axis, Curve, Point, plot_curves
 from spark_bench.report.charts.svg import Chart, Layout, Legend, Spec, draw_chart
-from spark_bench.report.named_runs import NamedRun
-from spark_bench.report.page_table import Cell, Column, Table, number_cells
-from spark_bench.results.codec import read_result
-from spark_bench.results.schema import Nodes, SampleColumn, ServerFigures
+from spark_bench.results import codec, schema
 
 
 def timeline_chart(timeline: Timeline) -> Chart:
     """The chart of a timeline with at least one panel."""
     named = timeline.named
     sentences = "; ".join(
-        f"{_line_name(panel, name)} {digits(fmean(_ys(line)))} on average, "
-        f"{digits(max(_ys(line)), panel.unit)} at peak"
+        f"{_line_name(panel, name)} {formats.digits(fmean(_ys(line)))} on average, "
+        f"{formats.digits(max(_ys(line)), panel.unit)} at peak"
         for panel in timeline.panels
         for name, line in panel.lines
     )
@@ -84,21 +81,24 @@ def _line_name(panel: Panel, name: str) -> str:
     return f"{panel.title} {name}".strip().lower()
 
 
-def _timeline_table(timeline: Timeline) -> Table:
-    return Table(
+def _timeline_table(timeline: Timeline) -> page_table.Table:
+    return page_table.Table(
         "Minimum, mean and maximum",
         (
-            Column("What", numeric=False),
-            Column("Unit", numeric=False),
-            Column("Min"),
-            Column("Mean"),
-            Column("Max"),
+            page_table.Column("What", numeric=False),
+            page_table.Column("Unit", numeric=False),
+            page_table.Column("Min"),
+            page_table.Column("Mean"),
+            page_table.Column("Max"),
         ),
         tuple(
             (
-                Cell(_line_name(panel, name)),
-                Cell(panel.unit or "requests"),
-                *(Cell(digits(value), value) for value in (min(ys), fmean(ys), max(ys))),
+                page_table.Cell(_line_name(panel, name)),
+                page_table.Cell(panel.unit or "requests"),
+                *(
+                    page_table.Cell(formats.digits(value), value)
+                    for value in (min(ys), fmean(ys), max(ys))
+                ),
             )
             for panel in timeline.panels
             for name, line in panel.lines
@@ -124,14 +124,16 @@ class Panel(Struct, frozen=True):
 class Timeline(Struct, frozen=True):
     """repeat: which of several, from 1; None: there is just one. drawn: samples drawn, of `of`."""
 
-    named: NamedRun
+    named: named_runs.NamedRun
     panels: tuple[Panel, ...]
     repeat: int | None
     drawn: int
     of: int
 
 
-def choose_timeline_run(runs: Sequence[NamedRun], wanted: str | None) -> NamedRun | None:
+def choose_timeline_run(
+    runs: Sequence[named_runs.NamedRun], wanted: str | None
+) -> named_runs.NamedRun | None:
     """The run whose id or file name is `wanted`, or whose id starts with it; None: the newest that
     has samples."""
     if wanted is None:
@@ -145,21 +147,21 @@ def choose_timeline_run(runs: Sequence[NamedRun], wanted: str | None) -> NamedRu
     ]
     if len(matches) != 1:
         what = "matches several runs" if matches else "is not one of these runs"
-        raise BadInput(
+        raise errors.BadInput(
             f"--timeline: {wanted!r} {what}; give a run's id, such as {runs[0].run.entry.id}, or "
             "its file's name"
         )
     if not matches[0].run.timed:
-        raise BadInput(
+        raise errors.BadInput(
             f"--timeline: {wanted} has no samples over time; measure with --metrics or --power to "
             "record the server's metrics or the nodes' power"
         )
     return matches[0]
 
 
-def read_timeline(named: NamedRun) -> Timeline:
+def read_timeline(named: named_runs.NamedRun) -> Timeline:
     """Read a run's timeline from its file; of several repeats, the last one's."""
-    result = read_result(Path(named.run.entry.path))
+    result = codec.read_result(Path(named.run.entry.path))
     part = result.repeats[-1] if result.repeats else result
     every = list(_panels(part.server, part.nodes))
     sizes = [len(line) for panel in every for _, line in panel.lines]
@@ -203,7 +205,7 @@ def thin_line(line: Line, most: int) -> Line:
     )
 
 
-def _panels(server: ServerFigures | None, nodes: Nodes | None) -> Iterator[Panel]:
+def _panels(server: schema.ServerFigures | None, nodes: schema.Nodes | None) -> Iterator[Panel]:
     if server:
         at = server.samples.at
         lines = (
@@ -224,7 +226,7 @@ def _panel(title: str, unit: str, lines: tuple[tuple[str, Line], ...]) -> Iterat
         yield Panel(title, unit, filled)
 
 
-def _line(at: Sequence[float], column: SampleColumn) -> Line:
+def _line(at: Sequence[float], column: schema.SampleColumn) -> Line:
     return tuple(
         (round(second, 3), value)
         for second, value in zip(at, column, strict=True)
@@ -238,7 +240,7 @@ MOST_POINTS = 400
 def trend_chart(trend: Trend, label: str, index: int) -> Chart:
     """The chart of a trend of at least two points; of many, just the newest are drawn."""
     points = trend.points[-MOST_POINTS:]
-    values = number_cells([point.value for point in points])
+    values = page_table.number_cells([point.value for point in points])
     change = (
         ""
         if trend.change is None
@@ -253,7 +255,9 @@ def trend_chart(trend: Trend, label: str, index: int) -> Chart:
         index,
         tuple(
             Point(
-                place, point.value, f"{point.when:%Y-%m-%d %H:%M}: {digits(point.value, 'tok/s')}"
+                place,
+                point.value,
+                f"{point.when:%Y-%m-%d %H:%M}: {formats.digits(point.value, 'tok/s')}",
             )
             for place, point in enumerate(points, start=1)
         ),
@@ -269,11 +273,11 @@ def trend_chart(trend: Trend, label: str, index: int) -> Chart:
         svg=draw_chart(
             lambda layout: plot_curves([curve], x, y, layout), alt, svg.PLAIN, svg.NARROW
         ),
-        table=Table(
+        table=page_table.Table(
             "The trend",
-            (Column("Ended, UTC", numeric=False), Column("Output", "tok/s")),
+            (page_table.Column("Ended, UTC", numeric=False), page_table.Column("Output", "tok/s")),
             tuple(
-                (Cell(f"{point.when:%Y-%m-%d %H:%M}"), cell)
+                (page_table.Cell(f"{point.when:%Y-%m-%d %H:%M}"), cell)
                 for point, cell in zip(points, values, strict=True)
             ),
         ),

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from spark_bench.formats import digits
-from spark_bench.report.charts import svg
-from spark_bench.report.charts.plot import Curve, Point, fitting_axis, plot_curves
+from spark_bench.report import named_runs, page_table
+from spark_bench.report.charts import plot, svg
 from spark_bench.report.charts.svg import COLORS, Chart, Layout, Legend, Spec, draw_chart
-from spark_bench.report.named_runs import NamedRun
-from spark_bench.report.page_table import Cell, Column, Table, number_cells
 
 _ROOM_LEFT = 0.8
 _LABEL_ROOM = (30, 14)  # pixels that a dot's label takes
@@ -50,12 +48,12 @@ def pareto_chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> Chart:
 def _spec(dots: Sequence[Dot], indices: Mapping[str, int], layout: Layout) -> Spec:
     ttfts = [dot.ttft_ms for dot in dots]
     # A label sits to the upper left of its dot, where by definition there is no other dot.
-    x = fitting_axis([*ttfts, min(ttfts) * _ROOM_LEFT], "TTFT, ms")
-    y = fitting_axis(dot.throughput for dot in dots)
-    edge = Curve(
-        "", COLORS, tuple(Point(d.ttft_ms, d.throughput) for d in dots if d.front), step=True
+    x = plot.fitting_axis([*ttfts, min(ttfts) * _ROOM_LEFT], "TTFT, ms")
+    y = plot.fitting_axis(dot.throughput for dot in dots)
+    edge = plot.Curve(
+        "", COLORS, tuple(plot.Point(d.ttft_ms, d.throughput) for d in dots if d.front), step=True
     )
-    spec = plot_curves([edge], x, y, layout)
+    spec = plot.plot_curves([edge], x, y, layout)
     spec["layer"] += [_marks(dots, indices, front=False), _marks(dots, indices, front=True)]
     taken: list[tuple[float, float]] = []
     labels = []
@@ -127,23 +125,25 @@ def _words(dot: Dot) -> str:
     )
 
 
-def _table(front: Sequence[Dot]) -> Table:
-    ttfts = number_cells([dot.ttft_ms for dot in front])
-    throughputs = number_cells([dot.throughput for dot in front])
-    return Table(
+def _table(front: Sequence[Dot]) -> page_table.Table:
+    ttfts = page_table.number_cells([dot.ttft_ms for dot in front])
+    throughputs = page_table.number_cells([dot.throughput for dot in front])
+    return page_table.Table(
         "The Pareto front",
         (
-            Column("Run", numeric=False),
-            Column("Model", numeric=False),
-            Column("Load", numeric=False),
-            Column("TTFT p50", "ms"),
-            Column("Output", "tok/s"),
+            page_table.Column("Run", numeric=False),
+            page_table.Column("Model", numeric=False),
+            page_table.Column("Load", numeric=False),
+            page_table.Column("TTFT p50", "ms"),
+            page_table.Column("Output", "tok/s"),
         ),
         tuple(
             (
-                Cell(f"#{dot.named.number}", dot.named.number, href=f"#{dot.named.anchor}"),
-                Cell(dot.named.label),
-                Cell(dot.named.run.entry.load),
+                page_table.Cell(
+                    f"#{dot.named.number}", dot.named.number, href=f"#{dot.named.anchor}"
+                ),
+                page_table.Cell(dot.named.label),
+                page_table.Cell(dot.named.run.entry.load),
                 ttfts[index],
                 throughputs[index],
             )
@@ -159,13 +159,13 @@ MOST_DOTS = 250
 class Dot(Struct, frozen=True):
     """ttft_ms: the median; throughput: output tokens per second; front: not dominated."""
 
-    named: NamedRun
+    named: named_runs.NamedRun
     ttft_ms: float
     throughput: float
     front: bool
 
 
-def pareto_front(runs: Iterable[NamedRun]) -> tuple[Dot, ...]:
+def pareto_front(runs: Iterable[named_runs.NamedRun]) -> tuple[Dot, ...]:
     """A dot per complete run with figures, by increasing TTFT."""
     points = [
         (ttft, throughput, named)
