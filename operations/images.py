@@ -146,7 +146,7 @@ def _fetch(order: ImageOrder, at: Host, source: str) -> shell.Output:
 
 def _copy(order: ImageOrder, head: readings.ImageReading, hosts: list[Host]) -> None:
     """From the head to these nodes, all at once, over the fabric."""
-    from operations.tunnel import Tunnel, open_tunnel  # most runs copy nothing
+    from operations.copy import Tunnel, open_tunnel  # most runs copy nothing
 
     _check_space(order, head, hosts)
 

@@ -53,9 +53,9 @@ def _bring_vocabularies(state: State, host: Host, order: Vocabularies) -> bool:
     workers = {n: order.hosts[n] for n in order.lacking if n != order.head.name}
     if not workers:
         return True
-    from operations import tunnel  # where all are there already, nothing does it
+    from operations import copy  # where all are there already, nothing does it
 
-    def copy(host: Host) -> bool:
+    def copy_to(host: Host) -> bool:
         for name, sha256 in order.lacking[host.name].items():
             command = copy_vocabulary(order.folders[host.name], name, sha256, way.ssh(host.name))
             answer = shell.run_command(host, command)
@@ -67,8 +67,8 @@ def _bring_vocabularies(state: State, host: Host, order: Vocabularies) -> bool:
 
     try:
         there = order.folders[order.head.name]
-        with tunnel.open_tunnel(order.head, workers, order.address, SECONDS, folder=there) as way:
-            return all(shell.on_all(workers.values(), copy).values())
+        with copy.open_tunnel(order.head, workers, order.address, SECONDS, folder=there) as way:
+            return all(shell.on_all(workers.values(), copy_to).values())
     except Refused as refused:
         for finding in refused.findings:
             outcome.log_failure(order.head, finding)

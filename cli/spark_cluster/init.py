@@ -1,17 +1,111 @@
 """`spark-cluster init`: ask for the nodes, read them, write an inventory."""
 
+import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from spark_cluster import choice, commands, inventory_text, printable
+from spark_cluster import choice, commands, printable
 from spark_cluster.project import INVENTORY, Project, format_finding, project_root
+
+# Names, addresses, and pyinfra's @local; a user or a port has a place of its own.
+_NODE = re.compile(r"(@local|@?[A-Za-z0-9][A-Za-z0-9_.:/-]*)\Z")
+OPTIONS = {"model": "--model", "hf_cache": "--hf-cache", "ssh_user": "--user"}
+# Data whose value is a secret in itself; *_file and ssh_key name files.
+_SECRET = re.compile(r"password|secret|token|api_key|passphrase", re.I)
+_TEXT = '''\
+"""{title}: written by spark-cluster init.
+
+    pyinfra -y {file} deploy.py
+
+The head is rank 0 and answers the API; workers are ranks 1, 2, … in this order. docs/settings.md
+lists every setting.
+"""
+
+SETTINGS = {{
+{settings}
+}}
+
+head = ([{head}], SETTINGS)
+workers = ([{workers}], SETTINGS)
+'''
+
+
+@dataclass(frozen=True)
+class InventoryText:
+    """What the inventory is to say; data: what else all nodes share."""
+
+    head: str
+    workers: tuple[str, ...]
+    model: str
+    hf_cache: str
+    user: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        user = {"ssh_user": self.user} if self.user else {}
+        return {"model": self.model, "hf_cache": self.hf_cache, **user, **self.data}
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the API of this group can be reached from other machines."""
+        local = str(self.data.get("host", "")).startswith("127.")
+        return not local and self.data.get("runtime") != "process"
+
+    def text(self, file: str) -> str:
+        """The inventory, as Python."""
+        count = 1 + len(self.workers)
+        return _TEXT.format(
+            title="One DGX Spark" if count == 1 else f"{count} DGX Sparks",
+            file=file,
+            settings="\n".join(f'    "{k}": {_literal(v)},' for k, v in self.settings.items()),
+            head=_literal(self.head),
+            workers=", ".join(map(_literal, self.workers)),
+        )
+
+
+def node_name(name: str) -> str:
+    """A node's name as an inventory may have it; click.BadParameter for anything else."""
+    if "@" in name[1:]:
+        user, _, host = name.partition("@")
+        raise click.BadParameter(f"{name}: the user has an option of its own: {host} --user {user}")
+    if not _NODE.match(name):
+        raise click.BadParameter(f"{name!r} is neither a name for `ssh NAME` nor @local")
+    return name
+
+
+def parse_settings(words: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE words, typed as pyinfra's --data types them; click.BadParameter for a secret."""
+    values: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"{word}: give NAME=VALUE")
+        if name in OPTIONS:
+            raise click.BadParameter(f"{name} has an option of its own: {OPTIONS[name]}")
+        if _SECRET.search(name) and not name.endswith("_file"):
+            raise click.BadParameter(f"{name}: an inventory is no place for a secret; name a file")
+        if value.lower() in ("true", "false"):
+            values[name] = value.lower() == "true"
+            continue
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            values[name] = value
+    return values
+
+
+def _literal(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
 
 # The checks of a deploy, among them what the nodes reach of each other.
 SECONDS = 240
@@ -136,7 +230,7 @@ def _key_file(name: str) -> str:
     return f"~/{file.relative_to(Path.home())}"
 
 
-def _write_inventory(project: Project, inventory: inventory_text.InventoryText) -> None:
+def _write_inventory(project: Project, inventory: InventoryText) -> None:
     """Write the inventory; and the model also where group data would override it."""
     before = project.inventory.read_bytes() if project.inventory.exists() else None
     choice.write_file(
@@ -154,9 +248,7 @@ def _write_inventory(project: Project, inventory: inventory_text.InventoryText) 
     click.echo(f"\nwritten: {', '.join(map(choice.relative_path, files))}")
 
 
-def _show_next(
-    project: Project, inventory: inventory_text.InventoryText, findings: list[dict[str, str]]
-) -> int:
+def _show_next(project: Project, inventory: InventoryText, findings: list[dict[str, str]]) -> int:
     """Print what would still prevent a deploy, and what comes next; the exit code."""
     if os.environ.get("HF_TOKEN"):
         click.echo("HF_TOKEN is set in this shell: deploys use it, and no file stores it")
@@ -223,15 +315,13 @@ def ask_inventory(
     model: str | None,
     more: Sequence[str],
     ask: bool,
-) -> inventory_text.InventoryText:
+) -> InventoryText:
     """From the options, else from questions, else the defaults; click.UsageError without a head."""
     if head is None and not ask:
         raise click.UsageError("name the head: --head NAME (as in `ssh NAME`, or @local)")
     if head is None:
         here = "@local" if is_spark() else None
-        head = _prompt(
-            "Head (as in `ssh NAME`; @local is this machine)", here, inventory_text.node_name
-        )
+        head = _prompt("Head (as in `ssh NAME`; @local is this machine)", here, node_name)
     if not workers and ask:
         workers = _prompt("Workers, separated by spaces (empty: none)", "", _nodes)
     if user is None:
@@ -245,13 +335,13 @@ def ask_inventory(
     if model is None:
         question = "Model (spark-cluster models lists them)"
         model = _prompt(question, MODEL, model_name) if ask else MODEL
-    return inventory_text.InventoryText(
-        head=inventory_text.node_name(head),
-        workers=tuple(map(inventory_text.node_name, workers)),
+    return InventoryText(
+        head=node_name(head),
+        workers=tuple(map(node_name, workers)),
         model=model_name(model),
         hf_cache=_path(hf_cache),
         user=user,
-        data=inventory_text.parse_settings(more),
+        data=parse_settings(more),
     )
 
 
@@ -282,7 +372,7 @@ def _prompt(question: str, default: str | None, kind: Callable[[str], Any]) -> A
 
 
 def _nodes(words: str) -> list[str]:
-    return [inventory_text.node_name(word) for word in words.replace(",", " ").split()]
+    return [node_name(word) for word in words.replace(",", " ").split()]
 
 
 def _path(word: str) -> str:

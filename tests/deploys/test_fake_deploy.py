@@ -72,7 +72,7 @@ def test_a_converged_run_loads_nothing_that_it_does_not_need(served: Fakes) -> N
         *(
             "operations.download",
             "operations.copy",
-            "operations.tunnel",
+            "operations.copy",
             "cluster.transfer.tunnel",
         ),
         *(

@@ -18,7 +18,7 @@ from pyinfra.api import FunctionCommand, Host, operation
 from cluster.command import Argv, Command
 from cluster.findings import Refused
 from operations import shell
-from operations.tunnel import Tunnel, open_tunnel
+from operations.copy import Tunnel, open_tunnel
 
 HEAD, *OTHERS = sorted(inventory, key=lambda h: h.name)
 

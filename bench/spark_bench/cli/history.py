@@ -199,7 +199,7 @@ def plot_trend(place: Path | None, metric: str, like: str | None, **typed: Any) 
     """
     from spark_bench.compare.metric_names import find_metric
     from spark_bench.history.database import resolve_id
-    from spark_bench.history.trend import find_trend, trend_lines
+    from spark_bench.history.history_tables import find_trend, trend_lines
 
     name = find_metric(metric, "METRIC")
     with open_store(place) as store:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from spark_bench.expectations.expectation import Expectation
+from spark_bench.expectations.setting import Expectation
 
 if TYPE_CHECKING:
     from spark_bench.results.schema import Result

@@ -1,7 +1,14 @@
 """Judge a result's decoding speed by the roofline."""
 
-from spark_bench.expectations import expectation, roofline
-from spark_bench.expectations.setting import ServedSetting
+from spark_bench.expectations.setting import (
+    BANDWIDTH,
+    Expectation,
+    ServedSetting,
+    ServedShape,
+    Verdict,
+    experts_read,
+    tokens_per_second,
+)
 from spark_bench.formats import brief, digits, size
 from spark_bench.metrics.figures import Summary
 
@@ -24,14 +31,12 @@ _NODE = "looks like a throttled GPU, or swapping: `spark-cluster check` examines
 _SLOW = "slower than published figures (60% to 85%): is disable_cuda_graph on?"
 
 
-def judge_decoding(summary: Summary, setting: ServedSetting) -> expectation.Expectation:
+def judge_decoding(summary: Summary, setting: ServedSetting) -> Expectation:
     """Judge the decoding speed, or say why there is no verdict."""
     if why := why_no_roofline(summary, setting):
-        return expectation.Expectation(
-            about="roofline", verdict="unknown", text=f"no roofline: {why}"
-        )
+        return Expectation(about="roofline", verdict="unknown", text=f"no roofline: {why}")
     assert setting.shape and setting.tp and setting.weight_scale  # `why_no_roofline` makes sure
-    reading = roofline.ServedShape(
+    reading = ServedShape(
         shape=setting.shape,
         tp=setting.tp,
         weight_scale=setting.weight_scale,
@@ -64,19 +69,17 @@ def why_no_roofline(summary: Summary, setting: ServedSetting) -> str:
 class _Decoding:
     """One stream, or a batch, against what memory bandwidth allows."""
 
-    def __init__(
-        self, summary: Summary, setting: ServedSetting, reading: roofline.ServedShape
-    ) -> None:
+    def __init__(self, summary: Summary, setting: ServedSetting, reading: ServedShape) -> None:
         assert summary.mean_itl_ms
         self.summary, self.setting, self.reading = summary, setting, reading
         # The average context of a stream while it decodes, in tokens.
         tokens = summary.total_input_tokens + summary.total_output_tokens / 2
         self.context = tokens / summary.completed
         self.speed = 1e3 / summary.mean_itl_ms
-        self.bound = roofline.tokens_per_second(reading, self.context)
+        self.bound = tokens_per_second(reading, self.context)
         self.streams = max(1.0, summary.concurrency or 1.0)
 
-    def judged(self) -> expectation.Expectation:
+    def judged(self) -> Expectation:
         if fast := self._too_fast():
             return self._told(
                 "impossible",
@@ -101,14 +104,14 @@ class _Decoding:
             return f"{digits(together)} tok/s in total; the roofline allows {digits(most)}"
         return ""
 
-    def _batch(self) -> expectation.Expectation:
+    def _batch(self) -> Expectation:
         bound = f"one stream alone: at most {digits(self.bound)}; {self._setting()}"
         if self.streams > MOST_STREAMS:
             speed = f"{digits(self.speed)} tok/s per stream, {brief(self.streams)} streams"
             return self._told(
                 "bound", self.bound, f"{speed}: the batch is too large to judge ({bound})"
             )
-        estimate = roofline.tokens_per_second(self.reading, self.context, self.streams)
+        estimate = tokens_per_second(self.reading, self.context, self.streams)
         # The median: prefills in between stretch some steps, not the usual one.
         usual = 1e3 / (self.summary.median_itl_ms or self.summary.mean_itl_ms or 1.0)
         verdict, words = self._verdict(usual / estimate)
@@ -122,12 +125,9 @@ class _Decoding:
         shape = self.reading.shape
         if not shape.experts:
             return ""
-        return (
-            f", {roofline.experts_read(shape, self.streams):.0f} of {shape.experts} experts per "
-            f"step"
-        )
+        return f", {experts_read(shape, self.streams):.0f} of {shape.experts} experts per step"
 
-    def _verdict(self, share: float) -> tuple[expectation.Verdict, str]:
+    def _verdict(self, share: float) -> tuple[Verdict, str]:
         if share >= HEALTHY:
             return "healthy", "healthy"
         if share >= FAR_BELOW:
@@ -139,20 +139,20 @@ class _Decoding:
         return f"{digits(self.speed)} of {digits(self.bound)} tok/s per stream; {self._setting()}"
 
     def _setting(self) -> str:
-        read = size(roofline.BANDWIDTH / self.bound, "GB")
+        read = size(BANDWIDTH / self.bound, "GB")
         return (
             f"{self.setting.quantization}, {self.setting.parallelism}: {read} per token "
-            f"and node at {size(roofline.BANDWIDTH, 'GB')}/s"
+            f"and node at {size(BANDWIDTH, 'GB')}/s"
         )
 
     def _told(
         self,
-        verdict: expectation.Verdict,
+        verdict: Verdict,
         expected: float,
         text: str,
         measured: float | None = None,
-    ) -> expectation.Expectation:
-        return expectation.Expectation(
+    ) -> Expectation:
+        return Expectation(
             about="roofline",
             verdict=verdict,
             text=text,

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct, toml
 
-from spark_bench.expectations.expectation import Expectation
-from spark_bench.expectations.setting import ServedSetting
+from spark_bench.expectations.setting import Expectation, ServedSetting
 from spark_bench.formats import brief, digits
 from spark_bench.metrics.figures import Summary
 

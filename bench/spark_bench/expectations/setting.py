@@ -1,12 +1,151 @@
-"""The setting that a result was measured in, as far as expectations depend on it."""
+"""What expectations rest on: the setting of a result, and the roofline of its memory."""
 
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
-from msgspec import Struct
+from msgspec import Struct, toml
 
-from spark_bench.expectations.roofline import ModelShape, hub_id, model_shapes
 from spark_bench.results.schema import Result
 from spark_bench.results.schema import SettingValue as Value
+
+About = Literal["roofline", "published"]
+Verdict = Literal["healthy", "slow", "far below", "impossible", "bound", "beside", "unknown"]
+
+
+class Expectation(Struct, frozen=True, kw_only=True):
+    """A result next to what it could be, or to what others have measured.
+
+    about: the decode roofline, or a published figure
+    verdict: "healthy", "slow", "far below" and "impossible" judge it; "bound": only a bound is
+        known; "beside": compared without a verdict; "unknown": `text` says why
+    text: all of it in one sentence
+    metric: "decode" (tokens per second of one stream), or a key of the summary
+    measured, expected: in the metric's unit
+    setting: what `expected` was measured or computed for
+    source: where it comes from
+    """
+
+    about: About
+    verdict: Verdict
+    text: str
+    metric: str = ""
+    measured: float | None = None
+    expected: float | None = None
+    setting: str = ""
+    source: str = ""
+
+    @property
+    def share(self) -> float | None:
+        """measured / expected; None if either is unknown."""
+        if self.measured is None or not self.expected:
+            return None
+        return self.measured / self.expected
+
+
+# LPDDR5X-8533 on 256 bits: 273 GB/s in NVIDIA's DGX Spark data sheet; one GPU per node.
+BANDWIDTH = 273e9
+
+
+class ServedShape(Struct, frozen=True, kw_only=True):
+    """How a model is served, as far as it determines what a step reads.
+
+    tp: nodes that a layer is split over. Pipeline stages (PP) run one after another, so they make
+        a single stream no faster
+    weight_scale: bytes per weight as served over bytes per weight in the checkpoint
+    kv_bytes: bytes per number in the KV cache
+    """
+
+    shape: ModelShape
+    tp: int = 1
+    weight_scale: float = 1.0
+    kv_bytes: float = 2.0
+
+
+def weight_bytes(reading: ServedShape, streams: float = 1.0) -> float:
+    """Bytes of weights that a step with `streams` streams reads, over all nodes."""
+    shape = reading.shape
+    whole = float(shape.weight_bytes - shape.embedding_bytes)
+    if shape.experts:
+        whole -= shape.expert_bytes * (1 - experts_read(shape, streams) / shape.experts)
+    return whole * reading.weight_scale
+
+
+def experts_read(shape: ModelShape, streams: float) -> float:
+    """How many of a layer's experts a step reads on average if texts choose them evenly.
+
+    They don't quite, so fewer are read; exact for one stream.
+    """
+    missed: float = (1 - shape.experts_per_token / shape.experts) ** streams
+    return shape.experts * (1 - missed)
+
+
+def kv_bytes(reading: ServedShape, context: float) -> float:
+    """Bytes of KV cache that a stream with `context` tokens reads per step, on one node."""
+    shape = reading.shape
+    tokens = (shape.layers - shape.windowed_layers) * context
+    tokens += shape.windowed_layers * min(context, shape.window)
+    if shape.kv_latent_dim is not None:  # one vector, whole on every rank
+        return tokens * shape.kv_latent_dim * reading.kv_bytes
+    # A rank holds at least one head.
+    heads = max(1.0, shape.kv_heads / reading.tp)
+    return tokens * 2 * heads * shape.head_dim * reading.kv_bytes
+
+
+def tokens_per_second(reading: ServedShape, context: float, streams: float = 1.0) -> float:
+    """The speed of each of `streams` streams of `context` tokens; for one stream an upper bound."""
+    share = weight_bytes(reading, streams) / reading.tp
+    return BANDWIDTH / (share + streams * kv_bytes(reading, context))
+
+
+_FILE = Path(__file__).with_name("models.toml")
+
+
+class ModelShape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What decoding reads of a model; models.toml describes the fields.
+
+    stored: the weights' format ("BF16", "FP8", "MXFP4")
+    """
+
+    id: str
+    weight_bytes: int
+    embedding_bytes: int
+    layers: int
+    kv_heads: int
+    head_dim: int
+    kv_latent_dim: int | None = None
+    window: int = 0
+    windowed_layers: int = 0
+    experts: int = 0
+    experts_per_token: int = 0
+    expert_bytes: int = 0
+    stored: str = "BF16"
+
+
+@cache
+def model_shapes() -> dict[str, ModelShape]:
+    """Models of known size by lower-case id."""
+    tables: dict[str, list[ModelShape]] = toml.decode(
+        _FILE.read_bytes(), type=dict[str, list[ModelShape]]
+    )
+    return {shape.id.lower(): shape for shape in tables["models"]}
+
+
+def hub_id(name: str) -> str:
+    """A model's id on the Hub, even if `name` is its folder in the Hub's cache.
+
+    >>> hub_id("/root/.cache/huggingface/hub/models--openai--gpt-oss-20b/snapshots/1f2e")
+    'openai/gpt-oss-20b'
+    >>> hub_id("Qwen/Qwen2.5-7B-Instruct")
+    'Qwen/Qwen2.5-7B-Instruct'
+    """
+    cached = re.search(r"(?:^|/)models--([^/]+?)--([^/]+)", name)
+    return f"{cached[1]}/{cached[2]}" if cached else name
+
 
 # The two clusters of a GB10's CPU in /proc/cpuinfo; the product name in NVIDIA's firmware.
 _GB10_CPU = "Cortex-X925 + Cortex-A725"

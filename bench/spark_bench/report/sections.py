@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from spark_bench.history.trend import find_trend
+from spark_bench.history.history_tables import find_trend
 from spark_bench.report import figure_tables, named_runs
 from spark_bench.report.charts import distributions, load_curves, pareto, svg
 from spark_bench.report.charts.over_time import read_timeline, timeline_chart, trend_chart

@@ -13,8 +13,8 @@ from spark_bench.results.provenance import gather_provenance
 from spark_bench.run import measure, run_load, save
 from spark_bench.run.context import RunContext, interruptible
 from spark_bench.run.negotiate import negotiate
-from spark_bench.run.notes import result_notes
 from spark_bench.run.reach import reach
+from spark_bench.run.save import result_notes
 
 CTRL_C = "stopped by Ctrl-C"
 

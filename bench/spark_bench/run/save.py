@@ -1,22 +1,28 @@
 """Build the result of a finished run and write it; one that can't be written is to be printed."""
 
 import hashlib
+import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 import click
 
 from spark_bench import history
+from spark_bench.load import trace
+from spark_bench.metrics.figures import Summary
 from spark_bench.options import RunOptions
+from spark_bench.record import Request
 from spark_bench.results import assemble, codec, files, redact, schema
-from spark_bench.results.schema import Config, Result
-from spark_bench.run import measure, negotiate, reach
+from spark_bench.results.schema import Config, Measurement, Result
+from spark_bench.run import measure, negotiate, reach, responses
 
 BLOCK = 1024 * 1024
 
@@ -179,3 +185,154 @@ def _describe_dataset(options: RunOptions) -> schema.Dataset | None:
             digest.update(block)
     speed = options.load.trace_speed if options.load.trace else 1.0
     return schema.Dataset(format=kind, file=path.name, sha256=digest.hexdigest(), speed=speed)
+
+
+# Share of the contents' tokens. Every prompt finds in the cache what the template puts before them,
+# and a page of a cache may reach some tokens further.
+CACHED = 0.2
+# The first repeat differs where it lies farther outside the others than they lie apart, and by more
+# than this share of their median; with a single other one, by more than the second.
+FIRST_APART, FIRST_APART_OF_TWO = 0.03, 0.1
+# The figures that show it: one moves in a closed loop, the other at a given rate.
+FIRST_BY = {
+    "output_throughput": "output tokens a second",
+    "mean_e2e_latency_ms": "ms of mean E2E latency",
+}
+# Kinds of failures whose detail is the server's own text, or quotes it.
+QUOTED = re.compile("http_|model_not_found|stream_error|wrong_model|malformed_|too_large")
+
+
+def result_notes(
+    options: RunOptions, agreement: negotiate.Agreement, repeats: Sequence[measure.MeasuredRepeat]
+) -> Iterator[str]:
+    """Sentences; none for a run as it should be."""
+    requests = [r for m in repeats for r in m.requests if r.ok]
+    yield from _counting(options.measure.count_tokens, requests, [m.uncounted for m in repeats])
+    if hidden := sum(r.hidden_tokens for r in requests):
+        # Reasoning that stays with the server, markers.
+        yield (
+            f"{hidden} of {sum(r.output_tokens for r in requests)} tokens came before any text "
+            "(markers, or reasoning that is not sent): TTFT is that of the first token with text"
+        )
+    if note := responses.blank_events_note(requests):
+        yield note
+    prompts, template = options.prompts, agreement.overhead.first
+    if prompts.cache == "miss" and not (prompts.shared_prefix or prompts.turns > 1):
+        # By the server's own metrics, for engines that don't return it with each answer.
+        sides = [m.repeat.server for m in repeats]
+        rates = [(side and side.cache_hit_rate) or 0.0 for side in sides]
+        yield from cached_note(requests, template, rates)
+    if options.load.trace:
+        limit = options.load.profile.num_prompts
+        yield from lengthened_note(options.load.trace, limit, template + 1, requests)
+    yield from first_apart([m.repeat.summary for m in repeats if not m.interrupted])
+    yield from dict.fromkeys(note for m in repeats if (note := own_pause_note(m.repeat)))
+    if seconds := options.load.duration:
+        # Either ends a load: the time, or the prompts.
+        whole = [m for m in repeats if not m.interrupted]
+        if unsent := sum(m.unsent for m in whole):
+            yield f"{unsent} prompts were not sent within --duration {seconds:g}"
+        if any(not m.unsent and m.lasted < seconds for m in whole):
+            yield (
+                f"all prompts were answered before --duration {seconds:g} was over: -n is the most "
+                "that are sent; give more of them"
+            )
+    yield from dict.fromkeys(f"{m.note}; they stayed in memory" for m in repeats if m.note)
+    yield from server_messages(r for m in repeats for r in m.requests if r.failure)
+
+
+def first_apart(repeats: Sequence[Summary]) -> Iterator[str]:
+    """Whether the first repeat differs from the others, as one on a server that isn't warm does."""
+    for key, words in FIRST_BY.items():
+        figures = [value for each in repeats if (value := getattr(each, key))]
+        if len(figures) != len(repeats) or len(figures) < 2:
+            continue
+        first, others = figures[0], figures[1:]
+        low, high = min(others), max(others)
+        least = (FIRST_APART if len(others) > 1 else FIRST_APART_OF_TWO) * median(others)
+        if max(low - first, first - high) > max(least, high - low):
+            span = f"{low:,.0f} to {high:,.0f}" if len(others) > 1 else f"{low:,.0f}"
+            yield (
+                f"the first of {len(repeats)} repeats differs from the others: {first:,.0f} "
+                f"{words} against {span} ({first / median(others) - 1:+.0%}); the server may not "
+                "have been warm (--warmup N sends more first), or it was serving others"
+            )
+            return
+
+
+def lengthened_note(
+    file: Path, limit: int, least: int, requests: Sequence[Request]
+) -> Iterator[str]:
+    """Lengths of a trace that a chat template leaves no room for.
+
+    limit: entries of the trace that were used
+    least: tokens of a prompt with one token of text
+    """
+    if all(r.asked_input != least for r in requests):
+        return
+    entries = trace.read_trace(file, limit=limit)
+    if short := sum(not e.messages and (e.input_len or 0) < least for e in entries):
+        yield (
+            f"{short} of {len(entries)} input lengths of the trace are below {least} tokens, which "
+            f"the chat template has with a question of one: {least} were sent"
+        )
+
+
+def own_pause_note(measured: Measurement) -> str:
+    """Whether a stall may be the client's: what came while it stood still has one time."""
+    stalls, longest = measured.stalls, measured.audit.lag_us.max / 1000
+    if not stalls or not stalls.top or longest < (stalls.threshold_ms or 0.0):
+        return ""
+    return (
+        f"this client read up to {longest:.0f} ms late: a stall no longer than that may be its own"
+    )
+
+
+def server_messages(failed: Iterable[Request]) -> Iterator[str]:
+    """What the server said about each kind of failure: the most frequent message of each."""
+    messages = defaultdict[str, Counter[str]](Counter)
+    for request in failed:
+        if request.detail and QUOTED.match(request.failure):
+            messages[request.failure][request.detail] += 1
+    for kind, counts in messages.items():
+        more = len(counts) - 1
+        others = f" (and {more} other text{'s' if more > 1 else ''})" if more else ""
+        first = counts.most_common(1)[0][0]
+        yield f"failed: {'' if kind.startswith('http_') else f'{kind}: '}{first}{others}"
+
+
+def _counting(
+    count_tokens: str, requests: Sequence[Request], uncounted: Sequence[str]
+) -> Iterator[str]:
+    """Answers whose tokens could not be counted one by one, and why."""
+    even = sum(r.counted_by == "even" for r in requests)
+    stopped = next(filter(None, uncounted), "")
+    if even:
+        used = count_tokens != "usage"
+        tokenizer = "no tokenizer finds as many tokens" if used else "no tokenizer was used"
+        why = stopped or f"there are no counts with each event, and {tokenizer}"
+        yield (
+            f"{even} of {len(requests)} answers had events of several tokens that could not be "
+            f"separated: their ITL is spread evenly, so its p99 may be too low ({why})"
+        )
+    elif stopped:
+        yield f"the tokens of some answers were not counted: an event counts as one ({stopped})"
+
+
+def cached_note(
+    requests: Sequence[Request], template: int, rates: Sequence[float] = ()
+) -> Iterator[str]:
+    counted = [r for r in requests if r.cached_tokens is not None]
+    rate = max(rates, default=0.0)
+    content = cached = 0.0
+    for request in counted or requests:
+        hits = request.cached_tokens
+        hits_or_rate = rate * request.prompt_tokens if hits is None else hits
+        content += max(0, request.prompt_tokens - template)
+        cached += max(0, hits_or_rate - template)
+    if cached > CACHED * content:
+        yield (
+            f"{cached / content:.0%} of the prompts' contents was found in the server's prefix "
+            "cache, though none should be: an earlier run had the same prompts; give another "
+            "--seed"
+        )

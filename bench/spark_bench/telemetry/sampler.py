@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from spark_bench.project import ProjectNode
-from spark_bench.telemetry import messages, nodes, prometheus
+from spark_bench.telemetry import messages, prometheus, sampling
 from spark_bench.telemetry.messages import NodeLine, NoteLine, SamplerJob, SamplerLine
 
 # The measuring client goes first.
@@ -118,7 +118,7 @@ class NodeThread(threading.Thread):
             if line.strip() != "end":
                 block.append(line)
                 continue
-            sample, why = nodes.parse_sample(block, time.perf_counter_ns())
+            sample, why = sampling.parse_sample(block, time.perf_counter_ns())
             self.tell(NodeLine(self.node.name, sample))
             if why and why != blind:
                 self.tell(NoteLine(f"{self.node.name}: no power or temperature: {why}"))
@@ -140,7 +140,7 @@ class NodeThread(threading.Thread):
 
 def sample_until(job: SamplerJob, tell: Tell, wait: Callable[[], bool]) -> None:
     """Sample until `wait` returns: True for an orderly end with a last reading, False for now."""
-    ways = [(node, nodes.sampling_argv(node, job.interval)) for node in job.nodes]
+    ways = [(node, sampling.sampling_argv(node, job.interval)) for node in job.nodes]
     names = {node.name for node, words in ways if words} | ({job.url} if job.url else set())
     ready = Ready(tell, set(names))
     for node, words in ways:

@@ -6,22 +6,131 @@ Its output goes to a temporary file, so it costs the client nothing in between.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import IO
 
 import msgspec
 
-from spark_bench.telemetry import messages, nodes, readings
-from spark_bench.telemetry.messages import NoteLine, ReadyLine, SamplerJob, SamplerLine
+from spark_bench.project import ProjectNode
+from spark_bench.telemetry import messages, readings
+from spark_bench.telemetry.messages import NodeSample, NoteLine, ReadyLine, SamplerJob, SamplerLine
+
+QUERY = "power.draw,temperature.gpu,clocks.sm,utilization.gpu,memory.used"
+CONNECT_SECONDS = 5
+# port_rcv_data and port_xmit_data count in 4-byte words (InfiniBand architecture, PortCounters).
+WORD_BYTES = 4
+KIB = 1024  # /proc/meminfo's kB
+MIB = 1024**2  # nvidia-smi's memory.used
+
+# The GPU is read last, so that its power is stamped right after it was read. `timeout` keeps an
+# nvidia-smi that hangs (a lost GPU) from silencing the rest.
+_LOOP = f"""
+bound=; command -v timeout >/dev/null && bound='timeout 5'
+sample() {{
+  total= free=
+  [ ! -r /proc/meminfo ] || while read -r key value unit; do
+    case $key in MemTotal:) total=$value;; MemAvailable:) free=$value; break;; esac
+  done </proc/meminfo
+  [ -z "$free" ] || echo "mem $total $free"
+  for at in /sys/class/infiniband/*/ports/1/counters; do
+    {{ read -r in <"$at/port_rcv_data" && read -r out <"$at/port_xmit_data" && echo "net $in $out"
+    }} 2>/dev/null
+  done
+  if ! command -v nvidia-smi >/dev/null; then echo 'nogpu it has no nvidia-smi'
+  elif told=$($bound nvidia-smi --query-gpu={QUERY} --format=csv,noheader,nounits 2>&1)
+  then printf '%s\\n' "$told" | while read -r line; do echo "gpu $line"; done
+  else echo "nogpu ${{told:-nvidia-smi does not answer}}" | head -n 1; fi
+  echo end
+}}
+while :; do sample; sleep "$1"; done &
+loop=$!
+trap 'kill $loop 2>/dev/null' EXIT
+trap 'exit 0' HUP INT TERM
+cat >/dev/null
+"""
+
+
+def sampling_argv(node: ProjectNode, interval: float) -> list[str] | None:
+    """The command that samples a node until its stdin ends; None if the node can't be reached."""
+    here = ["sh", "-c", _LOOP.strip(), "sh", f"{interval:g}"]
+    if node.here:
+        return here
+    to = node.ssh
+    if to is None:
+        return None
+    # A connection of its own, no prompts, no forwarding, dropped when dead.
+    options = {
+        "BatchMode": "yes",
+        "ControlMaster": "no",
+        "ControlPath": "none",
+        "ClearAllForwardings": "yes",
+        "ConnectTimeout": str(CONNECT_SECONDS),
+        "ServerAliveInterval": "5",
+        "LogLevel": "ERROR",
+    }
+    if to.strict_host_key_checking:
+        options["StrictHostKeyChecking"] = to.strict_host_key_checking
+    if to.known_hosts_file:
+        options["UserKnownHostsFile"] = f'"{to.known_hosts_file}"'
+    flags = {"-F": to.config_file, "-i": to.key_file, "-l": to.user, "-p": str(to.port or "")}
+    return [
+        *("ssh", "-T"),
+        *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
+        *(word for flag, value in flags.items() if value for word in (flag, value)),
+        *("--", to.hostname, shlex.join(["exec", *here])),
+    ]
+
+
+def parse_sample(lines: Iterable[str], at_ns: int) -> tuple[NodeSample, str]:
+    """Parse one round's lines; also return why its GPU could not be read ("" if it was)."""
+    by_kind: dict[str, list[str]] = {"mem": [], "net": [], "gpu": [], "nogpu": []}
+    for line in lines:
+        kind, _, rest = line.strip().partition(" ")
+        by_kind.setdefault(kind, []).append(rest)
+    gpus = [[parse_figure(field) for field in gpu.split(",")] for gpu in by_kind["gpu"]]
+    memory = [int(word) * KIB for line in by_kind["mem"] for word in line.split()]
+    ports = [[int(word) * WORD_BYTES for word in port.split()] for port in by_kind["net"]]
+    used = _column(gpus, 4)
+    sample = NodeSample(
+        at_ns=at_ns,
+        power_w=sum(watts) if (watts := _column(gpus, 0)) else None,
+        temperature_c=max(_column(gpus, 1), default=None),
+        clock_mhz=max(_column(gpus, 2), default=None),
+        utilization=max(_column(gpus, 3), default=None),
+        gpu_memory_bytes=sum(used) * MIB if used else None,
+        memory_total_bytes=memory[0] if memory else None,
+        memory_available_bytes=memory[1] if memory else None,
+        received_bytes=sum(port[0] for port in ports) if ports else None,
+        sent_bytes=sum(port[1] for port in ports) if ports else None,
+    )
+    return sample, " ".join(by_kind["nogpu"])
+
+
+def parse_figure(field: str) -> float | None:
+    """Parse a figure of nvidia-smi, with or without its unit; None for "N/A", "[N/A]" and such."""
+    word = field.split()[0] if field.split() else ""
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
+def _column(gpus: Sequence[Sequence[float | None]], number: int) -> list[float]:
+    """One field of all GPUs that report it."""
+    column = (row[number] for row in gpus if len(row) > number)
+    return [value for value in column if value is not None]
+
 
 COMMAND = (sys.executable, "-m", "spark_bench.telemetry.sampler")
 # Everything responds or is given up within this time.
-READY_SECONDS = nodes.CONNECT_SECONDS + messages.SCRAPE_SECONDS
+READY_SECONDS = CONNECT_SECONDS + messages.SCRAPE_SECONDS
 END_SECONDS = 2 * messages.SCRAPE_SECONDS + 2
 
 

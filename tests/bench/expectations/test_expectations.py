@@ -12,16 +12,16 @@ from spark_bench.display.tables import result_tables
 from spark_bench.display.terminal import print_all
 from spark_bench.expectations import Expectation, expectation_lines, judge_result
 from spark_bench.expectations.published import load_published
-from spark_bench.expectations.roofline import (
+from spark_bench.expectations.setting import (
     ModelShape,
     ServedShape,
     experts_read,
     kv_bytes,
     model_shapes,
+    setting_of,
     tokens_per_second,
     weight_bytes,
 )
-from spark_bench.expectations.setting import setting_of
 from spark_bench.metrics.figures import Summary
 from spark_bench.results.schema import DeployedGroup, Result
 

@@ -14,10 +14,9 @@ import wire_bytes as wire
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spark_bench.protocol import failures
-from spark_bench.protocol.counting import Count
 from spark_bench.protocol.dialects import Asking, dialect
 from spark_bench.protocol.failures import Failure
-from spark_bench.protocol.reading import read_exchange, same_model
+from spark_bench.protocol.reading import Count, read_exchange, same_model
 from spark_bench.record import Ended, Request
 from spark_bench.run.responses import blank_events_note
 from wire_bytes import delta, event, usage

@@ -15,7 +15,7 @@ from spark_bench.client import response_store
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics.stalls import Stall, Stalls
 from spark_bench.reference_server.launcher import ReferenceServer
-from spark_bench.run.notes import cached_note, lengthened_note, own_pause_note, server_messages
+from spark_bench.run.save import cached_note, lengthened_note, own_pause_note, server_messages
 
 
 def test_no_room_for_responses_is_told_and_loses_nothing(

@@ -16,7 +16,7 @@ from spark_bench.load import warmup
 from spark_bench.load.arrivals import steps
 from spark_bench.metrics.figures import Summary
 from spark_bench.record import Job, Load, Prompt, Timing
-from spark_bench.run.notes import first_apart
+from spark_bench.run.save import first_apart
 
 QUIET = ["--quiet", "--no-metrics"]
 

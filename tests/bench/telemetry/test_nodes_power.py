@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spark_bench.metrics.histograms import Histogram
 from spark_bench.project import ProjectNode, ProjectSsh
-from spark_bench.telemetry import nodes, readings
+from spark_bench.telemetry import readings, sampling
 from spark_bench.telemetry.messages import NodeLine, NodeSample, NoteLine, ServerLine
 from spark_bench.telemetry.prometheus import MetricsReading
 from spark_bench.telemetry.readings import Extent, NodeSamples
@@ -23,7 +23,7 @@ GB10 = ["mem 131334144 120000000", "net 100 50", "net 1 2", "gpu 41.20, 62, 2418
 
 
 def test_a_round_of_a_gb10() -> None:
-    sample, blind = nodes.parse_sample(GB10, 7)
+    sample, blind = sampling.parse_sample(GB10, 7)
     assert blind == ""
     assert sample == NodeSample(
         at_ns=7,
@@ -39,7 +39,7 @@ def test_a_round_of_a_gb10() -> None:
 
 
 def test_several_gpus_draw_their_power_together() -> None:
-    sample, _ = nodes.parse_sample(
+    sample, _ = sampling.parse_sample(
         ["gpu 300, 60, 1980, 10, 1024", "gpu 200, 70, 1000, 90, 1024"], 0
     )
     assert (sample.power_w, sample.temperature_c, sample.clock_mhz) == (500.0, 70.0, 1980.0)
@@ -47,12 +47,12 @@ def test_several_gpus_draw_their_power_together() -> None:
 
 
 def test_output_of_a_login_shell_is_not_a_sample() -> None:
-    sample, _ = nodes.parse_sample(["Welcome to DGX OS", "", *GB10], 7)
-    assert sample == nodes.parse_sample(GB10, 7)[0]
+    sample, _ = sampling.parse_sample(["Welcome to DGX OS", "", *GB10], 7)
+    assert sample == sampling.parse_sample(GB10, 7)[0]
 
 
 def test_a_node_without_a_gpu_says_why() -> None:
-    sample, blind = nodes.parse_sample(["mem 4 2", "nogpu it has no nvidia-smi"], 0)
+    sample, blind = sampling.parse_sample(["mem 4 2", "nogpu it has no nvidia-smi"], 0)
     assert blind == "it has no nvidia-smi"
     assert (sample.power_w, sample.memory_total_bytes) == (None, 4096)
 
@@ -71,7 +71,7 @@ def test_a_node_without_a_gpu_says_why() -> None:
     ],
 )
 def test_nvidia_smis_figures(field: str, value: float | None) -> None:
-    assert nodes.parse_figure(field) == value
+    assert sampling.parse_figure(field) == value
 
 
 # ---- the way to a node
@@ -79,7 +79,7 @@ def test_nvidia_smis_figures(field: str, value: float | None) -> None:
 
 def test_ssh_uses_the_listings_values_and_never_prompts() -> None:
     to = ProjectSsh("spark-1", "nvidia", 2222, "/k/id", "/c/config", "/h/known hosts", "yes")
-    words = nodes.sampling_argv(ProjectNode("spark-1", ssh=to), 0.5)
+    words = sampling.sampling_argv(ProjectNode("spark-1", ssh=to), 0.5)
     assert words is not None
     assert words[0] == "ssh"
     for option in (
@@ -96,20 +96,20 @@ def test_ssh_uses_the_listings_values_and_never_prompts() -> None:
 
 
 def test_values_that_the_listing_lacks_are_left_to_ssh() -> None:
-    words = nodes.sampling_argv(ProjectNode("spark-1", ssh=ProjectSsh("spark-1")), 1)
+    words = sampling.sampling_argv(ProjectNode("spark-1", ssh=ProjectSsh("spark-1")), 1)
     assert words is not None
     assert not {"-F", "-i", "-l", "-p"} & set(words)
     assert not any("KnownHosts" in w or "StrictHostKey" in w for w in words)
 
 
 def test_this_machine_needs_no_ssh() -> None:
-    words = nodes.sampling_argv(ProjectNode("@local", here=True, ssh=ProjectSsh("x")), 1)
+    words = sampling.sampling_argv(ProjectNode("@local", here=True, ssh=ProjectSsh("x")), 1)
     assert words is not None
     assert words[0] == "sh"
 
 
 def test_a_node_of_another_connector_cant_be_sampled() -> None:
-    assert nodes.sampling_argv(ProjectNode("@docker/x"), 1) is None
+    assert sampling.sampling_argv(ProjectNode("@docker/x"), 1) is None
 
 
 # ---- energy

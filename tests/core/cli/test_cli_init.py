@@ -10,8 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from cluster_documents import probed
 from spark_cluster import init as cli_init
-from spark_cluster import inventory_text
-from spark_cluster.inventory_text import InventoryText
+from spark_cluster.init import InventoryText
 from spark_cluster.main import main
 from spark_cluster.project import Project
 
@@ -238,7 +237,7 @@ def test_what_can_not_be_written_is_refused(
 
 
 def test_a_file_with_a_token_is_no_secret() -> None:
-    assert inventory_text.parse_settings(["hf_token_file=~/t", "offline=true", "port=31000"]) == {
+    assert cli_init.parse_settings(["hf_token_file=~/t", "offline=true", "port=31000"]) == {
         "hf_token_file": "~/t",
         "offline": True,
         "port": 31000,
@@ -255,6 +254,6 @@ def test_any_text_stays_text() -> None:
 
 
 def test_a_node_may_be_an_address() -> None:
-    assert [inventory_text.node_name(n) for n in ("10.0.0.5", "fd00::5", "@local", "spark-1.lan")]
+    assert [cli_init.node_name(n) for n in ("10.0.0.5", "fd00::5", "@local", "spark-1.lan")]
     with pytest.raises(click.BadParameter):
-        inventory_text.node_name("-oProxyCommand=x")
+        cli_init.node_name("-oProxyCommand=x")

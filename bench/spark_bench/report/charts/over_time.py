@@ -9,7 +9,7 @@ from statistics import fmean
 from msgspec import Struct
 
 from spark_bench import errors, formats
-from spark_bench.history.trend import Trend
+from spark_bench.history.history_tables import Trend
 from spark_bench.report import named_runs, page_table
 from spark_bench.report.charts import plot, svg
 from spark_bench.report.charts.plot import Axis, Curve, Point, plot_curves
