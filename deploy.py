@@ -5,13 +5,12 @@ pyinfra inventories/spark.py deploy.py [--data model=qwen72b]
 
 from pyinfra import host
 
-from control import steps
-from control.converge import current_deployment, redecide
+from control import converge, steps
 from control.secrets import find_api_key
 from operations import images, secrets, switch, vocabularies, weights
 
 # check: settings, facts, plan and every refusal, for the whole cluster at once
-deployment = current_deployment(host)
+deployment = converge.current_deployment(host)
 settings = deployment.settings_of(host)
 
 # The head's operations work on all nodes of the group.
@@ -35,7 +34,7 @@ if deployment.running and deployment.is_head(host):
         )
         switch.plan_checked(
             name="Check again with the new image and weights",
-            again=lambda: redecide(deployment),
+            again=lambda: converge.redecide(deployment),
             needed=deployment.fetches,
         )
 

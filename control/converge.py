@@ -15,9 +15,7 @@ from cluster.plan.plan import find_split_group
 from cluster.plan.previous_group import members
 from cluster.rank.api_key import compare_key
 from cluster.reports.status import start_time
-from control import deployment as nodes
-from control import inventory, lease, run, secrets
-from control.deployment import Deployment
+from control import deployment as nodes, inventory, lease, run, secrets
 from operations import outcome, shell
 
 # One odd answer of a serving group is no reason to restart it: seconds until it is asked again.
@@ -25,12 +23,12 @@ PAUSES = (3, 6)
 LEFT_OUT_SECONDS = 40
 
 
-def current_deployment(host: Host) -> Deployment:
+def current_deployment(host: Host) -> nodes.Deployment:
     """The run's deployment, one for all hosts; DeployError if it is refused."""
     return run.shared(host.state, _begin)
 
 
-def _begin(state: State) -> Deployment:
+def _begin(state: State) -> nodes.Deployment:
     outcome.begin_step("check")
     deployment = declared_deployment(state)
     run.report_on(deployment)
@@ -39,7 +37,7 @@ def _begin(state: State) -> Deployment:
     return deployment
 
 
-def declared_deployment(state: State) -> Deployment:
+def declared_deployment(state: State) -> nodes.Deployment:
     """What is declared, before any node is read."""
     hosts = inventory.all_hosts(state.inventory)
     declaration = inventory.declared_settings(hosts)
@@ -50,14 +48,14 @@ def declared_deployment(state: State) -> Deployment:
             " of the group: its ranks run together",
             cure="run without --limit, or add --data head_only=true to serve from the head",
         )
-    return Deployment(
+    return nodes.Deployment(
         hosts={h.name: h for h in hosts if state.is_host_in_limit(h)},
         left_out={h.name: h for h in hosts if not state.is_host_in_limit(h)},
         decision=Decision(declaration, find_model(declaration.common.model), Readings(), {}),
     )
 
 
-def read_deployment(state: State) -> Deployment:
+def read_deployment(state: State) -> nodes.Deployment:
     """What is declared and what runs, for reports; the head's image is not asked for anything."""
     deployment = declared_deployment(state)
     readings = Readings(nodes.read_light(deployment.hosts, deployment.declaration))
@@ -65,7 +63,7 @@ def read_deployment(state: State) -> Deployment:
     return deployment
 
 
-def redecide(deployment: Deployment) -> None:
+def redecide(deployment: nodes.Deployment) -> None:
     """Read the nodes, decide and check anew, and log it; Refused before anything stops."""
     deployment.served = None
     read_and_decide(deployment)
@@ -101,7 +99,7 @@ def redecide(deployment: Deployment) -> None:
     _log_decision(deployment)
 
 
-def read_and_decide(deployment: Deployment) -> None:
+def read_and_decide(deployment: nodes.Deployment) -> None:
     """Read every node as far as a converged run needs it, and decide."""
     readings = Readings(nodes.read_light(deployment.hosts, deployment.declaration))
     deployment.decision = _decide(deployment, readings)
@@ -109,7 +107,7 @@ def read_and_decide(deployment: Deployment) -> None:
     deployment.findings = (*deployment.decision.findings, *exposed)
 
 
-def _decide(deployment: Deployment, readings: Readings, restart: str = "") -> Decision:
+def _decide(deployment: nodes.Deployment, readings: Readings, restart: str = "") -> Decision:
     """The decision on these readings; the head's image is asked for its version if it must be."""
     declaration, model = deployment.declaration, deployment.model
     decision = decide(declaration, model, readings, restart)
@@ -119,7 +117,7 @@ def _decide(deployment: Deployment, readings: Readings, restart: str = "") -> De
     return decision
 
 
-def _reason_to_restart(deployment: Deployment) -> str:
+def _reason_to_restart(deployment: nodes.Deployment) -> str:
     """Why a group that needs no change must restart: it does not serve. "" if it serves, or may
     still become ready by itself."""
     served, problems = _ask_group(deployment)
@@ -143,7 +141,7 @@ def _reason_to_restart(deployment: Deployment) -> str:
     return f"api key: {state} on its node" if state in ("missing", "different") else ""
 
 
-def _ask_group(deployment: Deployment) -> tuple[serving.GroupAnswers, tuple[Finding, ...]]:
+def _ask_group(deployment: nodes.Deployment) -> tuple[serving.GroupAnswers, tuple[Finding, ...]]:
     """What the group answers, and what is wrong with it. A completion that waits its turn behind a
     real load, while every rank is healthy, is not a problem."""
     served = nodes.read_answers(deployment, deployment.urls, deployment.model_name)
@@ -153,7 +151,7 @@ def _ask_group(deployment: Deployment) -> tuple[serving.GroupAnswers, tuple[Find
     return served, serving.serving_problems(served, names, deployment.model_name)
 
 
-def _is_starting(deployment: Deployment) -> bool:
+def _is_starting(deployment: nodes.Deployment) -> bool:
     """Whether any running rank is younger than the time its group may take to become ready."""
     return any(
         reading.clock - begun < deployment.ready_seconds
@@ -163,7 +161,7 @@ def _is_starting(deployment: Deployment) -> bool:
     )
 
 
-def _log_decision(deployment: Deployment) -> None:
+def _log_decision(deployment: nodes.Deployment) -> None:
     """Log each warning once, and what will change."""
     for finding in deployment.findings:
         if finding.level is Level.WARNING and finding not in deployment.reported:

@@ -23,11 +23,10 @@ from cluster.settings.schema import Settings
 from cluster.transfer import images
 from cluster.transfer.weights import TIKTOKEN
 from control import secrets
-from facts.images import SglangVersion
+from facts.containers import SglangVersion
 from facts.node import NodeReading
 from facts.serving import Served
 from operations import shell
-from operations.shell import Reading
 
 T = TypeVar("T")
 # Starting Python in an image that is not in the page cache.
@@ -194,7 +193,7 @@ class Deployment:
 
 
 def require_all(
-    readings: Mapping[str, Reading[T]], refuse: Callable[[str, str], Finding]
+    readings: Mapping[str, shell.Reading[T]], refuse: Callable[[str, str], Finding]
 ) -> dict[str, T]:
     """Each node's value; Refused with a finding for each node without one."""
     refuse_errors(refuse(node, r.why) for node, r in readings.items() if r.value is None)
@@ -243,14 +242,14 @@ def _read_nodes(
     )
 
 
-def read_node(host: Host, options: Mapping[str, Any], seconds: int) -> Reading[NodeFacts]:
+def read_node(host: Host, options: Mapping[str, Any], seconds: int) -> shell.Reading[NodeFacts]:
     """One node's NodeReading; `options`: the arguments of its command."""
     fact = NodeReading()
     reading = shell.read_fact(host, fact, fact.command(**options), seconds)
     if reading.value is None:
-        return Reading(why=reading.why or "it printed nothing")
+        return shell.Reading(why=reading.why or "it printed nothing")
     # Whatever name its output has.
-    return Reading(replace(reading.value, name=host.name))
+    return shell.Reading(replace(reading.value, name=host.name))
 
 
 def reading_options(node: str, declaration: Declaration) -> dict[str, Any]:

@@ -20,8 +20,7 @@ from cluster.catalog.models import include
 from cluster.engine.argv import Launch
 from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.rank.spec import EVERYWHERE
-from cluster.settings import declaration, schema, ssh_config
-from cluster.settings import inventory as names
+from cluster.settings import declaration, inventory as names, schema, ssh_config
 
 GROUPS = ("head", "workers")
 # Of --data alone: the file of the run's outcome (control/run.py). Every program takes it.

@@ -9,7 +9,6 @@ from pyinfra.api.util import get_template
 
 from cluster.findings import refuse_errors
 from cluster.node import netplan
-from cluster.node.netplan import Halves
 from cluster.settings.declaration import Declaration
 from control import deployment, inventory, run
 from facts.machine import NetworkSetup
@@ -29,11 +28,11 @@ class Network:
     """
 
     hosts: Mapping[str, Host]
-    wanted: Mapping[str, Halves]
+    wanted: Mapping[str, netplan.Halves]
     texts: Mapping[str, str]
     reasons: Mapping[str, tuple[str, ...]]
 
-    def halves(self, host: Host) -> Halves:
+    def halves(self, host: Host) -> netplan.Halves:
         return self.wanted.get(host.name, ())
 
     def changes(self, host: Host) -> bool:
@@ -107,6 +106,6 @@ def _plan_nodes(hosts: Mapping[str, Host], declaration: Declaration) -> Network:
     return Network(hosts, halves, texts, reasons)
 
 
-def netplan_text(halves: Halves) -> str:
+def netplan_text(halves: netplan.Halves) -> str:
     """The netplan file of these halves."""
     return str(get_template(TEMPLATE).render(halves=halves))

@@ -15,7 +15,7 @@ from cluster.plan import decide, specs
 from cluster.transfer import hub_errors, images
 from control import secrets
 from control.deployment import Deployment, read_full
-from facts.peers import Peers
+from facts.network import Peers
 from operations import shell
 
 PEER_SECONDS = 20

@@ -25,7 +25,6 @@ from cluster.settings.schema import Settings
 from control import inventory
 from control.deployment import Deployment
 from operations import outcome
-from operations.outcome import record
 
 T = TypeVar("T")
 INTERRUPTED = 128 + signal.SIGINT
@@ -50,7 +49,7 @@ def shared(state: State, make: Callable[[State], T]) -> T:
             except Refused as refused:
                 _results[state, make] = _refusal(refused)
             except PyinfraError as e:
-                if record.result is None:
+                if outcome.record.result is None:
                     outcome.note("failed", [error(str(e))])
                 _results[state, make] = e
     result = _results[state, make]
@@ -114,7 +113,7 @@ def _note_interrupts() -> None:
         return
 
     def interrupted(number: int, frame: FrameType | None) -> None:
-        record.interrupted = True
+        outcome.record.interrupted = True
         try:
             usual(number, frame)
         except SystemExit:
@@ -137,11 +136,11 @@ def _open_report(name: str, state: State) -> None:
     if not name:
         return
     _state = state
-    record.file, record.describe = Path(name).expanduser().absolute(), _describe
+    outcome.record.file, outcome.record.describe = Path(name).expanduser().absolute(), _describe
     try:
         outcome.write("interrupted")
     except OSError as e:
-        record.file = None
+        outcome.record.file = None
         cure = f"name a file in a folder that exists: --data {inventory.REPORT}=FILE"
         what = f"{inventory.REPORT} = {name!r} can't be written: {e}"
         raise Refused(error(what, cure=cure)) from None
@@ -161,7 +160,7 @@ def report_on(deployment: Deployment) -> None:
     """The report is about this deployment."""
     global _deployment
     _deployment = deployment
-    if record.file is not None:
+    if outcome.record.file is not None:
         # Connected now, and no longer when the document is written for the last time.
         _addresses.update(
             (host.name, inventory.address(host)) for host in deployment.hosts.values()
@@ -184,7 +183,7 @@ class _Failures(BaseStateCallback):
         state: State, host: Host, op_hash: str, retry_count: int = 0, max_retries: int = 0
     ) -> None:
         names = ", ".join(sorted(state.op_meta[op_hash].names))
-        if record.result is None:
+        if outcome.record.result is None:
             what = f"the operation failed: {names}"
             outcome.note("failed", [error(what, host.name, key="operation")])
 
@@ -194,9 +193,9 @@ def _finish() -> None:
     state = _state
     stage = state.current_stage if state is not None else StateStage.Setup
     failed = state is None or not state.initialised or bool(state.failed_hosts)
-    result: report.Result = record.result or "failed"
-    if state and stage is StateStage.Disconnect and not failed and record.result is None:
-        record.step = "end"
+    result: report.Result = outcome.record.result or "failed"
+    if state and stage is StateStage.Disconnect and not failed and outcome.record.result is None:
+        outcome.record.step = "end"
         # Whether any operation changed anything on any node, as pyinfra counts them.
         changed = any(
             operation.operation_meta.did_change()
@@ -205,9 +204,9 @@ def _finish() -> None:
             if operation.operation_meta.did_succeed(_raise_if_not_complete=False)
         )
         result = "changed" if changed else "converged"
-    elif record.interrupted:
+    elif outcome.record.interrupted:
         result = "interrupted"
-    elif record.result is None and stage is StateStage.Prepare and not failed:
+    elif outcome.record.result is None and stage is StateStage.Prepare and not failed:
         result = "planned" if inventory.only_reads() else "failed"
     try:
         outcome.write(result)
@@ -216,25 +215,27 @@ def _finish() -> None:
 
 
 def _describe(result: report.Result) -> report.Outcome:
-    deployment, findings = _deployment, list(record.findings)
+    deployment, findings = _deployment, list(outcome.record.findings)
     if deployment is None:
         return report.Outcome(
             outcome=result,
-            step=record.step,
+            step=outcome.record.step,
             findings=tuple(map(report.outcome_finding, findings)),
         )
     findings += [f for f in deployment.findings if f.level is Level.WARNING and f not in findings]
     previous = deployment.plan.previous
-    switched = previous is not None and record.left not in ("untouched", "unknown")
+    switched = previous is not None and outcome.record.left not in ("untouched", "unknown")
     return report.Outcome(
         outcome=result,
-        step=record.step,
+        step=outcome.record.step,
         group=deployment.settings.group,
         model=deployment.model_name,
         findings=tuple(map(report.outcome_finding, findings)),
         plan=tuple(deployment.plan.lines()),
         serves=_serves(deployment, result),
-        previous=report.PreviousServed(model=previous.model, restored=record.left == "previous")
+        previous=report.PreviousServed(
+            model=previous.model, restored=outcome.record.left == "previous"
+        )
         if previous and switched
         else None,
     )
@@ -249,12 +250,12 @@ def _serves(deployment: Deployment, result: report.Result) -> report.ServedNow |
             return None
         url = _served_url(deployment, head, deployment.settings)
         return report.ServedNow(model=deployment.model_name, url=url, ready=True)
-    if record.left == "previous" and (previous := deployment.plan.previous):
+    if outcome.record.left == "previous" and (previous := deployment.plan.previous):
         node, spec = next(iter(previous.specs.items()))
         url = _served_url(deployment, node, spec.launch)
         return report.ServedNow(model=previous.model, url=url, ready=True)
     rank = deployment.decision.running_ranks.get(head)
-    if record.left != "untouched" or rank is None or rank.spec is None:
+    if outcome.record.left != "untouched" or rank is None or rank.spec is None:
         return None
     launch = rank.spec.launch
     return report.ServedNow(

@@ -23,8 +23,7 @@ from cluster.plan import previous_group, specs
 from cluster.plan.decide import Decision, Readings, assumed_version, decide, exposure_findings
 from cluster.rank.spec import local_url
 from cluster.reports import status
-from control import converge, inventory, run
-from control import deployment as nodes
+from control import converge, deployment as nodes, inventory, run
 from control.deployment import Deployment
 from facts.answers import Answers, RankAnswers
 from operations import shell

@@ -1,5 +1,6 @@
 """Ranks on a node: containers that are ours or have our names, and processes; the engine itself."""
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pyinfra.api import QuoteString, StringCommand
 from cluster.command import Command, load_script
 from cluster.node import readings
 from cluster.rank import docker, process
-from facts.fact import UNEXPECTED, Fact, render
+from facts import fact, system
 
 # A healthy daemon answers in well under a second; one that thrashes or hangs must not hold us.
 SECONDS = 30
@@ -25,7 +26,7 @@ STOPPED = ("is the docker daemon running", "if the daemon is running", "connecti
 _PROCESSES = load_script(__file__, "scripts/processes.sh")
 
 
-class Containers(Fact[list[readings.Rank]]):
+class Containers(fact.Fact[list[readings.Rank]]):
     """Containers that carry our label, and those under one of `names`, ours or not.
 
     A daemon that does not answer fails the fact: no answer is never "nothing there".
@@ -41,9 +42,9 @@ class Containers(Fact[list[readings.Rank]]):
         list_all = ("docker", "ps", "--all", "--no-trunc", "--format", selection)
         return StringCommand(
             "ids=$(",
-            render(Command(list_all, seconds)),
+            fact.render(Command(list_all, seconds)),
             ') || exit; [ -z "$ids" ] ||',
-            render(Command(("docker", "inspect", "--type=container", "--format"), seconds)),
+            fact.render(Command(("docker", "inspect", "--type=container", "--format"), seconds)),
             QuoteString("{{json .}}"),
             "$ids",
         )
@@ -106,7 +107,7 @@ class _Container(Struct, rename="pascal"):
     config: _Config
 
 
-class Processes(Fact[list[readings.Rank]]):
+class Processes(fact.Fact[list[readings.Rank]]):
     """Every running rank of the process runtime, by name. One that ended leaves no trace."""
 
     default = staticmethod(list[readings.Rank])
@@ -137,7 +138,7 @@ class Processes(Fact[list[readings.Rank]]):
         return sorted(first, key=lambda rank: (rank.name, rank.id))
 
 
-class EngineState(Fact[readings.Engine]):
+class EngineState(fact.Fact[readings.Engine]):
     """Whether Docker answers, its version and runtimes ("cdi": it can provide NVIDIA GPUs).
 
     Never fails: what stands in the way is `error`.
@@ -150,7 +151,7 @@ class EngineState(Fact[readings.Engine]):
     def command(self, seconds: int = SECONDS) -> StringCommand:
         return StringCommand(
             "if command -v docker >/dev/null; then",
-            render(Command(("docker", "info", "--format", "{{json .}}"), seconds)),
+            fact.render(Command(("docker", "info", "--format", "{{json .}}"), seconds)),
             '2>&1 || echo "docker info: exit status $?"; else echo missing; fi',
         )
 
@@ -160,7 +161,7 @@ class EngineState(Fact[readings.Engine]):
         printed = next((line for line in output if line.startswith("{")), "{}")
         try:
             info = msgspec.json.decode(printed, type=_Info)
-        except UNEXPECTED as e:
+        except fact.UNEXPECTED as e:
             return readings.Engine(error="broken", detail=f"docker info: {e}: {printed[:200]}")
         words = [*(info.server_errors or ()), *(x for x in output if x[:1] != "{")]
         if not info.server_version:
@@ -199,3 +200,110 @@ class _Info(Struct, rename="pascal"):
         devices = self.discovered_devices or ()
         cdi = any(device.id.startswith("nvidia.com/gpu") for device in devices)
         return (*sorted(self.runtimes or ()), *(["cdi"] if cdi else []))
+
+
+# What a container takes from its image's configuration; Docker versions print more, each its own.
+_CONFIG = (
+    *("Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "Shell", "StopSignal"),
+    *("User", "Volumes", "WorkingDir"),
+)
+_ROOT = (
+    "{{$root := .DockerRootDir}}{{range .DriverStatus}}"
+    f'{{{{if eq (index . 1) "{CONTAINERD_STORE}"}}}}'
+    f'{{{{$root = "{readings.IMAGE_FOLDERS[1]}"}}}}{{{{end}}}}'
+    "{{end}}{{$root}}"
+)
+_VERSION = "import importlib.metadata as m; print(m.version('sglang'))"
+# A version as pip has it, on a line of its own: the image's entry point may print more.
+_PEP_440 = re.compile(r"[0-9]{1,9}(\.[0-9A-Za-z]+)*([-+.][0-9A-Za-z.]+)?")
+
+
+class Image(fact.Fact[readings.ImageReading | None]):
+    """The local image of a reference (tag, digest or id), None if it isn't there."""
+
+    def command(self, image: str, seconds: int = SECONDS) -> StringCommand:
+        inspect = ("docker", "image", "inspect", "--format", "{{json .}}", image)
+        return fact.join(
+            "out=$(",
+            fact.render(Command(inspect, seconds)),
+            " 2>&1); s=$?; case $s$out in (0*) printf '%s\\n' ",
+            fact.quote((image,)),
+            ' "$out";; (*"o such image"*) ;; (*) printf \'%s\\n\' "$out" >&2; exit $s;; esac',
+        )
+
+    def parse(self, output: list[str]) -> readings.ImageReading | None:
+        reference, *lines = output
+        printed = next(line for line in lines if line.startswith("{"))
+        inspected = msgspec.json.decode(printed, type=_Inspected)
+        return readings.ImageReading(
+            reference=reference,
+            id=inspected.id,
+            digests=inspected.repo_digests or (),
+            content=inspected.content,
+            size=inspected.size,
+        )
+
+
+class _Layers(Struct, rename="pascal"):
+    layers: tuple[str, ...] | None = None
+
+
+class _Inspected(Struct, rename="pascal"):
+    """What we read of `docker image inspect`."""
+
+    id: str
+    repo_digests: tuple[str, ...] | None = None
+    size: int = 0
+    architecture: str = ""
+    os: str = ""
+    root_fs: _Layers | None = msgspec.field(name="RootFS", default=None)
+    config: dict[str, Any] | None = None
+
+    @property
+    def content(self) -> str:
+        """A digest of the layers and of what they are run with; "" without layers."""
+        if self.root_fs is None or not self.root_fs.layers:
+            return ""
+        config = self.config or {}
+        run_config = {name: config[name] for name in _CONFIG if config.get(name)}
+        parts = [self.architecture, self.os, self.root_fs.layers, run_config]
+        return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()
+
+
+class Unpacked(fact.Fact[int]):
+    """Bytes of an image's layers as containers see them."""
+
+    def command(self, image: str) -> StringCommand:
+        words = ("docker", "history", "--human=false", "--format", "{{.Size}}", image)
+        return fact.render(Command(words, SECONDS))
+
+    def parse(self, output: list[str]) -> int:
+        return sum(fact.count(line) for line in output)
+
+
+class Room(fact.Fact[readings.DiskReading]):
+    """The file system on which Docker keeps its images."""
+
+    def command(self) -> StringCommand:
+        info = ("docker", "info", "--format", _ROOT)
+        return fact.join(
+            "path=$(",
+            fact.render(Command(info, SECONDS)),
+            ") || exit",
+            system.CLIMB.rstrip(),
+        )
+
+    def parse(self, output: list[str]) -> readings.DiskReading:
+        return system.Disk().process(output)
+
+
+class SglangVersion(fact.Fact[str | None]):
+    """The version of SGLang in an image, from its Python in a container without network."""
+
+    def command(self, image: str) -> StringCommand:
+        run = ("docker", "run", "--rm", "--network", "none", "--entrypoint", "python3", image)
+        return fact.render(Command((*run, "-c", _VERSION), 60))
+
+    def parse(self, output: list[str]) -> str:
+        versions = [match[0] for line in output if (match := _PEP_440.fullmatch(line.strip()))]
+        return versions[-1]

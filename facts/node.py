@@ -8,7 +8,7 @@ from pyinfra.api import QuoteString, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 
 from cluster.node.readings import NodeFacts
-from facts import containers, images, network, rdma, system
+from facts import containers, network, rdma, system
 from facts.fact import Fact, join
 from facts.weights import ModelWeights, Tiktoken
 
@@ -58,7 +58,7 @@ class NodeReading(Fact[NodeFacts]):
         if runtime == "docker":
             parts["ranks"] = containers.Containers().command(names, seconds)
             if image:
-                parts["image"] = images.Image().command(image, seconds)
+                parts["image"] = containers.Image().command(image, seconds)
         else:
             parts["ranks"] = containers.Processes().command()
         if full:
@@ -96,7 +96,7 @@ class NodeReading(Fact[NodeFacts]):
             gpus=tuple(read("gpus", system.Gpus()) or ()),
             ranks=tuple(read("ranks", ranks) or ()),
             engine=read("engine", containers.EngineState()),
-            image=read("image", images.Image()),
+            image=read("image", containers.Image()),
             disks=tuple(disk for disk in disks if disk is not None),
             listeners=tuple(read("listeners", network.Listeners()) or ()),
             weights=read("weights", ModelWeights()),

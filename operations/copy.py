@@ -11,10 +11,8 @@ import gevent
 from pyinfra.api import Host
 
 from cluster import findings, printable
-from cluster.findings import Finding, Refused, refuse_errors
 from cluster.transfer import repository, stored, tunnel, weights
 from operations import node_weights, shell
-from operations.node_weights import WeightsJob
 
 
 @dataclass(frozen=True)
@@ -63,11 +61,11 @@ def open_tunnel(
         command = tunnel.admit_keys(given, name, seconds, folder=folder, image=image)
         answer = shell.run_command(source, command)
         if not answer.ok:
-            raise Refused(tunnel.source_unreadable(source.name, answer.text))
+            raise findings.Refused(tunnel.source_unreadable(source.name, answer.text))
         port = sender.port or int(source.data.get("ssh_port") or 22)
         opened = Tunnel(sender.user, address, port, keys)
 
-        def try_tunnel(target: Host) -> Finding | None:
+        def try_tunnel(target: Host) -> findings.Finding | None:
             command = tunnel.try_tunnel(keys[target.name], sender, opened.ssh(target.name))
             answer = shell.run_command(target, command)
             if answer.ok:
@@ -75,7 +73,7 @@ def open_tunnel(
                 return tunnel.noisy_login(source.name, answer.text) if answer.out else None
             return tunnel.tunnel_closed(target.name, source.name, address, port, answer.text)
 
-        refuse_errors(filter(None, shell.on_all(targets.values(), try_tunnel).values()))
+        findings.refuse_errors(filter(None, shell.on_all(targets.values(), try_tunnel).values()))
         yield opened
     finally:
         _close(source, targets, keys)
@@ -87,7 +85,7 @@ def _make_keys(
     """Create all targets' keys, into `keys`; returns the source's login, port and host keys."""
     senders: list[tunnel.Source] = []
 
-    def prepare(host: Host) -> Finding | None:
+    def prepare(host: Host) -> findings.Finding | None:
         if host.name == source.name:
             answer = shell.run_command(host, tunnel.survey_source())
             sender = tunnel.parse_source(answer.out) if answer.ok else None
@@ -98,7 +96,9 @@ def _make_keys(
         keys.update({host.name: key} if key else {})
         return None if key else tunnel.key_not_made(host.name, address, answer.text)
 
-    refuse_errors(filter(None, shell.on_all((source, *targets.values()), prepare).values()))
+    findings.refuse_errors(
+        filter(None, shell.on_all((source, *targets.values()), prepare).values())
+    )
     return senders[0]
 
 
@@ -127,7 +127,7 @@ TRIES = 2
 
 
 def copy_to_workers(
-    job: WeightsJob,
+    job: node_weights.WeightsJob,
     commit: str,
     files: Mapping[str, repository.File],
     there: Mapping[str, stored.StoredModel],
@@ -164,7 +164,7 @@ def copy_to_workers(
 
 
 def _copy_to_worker(
-    job: WeightsJob,
+    job: node_weights.WeightsJob,
     way: Tunnel,
     host: Host,
     commit: str,
@@ -196,7 +196,7 @@ def _copy_to_worker(
 
 
 def _streams(
-    job: WeightsJob,
+    job: node_weights.WeightsJob,
     way: Tunnel,
     host: Host,
     commit: str,
@@ -240,12 +240,12 @@ def _streams(
     )
 
 
-def _name(job: WeightsJob, host: Host, file: repository.File) -> str:
+def _name(job: node_weights.WeightsJob, host: Host, file: repository.File) -> str:
     return file.path or PurePosixPath(job.folders[host.name]).name
 
 
 def _place(
-    job: WeightsJob, host: Host, commit: str, files: Mapping[str, repository.File]
+    job: node_weights.WeightsJob, host: Host, commit: str, files: Mapping[str, repository.File]
 ) -> list[str]:
     """Move what has come to its name, once its hash is right; the names of what was not right."""
     request = {
@@ -263,7 +263,7 @@ def _place(
 
 
 def _progress_reporter(
-    job: WeightsJob, commit: str, todo: Mapping[str, tuple[repository.File, ...]]
+    job: node_weights.WeightsJob, commit: str, todo: Mapping[str, tuple[repository.File, ...]]
 ) -> Callable[[float], None]:
     """A function that logs each worker's progress."""
     progress = {

@@ -11,7 +11,6 @@ from cluster import findings, printable
 from cluster.engine.readiness import REPORT_SECONDS
 from cluster.transfer import gate, hub_errors, repository, stored, weights
 from operations import node_weights, scripts, shell
-from operations.node_weights import WeightsJob
 
 SCRIPT = scripts.bundle("hub_client.py")
 # The client's own list of a repository's files.
@@ -22,7 +21,7 @@ PAUSE = 1.0
 GRACE = 60
 
 
-def take_over(job: WeightsJob) -> None:
+def take_over(job: node_weights.WeightsJob) -> None:
     """Wait for a download of this model that an earlier run has left; clear what is over."""
     answer = shell.run_command(job.head, weights.list_tasks())
     mine = weights.container_name(job.group)
@@ -41,7 +40,7 @@ def take_over(job: WeightsJob) -> None:
 
 
 def complete(
-    job: WeightsJob, nodes: Mapping[str, stored.StoredModel]
+    job: node_weights.WeightsJob, nodes: Mapping[str, stored.StoredModel]
 ) -> tuple[str, dict[str, repository.File]]:
     """Bring what the head lacks; the commit, and all its files, each checked by its hash."""
     have = nodes[job.head.name]
@@ -72,7 +71,7 @@ def complete(
     return commit, files
 
 
-def _refuse_without_hub(job: WeightsJob, have: stored.StoredModel) -> None:
+def _refuse_without_hub(job: node_weights.WeightsJob, have: stored.StoredModel) -> None:
     wrong = sorted({**have.bad, **have.absent})
     what = (
         f"{', '.join(wrong[:3])} {'are' if wrong[1:] else 'is'} missing or damaged" if wrong else ""
@@ -109,7 +108,9 @@ def _refuse_without_hub(job: WeightsJob, have: stored.StoredModel) -> None:
         )
 
 
-def _list_repository(job: WeightsJob, revision: str) -> tuple[str, dict[str, repository.File]]:
+def _list_repository(
+    job: node_weights.WeightsJob, revision: str
+) -> tuple[str, dict[str, repository.File]]:
     """The hub's own list: commit, and the files that an engine needs. Refused where they can be no
     model's, or none that an engine loads."""
     begun = stored.TransferProgress(0, time.monotonic())
@@ -133,7 +134,10 @@ def _list_repository(job: WeightsJob, revision: str) -> tuple[str, dict[str, rep
 
 
 def _fetch(
-    job: WeightsJob, commit: str, missing: tuple[repository.File, ...], have: stored.StoredModel
+    job: node_weights.WeightsJob,
+    commit: str,
+    missing: tuple[repository.File, ...],
+    have: stored.StoredModel,
 ) -> dict[str, int]:
     total = stored.total_bytes(missing)
     job.head.log(
@@ -159,7 +163,10 @@ def _fetch(
 
 
 def _run(
-    job: WeightsJob, request: dict[str, Any], progress: stored.TransferProgress, revision: str
+    job: node_weights.WeightsJob,
+    request: dict[str, Any],
+    progress: stored.TransferProgress,
+    revision: str,
 ) -> dict[str, Any]:
     """The client in its container until it ends; its result."""
     shell.run_command(job.head, weights.remove_download(job.group))
@@ -183,7 +190,9 @@ def _run(
             _forget(job)
 
 
-def _wait(job: WeightsJob, progress: stored.TransferProgress, revision: str = "") -> dict[str, Any]:
+def _wait(
+    job: node_weights.WeightsJob, progress: stored.TransferProgress, revision: str = ""
+) -> dict[str, Any]:
     """Follow the container to its end, with a line every REPORT_SECONDS."""
     limit = job.stall + GRACE if progress.total else LIST_SECONDS + job.stall
     reported = time.monotonic()
@@ -214,7 +223,9 @@ def _wait(job: WeightsJob, progress: stored.TransferProgress, revision: str = ""
         time.sleep(PAUSE)
 
 
-def _failed(job: WeightsJob, message: Mapping[str, Any], revision: str) -> findings.Finding:
+def _failed(
+    job: node_weights.WeightsJob, message: Mapping[str, Any], revision: str
+) -> findings.Finding:
     return hub_errors.explain_failure(
         str(message["error"]),
         str(message.get("text", "")),
@@ -231,7 +242,7 @@ def _count(value: object) -> int:
     return value if type(value) is int and value >= 0 else 0
 
 
-def _forget(job: WeightsJob) -> None:
+def _forget(job: node_weights.WeightsJob) -> None:
     """Remove the token, however this or an earlier download ended."""
     shell.run_command(
         job.head, weights.delete_token(weights.TOKEN_FOLDER, weights.TOKEN_FILE, job.image)

@@ -13,8 +13,7 @@ from pyinfra.api import FunctionCommand, Host, State, operation
 from cluster.findings import Refused, error, refuse_errors
 from cluster.node import readings
 from cluster.transfer import images
-from cluster.transfer.images import Delivery
-from facts.images import Image, Room, Unpacked
+from facts.containers import Image, Room, Unpacked
 from operations import outcome, shell
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def _images(order: ImageOrder, *hosts: Host) -> dict[str, readings.ImageReading 
     return {name: reading.value for name, reading in by_node.items()}
 
 
-def _pull(order: ImageOrder, wanted: Mapping[str, Delivery]) -> list[Host]:
+def _pull(order: ImageOrder, wanted: Mapping[str, images.Delivery]) -> list[Host]:
     """Have each node pull the head's image; returns the nodes that must copy it from the head."""
 
     def one(at: Host) -> bool | None:

@@ -36,9 +36,7 @@ from cluster.plan.previous_group import FAILED, PREVIOUS, PreviousGroup
 from cluster.rank.runtime import Runtime
 from facts.containers import Containers, Processes
 from facts.fact import Fact
-from operations import group as groups
-from operations import outcome, shell
-from operations.group import Group
+from operations import group as groups, outcome, shell
 
 # Ctrl-C, a plain `kill`, a terminal that is closed.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -66,8 +64,8 @@ class Switch:
     runtime: Runtime
     plan: Plan
     stop_seconds: int
-    group: Group | None
-    previous: Group | None
+    group: groups.Group | None
+    previous: groups.Group | None
     lost: Callable[[], Finding | None]
     taken: Callable[[], bool]
 
@@ -251,7 +249,7 @@ def _undo(switch: Switch, failed: PhaseFailed) -> None:
         switch.at.log_styled(broken, fg="red")
 
 
-def _put_back(switch: Switch, failed: Group) -> None:
+def _put_back(switch: Switch, failed: groups.Group) -> None:
     """End the declared group, and start the one before it, where there is one."""
     at, group, previous = switch.at, switch.previous, switch.plan.previous
     ranks = read_ranks(switch.hosts, failed)
@@ -288,7 +286,7 @@ def _put_back(switch: Switch, failed: Group) -> None:
         at.log_styled(f"{group.model} serves again, as before this run{failure}", fg="yellow")
 
 
-def read_ranks(hosts: Mapping[str, Host], group: Group) -> RanksById:
+def read_ranks(hosts: Mapping[str, Host], group: groups.Group) -> RanksById:
     """Every node's ranks; a node that can't be read is left out."""
     fact: Fact[list[Rank]] = Containers() if group.renames else Processes()
     script = fact.command()
@@ -305,7 +303,7 @@ def read_ranks(hosts: Mapping[str, Host], group: Group) -> RanksById:
     return {node: ranks for node, ranks in readings.items() if ranks is not None}
 
 
-def _keep_failed(failed: Group, created: Mapping[str, Rank], ranks: RanksById) -> None:
+def _keep_failed(failed: groups.Group, created: Mapping[str, Rank], ranks: RanksById) -> None:
     """Rename what failed to NAME.failed, for inspection; what an earlier failure left goes."""
     for node, rank in created.items():
         name, group = f"{rank.name}{FAILED}", failed.specs[node].group
@@ -315,7 +313,9 @@ def _keep_failed(failed: Group, created: Mapping[str, Rank], ranks: RanksById) -
             shell.run_command(failed.hosts[node], command)
 
 
-def _serve_again(switch: Switch, group: Group, previous: PreviousGroup, ranks: RanksById) -> bool:
+def _serve_again(
+    switch: Switch, group: groups.Group, previous: PreviousGroup, ranks: RanksById
+) -> bool:
     """Start the previous group, wait for it, and give it its names back."""
     at = switch.at
     at.log_styled(f"putting back {group.model}, which served before", fg="yellow")
@@ -355,7 +355,7 @@ def _serve_again(switch: Switch, group: Group, previous: PreviousGroup, ranks: R
     return True
 
 
-def _start_again(group: Group, there: Mapping[str, Rank]) -> tuple[Finding, ...]:
+def _start_again(group: groups.Group, there: Mapping[str, Rank]) -> tuple[Finding, ...]:
     """Start all of its ranks: one that runs can't go on without one that has ended."""
     groups.stop_ranks(group, {node: rank for node, rank in there.items() if rank.alive})
     failures = groups.start_ranks(group)

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from spark_bench import INVENTORY, PROJECT
-from spark_bench.errors import BadInput, TooManyFailures
-from spark_bench.secret import Secret
+from spark_bench import INVENTORY, PROJECT, errors, secret
 
 if TYPE_CHECKING:
     from spark_bench.load.arrivals import Ramp
@@ -32,7 +30,7 @@ class FailureLimit(Struct, frozen=True):
         """TooManyFailures when more than that failed."""
         allowed = self.count if self.percent is None else self.percent / 100 * total
         if failed > allowed:
-            raise TooManyFailures(
+            raise errors.TooManyFailures(
                 f"{failed} of {total} requests failed, and --max-failures {self} allows no more "
                 "than that: see the failures above, or allow more"
                 if self.count or self.percent
@@ -52,7 +50,7 @@ def parse_failure_limit(text: str) -> FailureLimit:
             return FailureLimit(count)
     except ValueError:
         pass
-    raise BadInput(
+    raise errors.BadInput(
         f"--max-failures {text}: give a number of requests, 0 or more, or a share of them, "
         "such as 1%"
     )
@@ -113,7 +111,7 @@ class ServerOptions(Struct, frozen=True, kw_only=True):
     inventory: Path = INVENTORY
     model: str = ""
     endpoint: str = "chat"
-    api_key: Secret | None = None
+    api_key: secret.Secret | None = None
     ignore_eos: bool = True
     temperature: float = 0.0
     extra_body: dict[str, Any] = {}

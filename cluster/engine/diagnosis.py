@@ -8,7 +8,6 @@ from signal import Signals
 from types import MappingProxyType
 
 from cluster.engine import log as engine_log
-from cluster.engine.log import clean
 from cluster.engine.symptoms import Expression, Symptom, Weight, mentions, noise, position, symptoms
 
 EVIDENCE_LENGTH = 200
@@ -100,10 +99,12 @@ def diagnose(lines: Sequence[str], end: End | None = None) -> tuple[Diagnosis, .
 
     What stands before the engine's last "ready" it has overcome, but for notes.
     """
-    log = [clean(line) for line in lines]
+    log = [engine_log.clean(line) for line in lines]
     # Words of lines that show nothing wrong; of the whole line, as SGLang's arguments are long.
     mentioned = (match for line in lines for e in mentions() if (match := e.search(line)))
-    heard = {word: clean(text) for m in mentioned for word, text in m.groupdict().items()}
+    heard = {
+        word: engine_log.clean(text) for m in mentioned for word, text in m.groupdict().items()
+    }
     hits = _still_valid(list(_hits(log, heard)), log)
     recognized = _diagnose_hits(hits, heard)
     unknown = list(_unrecognized(log, hits, end))
@@ -145,7 +146,7 @@ def group_diagnosis(
 
 def docker_error(text: str, image: str = "") -> Diagnosis | None:
     """What the output of a failed pull, create or start means; None if no symptom matches."""
-    log = [clean(line) for line in text.split("\n")[-DOCKER_LINES:]]
+    log = [engine_log.clean(line) for line in text.split("\n")[-DOCKER_LINES:]]
     hits = [h for at, line in enumerate(log) if (h := _first(symptoms("docker"), line, at))]
     diagnoses = _diagnose_hits(hits, {"image": image} if image else {})
     return diagnoses[0] if diagnoses else None

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from cluster.fabric import cures, devices, problems
-from cluster.fabric import environment as env
+from cluster.fabric import cures, devices, environment as env, problems
 from cluster.fabric.attachments import (
     Attachment,
     Attachments,

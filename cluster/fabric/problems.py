@@ -15,7 +15,6 @@ from cluster.fabric.attachments import (
     twin,
     twin_attachment,
 )
-from cluster.fabric.cures import JUMBO
 from cluster.findings import Finding, error, warning
 from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
@@ -334,7 +333,7 @@ def link_warnings(
                 what = f"{port.hca} runs at {port.rate_gbps:g} Gb/s, not {FULL_RATE:g}"
                 cure = f"reseat or replace the cable; `sudo ethtool {port.netdev}` shows its speed"
                 yield warning(what, node.name, cure)
-            if port.interface.mtu < JUMBO:
+            if port.interface.mtu < cures.JUMBO:
                 what = f"{port.netdev} has MTU {port.interface.mtu}: RDMA packets stay small"
                 over = (
                     [attachment.interface] if attachment.upper and port in attachment.ports else []

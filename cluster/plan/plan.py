@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from cluster import findings, printable
 from cluster.node.readings import NodeFacts, Rank
 from cluster.plan import previous_group
-from cluster.plan.previous_group import PreviousGroup, members
 from cluster.rank.spec import Spec, label_drift
 
 
@@ -60,7 +59,7 @@ class Plan:
     steps: tuple[RankStep, ...]
     restart: bool
     policies: Mapping[str, str]
-    previous: PreviousGroup | None = None
+    previous: previous_group.PreviousGroup | None = None
 
     @property
     def changes(self) -> bool:
@@ -119,7 +118,7 @@ def make_plan(
     strays = [
         RankStep(node, rank.called, rank, None, (_why_gone(rank),), remove=True)
         for node, node_facts in facts.items()
-        for rank in members(node_facts, group)
+        for rank in previous_group.members(node_facts, group)
         if node not in specs or rank.name != specs[node].name
     ]
     changed = any(step.reasons for step in declared) or any(stray.stop for stray in strays)
@@ -147,7 +146,11 @@ def find_split_group(
 
     + left_out: the nodes that it does not touch
     """
-    staying = [node for node, f in left_out.items() if any(r.alive for r in members(f, group))]
+    staying = [
+        node
+        for node, f in left_out.items()
+        if any(r.alive for r in previous_group.members(f, group))
+    ]
     if staying and any(step.stop for step in plan.steps):
         yield findings.error(
             f"--limit leaves out {', '.join(staying)}, where ranks of the same group run: half a "
@@ -158,7 +161,7 @@ def find_split_group(
 
 def _kept_group(
     facts: Mapping[str, NodeFacts], group: str, steps: tuple[RankStep, ...]
-) -> PreviousGroup | None:
+) -> previous_group.PreviousGroup | None:
     """The group to keep: one that serves, where not all of its ranks are simply started again."""
     previous = previous_group.find_previous_group(facts, group)
     if previous is None:
@@ -170,7 +173,7 @@ def _kept_group(
 def _endings(facts: Mapping[str, NodeFacts], state: str, group: str) -> Iterator[RankStep]:
     """Every rank of the group is to be stopped, or absent."""
     for node, node_facts in facts.items():
-        for rank in members(node_facts, group):
+        for rank in previous_group.members(node_facts, group):
             step = RankStep(node, rank.name, rank, None)
             if state == "absent":
                 yield replace(step, reasons=("is there",), remove=True)

@@ -16,8 +16,7 @@ import pytest
 from pyinfra.api import StringCommand
 
 from cluster.node.readings import NodeFacts, Shown
-from facts.containers import Containers, EngineState, Processes
-from facts.images import Image
+from facts.containers import Containers, EngineState, Image, Processes
 from facts.network import Interfaces, Listeners
 from facts.node import NodeReading
 from facts.rdma import RdmaPorts

@@ -17,7 +17,7 @@ import pytest
 from cluster.fabric import Fabric, NodeFabric
 from cluster.findings import Level
 from cluster.node.peers import PROBE_PORT, PeerReport, Reach, reachability
-from facts.peers import SCRIPT, Peers
+from facts.network import SCRIPT, Peers
 
 ONE, TWO, THREE = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 

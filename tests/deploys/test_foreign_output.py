@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 from fakes import MARK, Fakes, Spark
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
 from cluster import checks
@@ -26,8 +25,8 @@ from cluster.plan.previous_group import find_previous_group
 from cluster.reports import probe, status
 from facts.answers import Answers, Metrics
 from facts.fact import Fact
+from facts.network import Peers
 from facts.node import NodeReading
-from facts.peers import Peers
 from facts.serving import Endpoints, RankLog, RankLook, Served
 from facts.weights import CachedModels
 

@@ -20,8 +20,7 @@ from cluster.findings import error
 from cluster.node.readings import Rank
 from cluster.plan.phases import ORPHAN_SECONDS
 from cluster.rank import docker
-from operations import group as groups
-from operations import outcome
+from operations import group as groups, outcome
 from operations.group import Group
 
 HEAD, WORKER = "spark-1", "spark-2"

@@ -13,9 +13,7 @@ from typing import Any
 import fake_host
 import pytest
 from fake_host import framed
-from hypothesis import given
-from hypothesis import settings as profile
-from hypothesis import strategies as st
+from hypothesis import given, settings as profile, strategies as st
 from samples import ran, running, specs_of
 from world import World
 
@@ -28,8 +26,7 @@ from cluster.plan.plan import make_plan
 from cluster.plan.previous_group import undo_interrupted_switch
 from cluster.rank import docker
 from cluster.rank.spec import Spec
-from operations import group as groups
-from operations import shell, switch
+from operations import group as groups, shell, switch
 from operations.group import Group
 from operations.shell import Output
 from operations.switch import Switch

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from spark_bench.compare import metric_names, stats
 from spark_bench.compare.runs import ComparedRun
-from spark_bench.compare.stats import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,17 +31,17 @@ class Matrix:
 
     names: tuple[str, ...]
     runs: tuple[ComparedRun, ...]
-    values: Floats
-    n: Floats
-    percent: Floats
-    low: Floats
-    high: Floats
-    p: Floats
-    holm: Floats
-    error: Floats
-    freedom: Floats
+    values: stats.Floats
+    n: stats.Floats
+    percent: stats.Floats
+    low: stats.Floats
+    high: stats.Floats
+    p: stats.Floats
+    holm: stats.Floats
+    error: stats.Floats
+    freedom: stats.Floats
 
-    def detectable(self, figure: int) -> Floats:
+    def detectable(self, figure: int) -> stats.Floats:
         """By run, the smallest difference in percent that 95% of such comparisons would find, at 5%
         two-sided, without adjustment."""
         apart = stats.Contrast(self.error[figure], self.error[figure], self.freedom[figure])

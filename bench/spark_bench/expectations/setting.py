@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, toml
 
-from spark_bench.results.schema import Result
-from spark_bench.results.schema import SettingValue as Value
+from spark_bench.results.schema import Result, SettingValue as Value
 
 About = Literal["roofline", "published"]
 Verdict = Literal["healthy", "slow", "far below", "impossible", "bound", "beside", "unknown"]

@@ -14,7 +14,6 @@ from rich.table import Table
 
 from spark_bench.formats import digits
 from spark_bench.history import database
-from spark_bench.history.database import short_id
 from spark_bench.history.entry import COLUMNS, HistoryEntry
 from spark_bench.printable import cell, printable
 
@@ -35,7 +34,7 @@ def history_table(entries: Iterable[HistoryEntry]) -> Table:
     for entry in entries:
         figures = [entry.figures.get(name) for name in FIGURES]
         table.add_row(
-            f"{entry.when.astimezone():%Y-%m-%d %H:%M}\n{printable(short_id(entry.id))}",
+            f"{entry.when.astimezone():%Y-%m-%d %H:%M}\n{printable(database.short_id(entry.id))}",
             f"{printable(short_model(entry.model))}\n{printable(short_path(Path(entry.path)))}",
             f"{printable(entry.profile)}\n{printable(entry.load)}",
             *(digits(figure.value if figure else None) for figure in figures),

@@ -22,7 +22,6 @@ from typing import Literal
 import msgspec
 
 from spark_bench import errors, record
-from spark_bench.errors import BadInput
 from spark_bench.load.trace import TraceEntry
 from spark_bench.prompts.tokens import Tokens, Vocabulary
 
@@ -101,7 +100,7 @@ def fit_length(drafts: Sequence[Draft], tokens: Tokens, words: Vocabulary) -> li
             _close([(drafts[number], gap) for number, gap in near.items()], tokens, words)
         for number in pending:
             texts[number] = drafts[number].text
-    raise BadInput(
+    raise errors.BadInput(
         f"no text of exactly {drafts[pending[0]].target} tokens was found with {tokens.name}; "
         f"the shortest has {smallest(tokens, words)}: use another --input-len"
     )

@@ -18,7 +18,6 @@ import spark_bench
 from spark_bench.project import ProjectListing
 from spark_bench.protocol.models import parse_models
 from spark_bench.results import redact, schema
-from spark_bench.results.schema import Commit, Machine, ServerInfo, SettingValue
 
 if TYPE_CHECKING:
     import httpx
@@ -101,7 +100,7 @@ _ARM_PARTS = {
 }
 
 
-def read_machine(root: Path = Path("/")) -> Machine:
+def read_machine(root: Path = Path("/")) -> schema.Machine:
     """This machine's state now. root: where /proc and /sys are."""
     cpus = root / "sys/devices/system"
     # What not every system has is null.
@@ -111,7 +110,7 @@ def read_machine(root: Path = Path("/")) -> Machine:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError):
         load = os.getloadavg()
-    return Machine(
+    return schema.Machine(
         hostname=platform.node() or None,
         product=_first_line(root / "sys/class/dmi/id/product_name"),
         cpu=cpu_model(_text(root / "proc/cpuinfo")) or platform.processor() or None,
@@ -140,13 +139,13 @@ def cpu_model(cpuinfo: str) -> str | None:
     return " + ".join(_ARM_PARTS.get(part, f"part {part}") for part in parts) or None
 
 
-def read_commit(folder: Path) -> Commit | None:
+def read_commit(folder: Path) -> schema.Commit | None:
     """The commit checked out in `folder`; None if git has no answer."""
     sha = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     if not sha or changes is None:
         return None
-    return Commit(sha=sha, dirty=bool(changes))
+    return schema.Commit(sha=sha, dirty=bool(changes))
 
 
 def _git(folder: Path, *words: str) -> str | None:
@@ -200,7 +199,7 @@ _SGLANG = """
 _LLAMA_CPP = frozenset(("model_path", "total_slots", "build_info", "n_ctx"))
 
 
-def read_server_info(http: httpx.Client, url: str, model: str = "") -> ServerInfo:
+def read_server_info(http: httpx.Client, url: str, model: str = "") -> schema.ServerInfo:
     """Read what the server at `url` says about itself; ServerInfo() if it doesn't respond.
 
     model: the one that will be requested; "": the first that it lists
@@ -210,7 +209,7 @@ def read_server_info(http: httpx.Client, url: str, model: str = "") -> ServerInf
     entry = next((entry for entry in listed if model in ("", entry.id)), None)
     engine: str | None = None
     version: object = None
-    settings: dict[str, SettingValue] = {}
+    settings: dict[str, schema.SettingValue] = {}
     # 0.5.23 has the first path and warns about the second, which 0.5.3 has.
     for path in ("/server_info", "/get_server_info") if listed else ():
         if "tp_size" in (info := _get(http, base + path)):
@@ -223,7 +222,7 @@ def read_server_info(http: httpx.Client, url: str, model: str = "") -> ServerInf
         elif "default_generation_settings" in (props := _get(http, f"{base}/props")):
             engine, version = "llama.cpp", props.get("build_info")
             settings = llama_cpp_settings(props)
-    return ServerInfo(
+    return schema.ServerInfo(
         engine=engine,
         version=version if isinstance(version, str) and version else None,
         models=tuple(entry.id for entry in listed),
@@ -233,7 +232,7 @@ def read_server_info(http: httpx.Client, url: str, model: str = "") -> ServerInf
     )
 
 
-def sglang_settings(info: Mapping[str, Any]) -> dict[str, SettingValue]:
+def sglang_settings(info: Mapping[str, Any]) -> dict[str, schema.SettingValue]:
     """The settings in SGLang's server info that affect speed."""
     states = info.get("internal_states")
     state = states[0] if isinstance(states, list) and states else {}
@@ -246,14 +245,16 @@ def sglang_settings(info: Mapping[str, Any]) -> dict[str, SettingValue]:
     )
 
 
-def llama_cpp_settings(props: Mapping[str, Any]) -> dict[str, SettingValue]:
+def llama_cpp_settings(props: Mapping[str, Any]) -> dict[str, schema.SettingValue]:
     """The settings in llama.cpp's /props that affect speed."""
     defaults = props["default_generation_settings"]
     merged = {**(defaults if isinstance(defaults, dict) else {}), **props}
     return _picked(merged, _LLAMA_CPP.__contains__)
 
 
-def _picked(info: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[str, SettingValue]:
+def _picked(
+    info: Mapping[str, Any], wanted: Callable[[str], bool]
+) -> dict[str, schema.SettingValue]:
     """The wanted settings that JSON can hold: scalars, neither infinite nor beyond 64 bits."""
     return {
         name: redact.clean_text(value) if isinstance(value, str) else value

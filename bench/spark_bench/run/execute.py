@@ -14,7 +14,6 @@ from spark_bench.run import measure, run_load, save
 from spark_bench.run.context import RunContext, interruptible
 from spark_bench.run.negotiate import negotiate
 from spark_bench.run.reach import reach
-from spark_bench.run.save import result_notes
 
 CTRL_C = "stopped by Ctrl-C"
 
@@ -97,7 +96,12 @@ def _run_point(options: RunOptions, context: RunContext) -> save.SavedResult:
         if not repeats:
             raise
         reason = error.message
-    notes = [*server.notes, *agreement.notes, *notes, *result_notes(options, agreement, repeats)]
+    notes = [
+        *server.notes,
+        *agreement.notes,
+        *notes,
+        *save.result_notes(options, agreement, repeats),
+    ]
     config = save.describe_config(options, server, agreement, repeats[0].warmup if repeats else 0)
     point = _point_name(options.load) if options.load.sweep else ""
     return save.save_result(options, config, provenance, repeats, notes, reason=reason, point=point)

@@ -15,13 +15,11 @@ from typing import Literal
 
 import click
 
-from spark_bench import history
+from spark_bench import history, record
 from spark_bench.load import trace
 from spark_bench.metrics.figures import Summary
 from spark_bench.options import RunOptions
-from spark_bench.record import Request
 from spark_bench.results import assemble, codec, files, redact, schema
-from spark_bench.results.schema import Config, Measurement, Result
 from spark_bench.run import measure, negotiate, reach, responses
 
 BLOCK = 1024 * 1024
@@ -35,7 +33,7 @@ class SavedResult:
     misplaced: it, or its requests, could not be written there; `notes` say where they are
     """
 
-    result: Result
+    result: schema.Result
     path: Path | None
     misplaced: bool = False
     notes: tuple[str, ...] = ()
@@ -43,7 +41,7 @@ class SavedResult:
 
 def save_result(
     options: RunOptions,
-    config: Config,
+    config: schema.Config,
     provenance: schema.Provenance,
     repeats: Sequence[measure.MeasuredRepeat],
     notes: Sequence[str],
@@ -102,17 +100,17 @@ def _save_requests(
 
 
 def _build_result(
-    config: Config,
+    config: schema.Config,
     provenance: schema.Provenance,
     repeats: Sequence[measure.MeasuredRepeat],
     notes: Sequence[str],
     requests: Path | None,
     reason: str,
-) -> Result:
+) -> schema.Result:
     now = datetime.now(UTC)
     whole = assemble.combine_repeats([m.repeat for m in repeats])
     parts = {name: getattr(whole, name) for name in schema.Measurement.__struct_fields__}
-    return Result(
+    return schema.Result(
         **parts | {"requests_file": requests.name if requests else None},
         id=files.new_id(now),
         created=now,
@@ -127,7 +125,7 @@ def _build_result(
 
 def describe_config(
     options: RunOptions, server: reach.ReachedServer, agreement: negotiate.Agreement, warmup: int
-) -> Config:
+) -> schema.Config:
     """The configuration of a run, as this server accepted it.
 
     warmup: requests sent before the first repeat
@@ -136,7 +134,7 @@ def describe_config(
     fixed = load.trace is None
     lengths = fixed and not prompts.sharegpt
     asking, ramp, slo = agreement.asking, load.ramp, options.measure.slo
-    return Config(
+    return schema.Config(
         profile=profile.name,
         overrides=load.overrides,
         endpoint=agreement.dialect.name,  # type: ignore[arg-type] # one of its three names
@@ -261,7 +259,7 @@ def first_apart(repeats: Sequence[Summary]) -> Iterator[str]:
 
 
 def lengthened_note(
-    file: Path, limit: int, least: int, requests: Sequence[Request]
+    file: Path, limit: int, least: int, requests: Sequence[record.Request]
 ) -> Iterator[str]:
     """Lengths of a trace that a chat template leaves no room for.
 
@@ -278,7 +276,7 @@ def lengthened_note(
         )
 
 
-def own_pause_note(measured: Measurement) -> str:
+def own_pause_note(measured: schema.Measurement) -> str:
     """Whether a stall may be the client's: what came while it stood still has one time."""
     stalls, longest = measured.stalls, measured.audit.lag_us.max / 1000
     if not stalls or not stalls.top or longest < (stalls.threshold_ms or 0.0):
@@ -288,7 +286,7 @@ def own_pause_note(measured: Measurement) -> str:
     )
 
 
-def server_messages(failed: Iterable[Request]) -> Iterator[str]:
+def server_messages(failed: Iterable[record.Request]) -> Iterator[str]:
     """What the server said about each kind of failure: the most frequent message of each."""
     messages = defaultdict[str, Counter[str]](Counter)
     for request in failed:
@@ -302,7 +300,7 @@ def server_messages(failed: Iterable[Request]) -> Iterator[str]:
 
 
 def _counting(
-    count_tokens: str, requests: Sequence[Request], uncounted: Sequence[str]
+    count_tokens: str, requests: Sequence[record.Request], uncounted: Sequence[str]
 ) -> Iterator[str]:
     """Answers whose tokens could not be counted one by one, and why."""
     even = sum(r.counted_by == "even" for r in requests)
@@ -320,7 +318,7 @@ def _counting(
 
 
 def cached_note(
-    requests: Sequence[Request], template: int, rates: Sequence[float] = ()
+    requests: Sequence[record.Request], template: int, rates: Sequence[float] = ()
 ) -> Iterator[str]:
     counted = [r for r in requests if r.cached_tokens is not None]
     rate = max(rates, default=0.0)

@@ -8,7 +8,6 @@ from msgspec import Struct
 from spark_bench.formats import digits, size
 from spark_bench.results.schema import Machine
 from spark_bench.selftest import accuracy, bench
-from spark_bench.selftest.accuracy import StreamLevel, format_us
 
 # The client and the reference server need a core each, all but this.
 ROOM = 0.25
@@ -79,7 +78,7 @@ class SelftestVerdict(Struct, frozen=True):
 
 
 def judge_levels(
-    levels: Sequence[StreamLevel], capacity: ClientCapacity, around: Surroundings
+    levels: Sequence[accuracy.StreamLevel], capacity: ClientCapacity, around: Surroundings
 ) -> SelftestVerdict:
     """Good if every level is. levels: by rising number of streams."""
     problems = {level.streams: list(accuracy.level_problems(level)) for level in levels}
@@ -93,8 +92,8 @@ def judge_levels(
         worst = max(level.stamp_us.p99 for level in proven)
         sentence = (
             f"This machine can measure up to {bench.count_streams(best.streams)} at "
-            f"{best.chunks_per_s:,.0f} tokens/s with time stamps good to {format_us(worst)} (p99)"
-            + (f", but not {why}." if why else ".")
+            f"{best.chunks_per_s:,.0f} tokens/s with time stamps good to "
+            f"{accuracy.format_us(worst)} (p99)" + (f", but not {why}." if why else ".")
         )
     return SelftestVerdict(
         good=good,
@@ -106,14 +105,17 @@ def judge_levels(
     )
 
 
-def describe_aspects(levels: Sequence[StreamLevel], capacity: ClientCapacity) -> Iterator[Aspect]:
+def describe_aspects(
+    levels: Sequence[accuracy.StreamLevel], capacity: ClientCapacity
+) -> Iterator[Aspect]:
     """A sentence on each thing that matters."""
     worst = max(level.stamp_us.p99 for level in levels)
     early = min(level.stamp_min_us for level in levels)
     yield Aspect(
         "time stamps",
         worst <= accuracy.STAMP_US and early >= accuracy.EARLY_US,
-        f"off by {format_us(worst)} at most at p99 (allowed: {accuracy.STAMP_US / 1e3:g} ms)",
+        f"off by {accuracy.format_us(worst)} at most at p99 (allowed: "
+        f"{accuracy.STAMP_US / 1e3:g} ms)",
     )
     yield _latencies(levels)
     wrong = sum(level.miscounted + sum(level.failures.values()) for level in levels)
@@ -130,7 +132,7 @@ def describe_aspects(levels: Sequence[StreamLevel], capacity: ClientCapacity) ->
     )
 
 
-def _latencies(levels: Sequence[StreamLevel]) -> Aspect:
+def _latencies(levels: Sequence[accuracy.StreamLevel]) -> Aspect:
     figures = [d for level in levels for d in (*level.ttft.values(), *level.itl.values())]
     worst = max(
         figures,
@@ -146,7 +148,7 @@ def _latencies(levels: Sequence[StreamLevel]) -> Aspect:
     )
 
 
-def _capacity(levels: Sequence[StreamLevel], capacity: ClientCapacity) -> Aspect:
+def _capacity(levels: Sequence[accuracy.StreamLevel], capacity: ClientCapacity) -> Aspect:
     limits = {"ruler": " (the reference server sends no more)", "search": " (more was not tried)"}
     refused = min((rate for rate, followed in capacity.tried.items() if not followed), default=0)
     end = limits.get(capacity.limit, f", not {refused:,}")
@@ -161,7 +163,7 @@ def _capacity(levels: Sequence[StreamLevel], capacity: ClientCapacity) -> Aspect
 
 
 def likely_causes(
-    levels: Sequence[StreamLevel], capacity: ClientCapacity, around: Surroundings
+    levels: Sequence[accuracy.StreamLevel], capacity: ClientCapacity, around: Surroundings
 ) -> Sequence[Cause]:
     """What disturbed the client; if nothing did, overload; else what to try next."""
     unknown = Cause(
@@ -171,7 +173,7 @@ def likely_causes(
     return [*disturbances(levels, around)] or [*overload(levels, capacity)] or [unknown]
 
 
-def disturbances(levels: Sequence[StreamLevel], around: Surroundings) -> Iterator[Cause]:
+def disturbances(levels: Sequence[accuracy.StreamLevel], around: Surroundings) -> Iterator[Cause]:
     """What probably disturbed the client, the surest first."""
     if levels[-1].audit.clock != "kernel":
         yield Cause(
@@ -213,7 +215,7 @@ def disturbances(levels: Sequence[StreamLevel], around: Surroundings) -> Iterato
         )
 
 
-def overload(levels: Sequence[StreamLevel], capacity: ClientCapacity) -> Iterator[Cause]:
+def overload(levels: Sequence[accuracy.StreamLevel], capacity: ClientCapacity) -> Iterator[Cause]:
     """The levels demand more than the client can take."""
     most = max(level.chunks_per_s for level in levels)
     if capacity.limit == "client" and most > capacity.paced:

@@ -22,13 +22,12 @@ import msgspec
 
 from spark_bench.project import ProjectNode
 from spark_bench.telemetry import messages, prometheus, sampling
-from spark_bench.telemetry.messages import NodeLine, NoteLine, SamplerJob, SamplerLine
 
 # The measuring client goes first.
 NICENESS = 5
 END_SECONDS = 2
 
-Tell = Callable[[SamplerLine], None]
+Tell = Callable[[messages.SamplerLine], None]
 
 
 class Ready:
@@ -48,7 +47,7 @@ class Ready:
 class ServerThread(threading.Thread):
     """Reads /metrics once per interval; the first and the last reading include the histograms."""
 
-    def __init__(self, job: SamplerJob, tell: Tell, done: Callable[[], None]) -> None:
+    def __init__(self, job: messages.SamplerJob, tell: Tell, done: Callable[[], None]) -> None:
         super().__init__(daemon=True)
         self.job, self.tell, self.done = job, tell, done
         self.scraper = Scraper(job)
@@ -64,7 +63,7 @@ class ServerThread(threading.Thread):
             self._look(histograms=True)
         except NoMetrics as e:
             cure = "serve with enable_metrics = True (SGLang's --enable-metrics)"
-            self.tell(NoteLine(f"{self.scraper.url} {e}: {cure}"))
+            self.tell(messages.NoteLine(f"{self.scraper.url} {e}: {cure}"))
         self.done()
 
     def _look(self, *, histograms: bool) -> bool:
@@ -74,7 +73,7 @@ class ServerThread(threading.Thread):
         except (OSError, http.client.HTTPException) as e:
             why = str(e) or type(e).__name__
             if why != self._failed:
-                self.tell(NoteLine(f"{self.scraper.url} did not answer: {why}"))
+                self.tell(messages.NoteLine(f"{self.scraper.url} did not answer: {why}"))
             self._failed = why
             return False
         return True
@@ -105,9 +104,9 @@ class NodeThread(threading.Thread):
             words = self.process.stderr.read().strip().splitlines()
             why = words[-1] if words else f"exit {self.process.wait()}"
             lost = "was lost" if self.answered else "can't be sampled"
-            self.tell(NoteLine(f"{self.node.name} {lost}: {why}"))
+            self.tell(messages.NoteLine(f"{self.node.name} {lost}: {why}"))
         elif not self.answered:
-            self.tell(NoteLine(f"{self.node.name} sent nothing before the run ended"))
+            self.tell(messages.NoteLine(f"{self.node.name} sent nothing before the run ended"))
         self.done()
 
     def _read(self, lines: IO[str]) -> None:
@@ -119,9 +118,9 @@ class NodeThread(threading.Thread):
                 block.append(line)
                 continue
             sample, why = sampling.parse_sample(block, time.perf_counter_ns())
-            self.tell(NodeLine(self.node.name, sample))
+            self.tell(messages.NodeLine(self.node.name, sample))
             if why and why != blind:
-                self.tell(NoteLine(f"{self.node.name}: no power or temperature: {why}"))
+                self.tell(messages.NoteLine(f"{self.node.name}: no power or temperature: {why}"))
             block, blind, self.answered = [], why or blind, True
             self.done()
 
@@ -138,14 +137,14 @@ class NodeThread(threading.Thread):
         self.join(END_SECONDS)
 
 
-def sample_until(job: SamplerJob, tell: Tell, wait: Callable[[], bool]) -> None:
+def sample_until(job: messages.SamplerJob, tell: Tell, wait: Callable[[], bool]) -> None:
     """Sample until `wait` returns: True for an orderly end with a last reading, False for now."""
     ways = [(node, sampling.sampling_argv(node, job.interval)) for node in job.nodes]
     names = {node.name for node, words in ways if words} | ({job.url} if job.url else set())
     ready = Ready(tell, set(names))
     for node, words in ways:
         if not words:
-            tell(NoteLine(f"{node.name} can't be sampled: it is not reached through SSH"))
+            tell(messages.NoteLine(f"{node.name} can't be sampled: it is not reached through SSH"))
     if not names:
         tell(messages.ReadyLine())
     feeds = [
@@ -168,10 +167,10 @@ def sample_until(job: SamplerJob, tell: Tell, wait: Callable[[], bool]) -> None:
 
 def main() -> None:
     os.nice(NICENESS)
-    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=SamplerJob)
+    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=messages.SamplerJob)
     encoder, lock = msgspec.json.Encoder(), threading.Lock()
 
-    def tell(line: SamplerLine) -> None:
+    def tell(line: messages.SamplerLine) -> None:
         with lock:
             os.write(sys.stdout.fileno(), encoder.encode(line) + b"\n")
 
@@ -191,7 +190,7 @@ class Scraper:
     """One engine's /metrics over one connection. OSError and http.client's errors mean that one
     reading failed."""
 
-    def __init__(self, job: SamplerJob) -> None:
+    def __init__(self, job: messages.SamplerJob) -> None:
         parts = urlsplit(job.url if "//" in job.url else f"http://{job.url}")
         self.path = parts.path.rstrip("/").removesuffix("/v1") + METRICS_PATH
         self.url = f"{parts.scheme}://{parts.netloc}{self.path}"

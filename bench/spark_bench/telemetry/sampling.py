@@ -20,7 +20,6 @@ import msgspec
 
 from spark_bench.project import ProjectNode
 from spark_bench.telemetry import messages, readings
-from spark_bench.telemetry.messages import NodeSample, NoteLine, ReadyLine, SamplerJob, SamplerLine
 
 QUERY = "power.draw,temperature.gpu,clocks.sm,utilization.gpu,memory.used"
 CONNECT_SECONDS = 5
@@ -88,7 +87,7 @@ def sampling_argv(node: ProjectNode, interval: float) -> list[str] | None:
     ]
 
 
-def parse_sample(lines: Iterable[str], at_ns: int) -> tuple[NodeSample, str]:
+def parse_sample(lines: Iterable[str], at_ns: int) -> tuple[messages.NodeSample, str]:
     """Parse one round's lines; also return why its GPU could not be read ("" if it was)."""
     by_kind: dict[str, list[str]] = {"mem": [], "net": [], "gpu": [], "nogpu": []}
     for line in lines:
@@ -98,7 +97,7 @@ def parse_sample(lines: Iterable[str], at_ns: int) -> tuple[NodeSample, str]:
     memory = [int(word) * KIB for line in by_kind["mem"] for word in line.split()]
     ports = [[int(word) * WORD_BYTES for word in port.split()] for port in by_kind["net"]]
     used = _column(gpus, 4)
-    sample = NodeSample(
+    sample = messages.NodeSample(
         at_ns=at_ns,
         power_w=sum(watts) if (watts := _column(gpus, 0)) else None,
         temperature_c=max(_column(gpus, 1), default=None),
@@ -141,14 +140,18 @@ class Sampling:
     """
 
     def __init__(
-        self, job: SamplerJob, process: subprocess.Popen[bytes], out: IO[bytes], err: IO[bytes]
+        self,
+        job: messages.SamplerJob,
+        process: subprocess.Popen[bytes],
+        out: IO[bytes],
+        err: IO[bytes],
     ) -> None:
         self._job, self.process, self._out, self._err = job, process, out, err
-        self._decoder = msgspec.json.Decoder(SamplerLine)
+        self._decoder = msgspec.json.Decoder(messages.SamplerLine)
         self.started_ns = time.perf_counter_ns()
 
     @classmethod
-    def start(cls, job: SamplerJob, patience: float = READY_SECONDS) -> Sampling:
+    def start(cls, job: messages.SamplerJob, patience: float = READY_SECONDS) -> Sampling:
         """Start sampling and wait until everything has been sampled once or given up, at most
         `patience` seconds."""
         # Both outlive this call: `stop` reads and closes them.
@@ -180,7 +183,7 @@ class Sampling:
             self.process.wait()
         lines = self._lines()
         if words := self._last_words():
-            lines.append(NoteLine(f"sampling ended early: {words}"))
+            lines.append(messages.NoteLine(f"sampling ended early: {words}"))
         self._close()
         names = [node.name for node in self._job.nodes]
         return readings.server_side(lines, begin_ns or self.started_ns, end_ns or now, names)
@@ -212,11 +215,11 @@ class Sampling:
 
     def _await_ready(self, deadline: float) -> None:
         while not self.ended and time.monotonic() < deadline:
-            if any(isinstance(line, ReadyLine) for line in self._lines()):
+            if any(isinstance(line, messages.ReadyLine) for line in self._lines()):
                 return
             time.sleep(0.02)
 
-    def _lines(self) -> list[SamplerLine]:
+    def _lines(self) -> list[messages.SamplerLine]:
         """Everything written so far, without an incomplete last line."""
         # pread: the process writes at the offset that the two share.
         text = os.pread(self._out.fileno(), os.fstat(self._out.fileno()).st_size, 0)

@@ -7,8 +7,7 @@ import sys
 import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from spark_bench.client import clock
 
 # Until the year 2262, as nanoseconds in 64 bits go.

@@ -10,8 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from spark_bench.client import clock, response_store
 from spark_bench.client.response_store import Piece, RequestOutcome, ResponseStore
 from spark_bench.record import Ended

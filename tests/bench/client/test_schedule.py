@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from spark_bench.client.schedule import SECOND, Schedule, Turn
 from spark_bench.record import Job, Load, Prompt, SlotStep, Timing
 

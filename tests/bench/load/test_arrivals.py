@@ -8,8 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from spark_bench.errors import BadInput
 from spark_bench.load import arrivals
 from spark_bench.load.arrivals import Ramp, steps

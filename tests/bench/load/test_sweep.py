@@ -7,8 +7,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from spark_bench.errors import BadInput
 from spark_bench.load.sweep import MeasuredPoint, Sweep, knee, parse_sweep
 

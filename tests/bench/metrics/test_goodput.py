@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from made_requests import answer, failed, runs
 from spark_bench.errors import BadInput
 from spark_bench.metrics.goodput import Slo, goodput, parse_slo

@@ -13,8 +13,7 @@ from random import Random
 
 import pytest
 import spark_bench
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from spark_bench.errors import BadInput
 from spark_bench.prompts.compose import (
     Draft,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import takewhile
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from spark_bench.load.trace import TraceEntry
 from spark_bench.prompts.compose import BLOCK, Overhead, compose_trace
 from spark_bench.prompts.library import LibraryTokens

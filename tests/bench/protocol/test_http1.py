@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 import wire_bytes as wire
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from spark_bench.protocol import http1
 from spark_bench.protocol.content import Body, Tape, read_response
 from spark_bench.protocol.http1 import BodyEnd, Framing, Head, MalformedHttp

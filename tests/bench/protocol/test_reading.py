@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import wire_bytes as wire
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from spark_bench.protocol import failures
 from spark_bench.protocol.dialects import Asking, dialect
 from spark_bench.protocol.failures import Failure

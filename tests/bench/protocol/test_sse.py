@@ -7,8 +7,7 @@ import time
 import numpy as np
 import pytest
 import wire_bytes as wire
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from spark_bench.protocol import sse
 from spark_bench.protocol.content import ParsedResponse, Tape, parse_response, read_response
 from spark_bench.record import Ended

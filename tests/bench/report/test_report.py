@@ -8,8 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from msgspec.structs import replace
 from report_samples import LOADS, SLOTS, a_provenance, result, save, several, variants
 from spark_bench.client.audit import Audit, Spread

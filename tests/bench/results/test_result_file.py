@@ -12,8 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from result_samples import WHEN, a_request, a_result
 from spark_bench.errors import BadInput
 from spark_bench.record import Request

@@ -24,9 +24,11 @@ from spark_bench.results.provenance import read_machine
 from spark_bench.selftest import accuracy, selftest, verdict
 from spark_bench.selftest.accuracy import Deviation, StreamLevel
 from spark_bench.selftest.bench import LoadShape, Observation, connect_bench
-from spark_bench.selftest.cores import (
+from spark_bench.selftest.selftest import (
     Cores,
+    LineProgress,
     MachineUsage,
+    SelftestReport,
     choose_cores,
     parse_stat,
     pick_two,
@@ -34,7 +36,6 @@ from spark_bench.selftest.cores import (
     read_usage,
     usage_shares,
 )
-from spark_bench.selftest.selftest import LineProgress, SelftestReport
 from spark_bench.selftest.selftest_tables import render_selftest
 from spark_bench.selftest.verdict import ClientCapacity, Surroundings
 

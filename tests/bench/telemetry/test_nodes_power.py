@@ -6,8 +6,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from spark_bench.metrics.histograms import Histogram
 from spark_bench.project import ProjectNode, ProjectSsh
 from spark_bench.telemetry import readings, sampling

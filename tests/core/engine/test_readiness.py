@@ -6,9 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as profile
-from hypothesis import strategies as st
+from hypothesis import given, settings as profile, strategies as st
 
 from cluster.engine.log import MEETING
 from cluster.engine.readiness import Limits, RankHealth, ReadinessWatch, ending, ready_seconds

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 from engine_replies import MODEL, NODES, body
-from hypothesis import given
-from hypothesis import settings as profile
-from hypothesis import strategies as st
+from hypothesis import given, settings as profile, strategies as st
 
 from cluster.engine import serving
 from cluster.engine.serving import EndpointReply

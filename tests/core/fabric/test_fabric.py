@@ -7,8 +7,7 @@ from ipaddress import IPv4Interface
 
 import pytest
 from fabric_samples import WISHES, any_nodes, by_node, node, pair, port, refused, sparks, warnings
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cluster.fabric import Fabric, FabricOptions, NodeOverrides, choose_fabric
 from cluster.findings import Level, Refused

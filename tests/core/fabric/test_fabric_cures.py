@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from fabric_samples import IPV4, NETDEV, WISHES, any_nodes, node, port
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from cluster.fabric import FabricOptions, NodeOverrides, choose_fabric
 from cluster.findings import Finding, Refused

@@ -10,8 +10,7 @@ from types import ModuleType
 import pytest
 import spark_bench.printable
 import spark_cluster.printable
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from printable_words import HOSTILE, WORDS
 
 import cluster.printable

@@ -8,9 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as profile
-from hypothesis import strategies as st
+from hypothesis import given, settings as profile, strategies as st
 from samples import IMAGE_ID, OTHER_IMAGE_ID, node_name, ran, running, spark, sparks, specs_of
 from world import World
 

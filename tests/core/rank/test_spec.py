@@ -10,9 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import settings as profile
-from hypothesis import strategies as st
+from hypothesis import given, settings as profile, strategies as st
 from samples import declare, fabric_of, node_name, spark, specs_of, want
 
 from cluster.catalog.models import catalog, find_model

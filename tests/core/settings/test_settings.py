@@ -6,9 +6,7 @@ import shlex
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as profile
-from hypothesis import strategies as st
+from hypothesis import given, settings as profile, strategies as st
 from pyinfra_cli.util import parse_cli_arg
 from samples import declare
 

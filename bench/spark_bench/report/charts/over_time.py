@@ -12,12 +12,10 @@ from spark_bench import errors, formats
 from spark_bench.history.history_tables import Trend
 from spark_bench.report import named_runs, page_table
 from spark_bench.report.charts import plot, svg
-from spark_bench.report.charts.plot import Axis, Curve, Point, plot_curves
-from spark_bench.report.charts.svg import Chart, Layout, Legend, Spec, draw_chart
 from spark_bench.results import codec, schema
 
 
-def timeline_chart(timeline: Timeline) -> Chart:
+def timeline_chart(timeline: Timeline) -> svg.Chart:
     """The chart of a timeline with at least one panel."""
     named = timeline.named
     sentences = "; ".join(
@@ -29,14 +27,16 @@ def timeline_chart(timeline: Timeline) -> Chart:
     repeat = f", repeat {timeline.repeat}" if timeline.repeat else ""
     thinned = f"{timeline.drawn} of {timeline.of} samples are drawn, including peaks."
     alt = f"Run {named.number} over time. {sentences}."
-    return Chart(
+    return svg.Chart(
         title=f"#{named.number} {named.label}",
         subtitle=f"{named.run.entry.load}{repeat}, {named.run.entry.when:%Y-%m-%d %H:%M} UTC",
         alt=alt,
-        svg=draw_chart(lambda layout: _timeline_spec(timeline, layout), alt, svg.BROAD, svg.SLIM),
+        svg=svg.draw_chart(
+            lambda layout: _timeline_spec(timeline, layout), alt, svg.BROAD, svg.SLIM
+        ),
         table=_timeline_table(timeline),
         legend=tuple(
-            Legend(name, index)
+            svg.Legend(name, index)
             for panel in timeline.panels
             for name, index in _indices(panel)
             if name
@@ -45,7 +45,7 @@ def timeline_chart(timeline: Timeline) -> Chart:
     )
 
 
-def _timeline_spec(timeline: Timeline, layout: Layout) -> Spec:
+def _timeline_spec(timeline: Timeline, layout: svg.Layout) -> svg.Spec:
     seconds = [second for panel in timeline.panels for _, line in panel.lines for second, _ in line]
     # The axis ends with the last sample; the first may precede the start.
     low, last = min(*seconds, 0.0), max(*seconds, 0.001)
@@ -53,17 +53,17 @@ def _timeline_spec(timeline: Timeline, layout: Layout) -> Spec:
     panels = []
     for panel in timeline.panels:
         below = "seconds since the start" if panel is timeline.panels[-1] else ""
-        x = Axis(low, last, ticks, False, below)
+        x = plot.Axis(low, last, ticks, False, below)
         y = plot.linear_axis(max(max(_ys(line)) for _, line in panel.lines) or 1.0)
         if not panel.unit:  # requests are whole
             whole = tuple(tick for tick in y.ticks if tick == int(tick))
-            y = Axis(y.low, y.high, whole, False)
+            y = plot.Axis(y.low, y.high, whole, False)
         curves = []
         for (name, index), (_, line) in zip(_indices(panel), panel.lines, strict=True):
-            points = tuple(Point(second, value) for second, value in line)
-            curves.append(Curve(name, index, points, step=panel.title == "Requests"))
+            points = tuple(plot.Point(second, value) for second, value in line)
+            curves.append(plot.Curve(name, index, points, step=panel.title == "Requests"))
         title = f"{panel.title}, {panel.unit}" if panel.unit else panel.title
-        panels.append(plot_curves(curves, x, y, layout) | {"title": title})
+        panels.append(plot.plot_curves(curves, x, y, layout) | {"title": title})
     return {"vconcat": panels, "spacing": 18}
 
 
@@ -237,7 +237,7 @@ def _line(at: Sequence[float], column: schema.SampleColumn) -> Line:
 MOST_POINTS = 400
 
 
-def trend_chart(trend: Trend, label: str, index: int) -> Chart:
+def trend_chart(trend: Trend, label: str, index: int) -> svg.Chart:
     """The chart of a trend of at least two points; of many, just the newest are drawn."""
     points = trend.points[-MOST_POINTS:]
     values = page_table.number_cells([point.value for point in points])
@@ -250,11 +250,11 @@ def trend_chart(trend: Trend, label: str, index: int) -> Chart:
         f"Output throughput of {label} over {len(points)} runs: first {values[0].text}, last "
         f"{values[-1].text} tokens per second{change}."
     )
-    curve = Curve(
+    curve = plot.Curve(
         label,
         index,
         tuple(
-            Point(
+            plot.Point(
                 place,
                 point.value,
                 f"{point.when:%Y-%m-%d %H:%M}: {formats.digits(point.value, 'tok/s')}",
@@ -264,14 +264,14 @@ def trend_chart(trend: Trend, label: str, index: int) -> Chart:
     )
     every = -(-len(points) // 8)
     ticks = tuple(float(place) for place in range(1, len(points) + 1, every))
-    x = Axis(1.0, float(len(points)), ticks, False, "runs, newest last")
+    x = plot.Axis(1.0, float(len(points)), ticks, False, "runs, newest last")
     y = plot.fitting_axis(point.value for point in points)
-    return Chart(
+    return svg.Chart(
         title=f"{label} over time",
         subtitle=f"output tokens/s, {trend.load}",
         alt=alt,
-        svg=draw_chart(
-            lambda layout: plot_curves([curve], x, y, layout), alt, svg.PLAIN, svg.NARROW
+        svg=svg.draw_chart(
+            lambda layout: plot.plot_curves([curve], x, y, layout), alt, svg.PLAIN, svg.NARROW
         ),
         table=page_table.Table(
             "The trend",

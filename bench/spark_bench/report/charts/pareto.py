@@ -9,13 +9,12 @@ from msgspec import Struct
 from spark_bench.formats import digits
 from spark_bench.report import named_runs, page_table
 from spark_bench.report.charts import plot, svg
-from spark_bench.report.charts.svg import COLORS, Chart, Layout, Legend, Spec, draw_chart
 
 _ROOM_LEFT = 0.8
 _LABEL_ROOM = (30, 14)  # pixels that a dot's label takes
 
 
-def pareto_chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> Chart:
+def pareto_chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> svg.Chart:
     """The chart of at least one dot."""
     front = [dot for dot in dots if dot.front]
     shown = thin_dots(dots)
@@ -28,16 +27,18 @@ def pareto_chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> Chart:
         if shown != dots
         else ""
     )
-    present = sorted({min(indices[dot.named.label], COLORS) for dot in shown})
-    names = {min(index, COLORS): label for label, index in reversed(list(indices.items()))}
-    return Chart(
+    present = sorted({min(indices[dot.named.label], svg.COLORS) for dot in shown})
+    names = {min(index, svg.COLORS): label for label, index in reversed(list(indices.items()))}
+    return svg.Chart(
         title="Output throughput against time to first token",
         subtitle="tokens/s against median ms",
         alt=alt,
-        svg=draw_chart(lambda layout: _spec(shown, indices, layout), alt, svg.PLAIN, svg.NARROW),
+        svg=svg.draw_chart(
+            lambda layout: _spec(shown, indices, layout), alt, svg.PLAIN, svg.NARROW
+        ),
         table=_table(front),
         legend=tuple(
-            Legend(names[index] if index < COLORS else "others", index, svg.dot_sign(index))
+            svg.Legend(names[index] if index < svg.COLORS else "others", index, svg.dot_sign(index))
             for index in present
         ),
         always=True,
@@ -45,13 +46,16 @@ def pareto_chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> Chart:
     )
 
 
-def _spec(dots: Sequence[Dot], indices: Mapping[str, int], layout: Layout) -> Spec:
+def _spec(dots: Sequence[Dot], indices: Mapping[str, int], layout: svg.Layout) -> svg.Spec:
     ttfts = [dot.ttft_ms for dot in dots]
     # A label sits to the upper left of its dot, where by definition there is no other dot.
     x = plot.fitting_axis([*ttfts, min(ttfts) * _ROOM_LEFT], "TTFT, ms")
     y = plot.fitting_axis(dot.throughput for dot in dots)
     edge = plot.Curve(
-        "", COLORS, tuple(plot.Point(d.ttft_ms, d.throughput) for d in dots if d.front), step=True
+        "",
+        svg.COLORS,
+        tuple(plot.Point(d.ttft_ms, d.throughput) for d in dots if d.front),
+        step=True,
     )
     spec = plot.plot_curves([edge], x, y, layout)
     spec["layer"] += [_marks(dots, indices, front=False), _marks(dots, indices, front=True)]
@@ -93,7 +97,7 @@ def _value(dot: Dot, indices: Mapping[str, int]) -> dict[str, object]:
     }
 
 
-def _marks(dots: Sequence[Dot], indices: Mapping[str, int], front: bool) -> Spec:
+def _marks(dots: Sequence[Dot], indices: Mapping[str, int], front: bool) -> svg.Spec:
     mark = {
         "type": "point",
         "filled": True,
@@ -114,7 +118,7 @@ def _marks(dots: Sequence[Dot], indices: Mapping[str, int], front: bool) -> Spec
 _OWN = (("fill", "c"), ("shape", "s"), ("description", "t"))
 
 
-def _places() -> dict[str, Spec]:
+def _places() -> dict[str, svg.Spec]:
     return {name: {"field": name, "type": "quantitative"} for name in ("x", "y")}
 
 
