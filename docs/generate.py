@@ -28,6 +28,7 @@ from cluster.settings.schema import NAMES, PER_NODE, SECTIONS, Settings, descrip
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 PROFILES = ROOT / "bench/spark_bench/load/profiles.toml"
+CALLS = ("error", "warning", "findings.error", "findings.warning")
 SYMPTOMS = ROOT / "cluster/engine/symptoms.toml"
 SUBJECTS = {
     "cluster/settings": "Settings and inventory",
@@ -268,7 +269,7 @@ def _findings(tree: ast.Module) -> Iterator[tuple[str, str]]:
         if not isinstance(function, ast.FunctionDef):
             continue
         for call in ast.walk(function):
-            if isinstance(call, ast.Call) and ast.unparse(call.func) in ("error", "warning"):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) in CALLS:
                 before = [n for n in ast.walk(function) if getattr(n, "lineno", 0) < call.lineno]
                 names = constants | _assigned(before)
                 arguments = dict(enumerate(call.args)) | {k.arg: k.value for k in call.keywords}

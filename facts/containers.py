@@ -1,4 +1,5 @@
-"""Ranks on a node: containers that are ours or have our names, and processes; the engine itself."""
+"""What the container engine of a node has: ranks (or processes in their place), images, and what it
+is itself."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Network interfaces and listening ports."""
+"""Network interfaces, listening ports, and whether a node reaches its peers over the fabric."""
 
 import json
 import re

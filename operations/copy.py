@@ -1,4 +1,5 @@
-"""A model's files from the head to the workers, over the fabric, all workers at once."""
+"""From node to node over the fabric: a one-time SSH tunnel, and a model's files through it to all
+workers at once."""
 
 import secrets
 import time

@@ -1,4 +1,4 @@
-"""`spark-cluster init`: ask for the nodes, read them, write an inventory."""
+"""`spark-cluster init`: ask for the nodes, read them, write the text of an inventory."""
 
 import json
 import os

@@ -339,7 +339,7 @@ def link_warnings(
                     [attachment.interface] if attachment.upper and port in attachment.ports else []
                 )
                 wanted = [port.interface, *over]
-                cure = f"on all nodes at once: {cures.set_mtu(wanted, JUMBO)}"
+                cure = f"on all nodes at once: {cures.set_mtu(wanted, cures.JUMBO)}"
                 yield warning(what, node.name, cure)
 
 

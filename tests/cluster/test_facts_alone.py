@@ -61,7 +61,7 @@ def test_an_hcas_gid_holds_its_interfaces_address(cluster: Cluster, tmp_path: Pa
         pytest.param("system.Gpus", (), "name", "NVIDIA GB10", id="gpu"),
         pytest.param("system.Memory", (), "total", 131334144 * 1024, id="memory"),
         pytest.param("containers.EngineState", (), "error", "", id="engine"),
-        pytest.param("images.Image", (f"image={IMAGE}",), "reference", IMAGE, id="image"),
+        pytest.param("containers.Image", (f"image={IMAGE}",), "reference", IMAGE, id="image"),
         pytest.param("system.Disk", ("path=/var/hf-cache",), "exists", True, id="disk"),
         pytest.param(
             "weights.ModelWeights",

@@ -1,4 +1,5 @@
-"""From what was typed after `spark-bench run` to RunOptions, before anything is contacted."""
+"""From what was typed after `spark-bench run` and `spark-bench all` to their options, before
+anything is contacted."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The history as tables: for the terminal, and as CSV or JSON."""
+"""The history as tables for the terminal, as CSV or JSON, and a figure over time as a plot."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What a recorded exchange means: times, tokens, or why it failed."""
+"""What a recorded exchange means: times, how many tokens each event carried, or why it failed."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -1,4 +1,5 @@
-"""Build the result of a finished run and write it; one that can't be written is to be printed."""
+"""Build the result of a finished run, with notes on what a reader of its figures should know, and
+write it; one that can't be written is to be printed."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""The whole selftest: each number of streams, then the capacity, then the verdict."""
+"""The whole selftest, on cores of its own: each number of streams, the capacity, the verdict."""
 
 import os
 import re

@@ -1,6 +1,8 @@
-"""The client's side of sampling: a separate process, started before a run and read after it.
+"""How the nodes and the server are sampled during a run, from the client's side.
 
-Its output goes to a temporary file, so it costs the client nothing in between.
+A process of its own (sampler.py) is started before the run and read after it; its output goes to a
+temporary file, so it costs the client nothing in between. A node is read by one loop over one
+connection, which ends when its stdin does: with the run, or with the sampler.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from history_samples import BASE, a_run
 from msgspec.structs import replace
-from spark_bench.history import trend as plot
+from spark_bench.history import history_tables as plot
 from spark_bench.history.entry import EntryFigure, HistoryEntry, entry_of as of_result
 from spark_bench.history.history_tables import Trend, find_trend
 from spark_bench.results.schema import Result
