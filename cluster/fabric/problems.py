@@ -315,12 +315,28 @@ def shared_subnet_warnings(
             if own.port and own.network.overlaps(other.network) and own != other:
                 names = f"{other.interface.name} {other.address} and {own.interface.name} "
                 names += f"{own.address} share a subnet"
-                address = cures.free_address(nodes, rank, own.port)
                 yield warning(
                     f"{names}: what goes to the other nodes may take the slower way",
                     node.name,
-                    replace(address, mtu=own.interface.mtu).command,
+                    own_subnet(nodes, rank, rendezvous if own == attachment else twins),
                 )
+
+
+def own_subnet(nodes: Sequence[NodeFacts], rank: int, halves_in_use: Attachments) -> str:
+    """The command that takes a node's half out of a subnet that another network has: to the subnet
+    of the other nodes' halves, else the commands that move the halves of all nodes."""
+    own = halves_in_use[rank]
+    assert own.port
+    address = replace(cures.free_address(nodes, rank, own.port), mtu=own.interface.mtu)
+    others = {a.network for i, a in enumerate(halves_in_use) if i != rank}
+    if others <= {address.value.network}:
+        return address.command
+    moved = cures.fresh_addresses(nodes, [a.port for a in halves_in_use])
+    return "; ".join(
+        f"on {node.name}: {replace(new, mtu=own.interface.mtu).command}"
+        for node, new in zip(nodes, moved, strict=True)
+        if new
+    )
 
 
 def link_warnings(

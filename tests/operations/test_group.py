@@ -14,6 +14,7 @@ from fakes import container
 from samples import specs_of
 
 from cluster.command import Command
+from cluster.engine import readiness
 from cluster.engine.readiness import Limits, RankHealth
 from cluster.engine.serving import EndpointReply, GroupAnswers
 from cluster.findings import error
@@ -166,7 +167,7 @@ def looks(**each: list[str]) -> Callable[[str, str], list[str]]:
 
 def test_the_wait_ends_when_every_rank_is_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "PAUSE", 0.01)
-    monkeypatch.setattr(groups, "REPORT_SECONDS", 0.01)
+    monkeypatch.setattr(readiness, "REPORT_SECONDS", 0.01)
     monkeypatch.setattr("time.sleep", gevent.sleep)  # as in pyinfra, whose threads are gevent's
     loading = [look(WORKER, health=503)] * 2
 

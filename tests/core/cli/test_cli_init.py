@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from cluster_documents import probed
-from spark_cluster import init as cli_init
+from spark_cluster import commands, init as cli_init
 from spark_cluster.init import InventoryText
 from spark_cluster.main import main
 from spark_cluster.project import Project
@@ -101,7 +101,7 @@ def test_force_overwrites(nodes: FakeNodes, out: Path) -> None:
 def test_on_a_terminal_it_asks_before_it_overwrites(
     nodes: FakeNodes, out: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
 ) -> None:
-    monkeypatch.setattr(cli_init, "on_terminal", lambda: True)
+    monkeypatch.setattr(commands, "on_terminal", lambda: True)
     out.write_text("mine")
     done = init(out, *PAIR, "--user", "me", "--hf-cache", "/raid/hf-cache", typed=answer)
     assert done.exit_code == code
@@ -112,7 +112,7 @@ def test_on_a_terminal_it_asks_before_it_overwrites(
 def test_on_a_terminal_it_asks_for_what_is_not_given(
     nodes: FakeNodes, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli_init, "on_terminal", lambda: True)
+    monkeypatch.setattr(commands, "on_terminal", lambda: True)
     monkeypatch.setattr(cli_init, "is_spark", lambda: False)
     answers = ["me@spark-1", "spark-1", "spark-2", "nvidia", "hf", "/data/hf", "qwen7c", "qwen7b"]
     done = init(out, typed="\n".join([*answers, ""]))
@@ -155,7 +155,7 @@ def test_on_a_terminal_a_key_is_offered(
     keyed: bool,
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(cli_init, "on_terminal", lambda: True)
+    monkeypatch.setattr(commands, "on_terminal", lambda: True)
     done = init(out, *PAIR, "--user", "me", "--hf-cache", "/raid/hf-cache", typed=f"{answer}\n")
     assert done.exit_code == 0
     assert "Create an API key?" in done.output
@@ -167,7 +167,7 @@ def test_on_a_terminal_a_key_is_offered(
 def test_no_key_is_offered_where_none_is_wanted(
     nodes: FakeNodes, out: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
-    monkeypatch.setattr(cli_init, "on_terminal", lambda: True)
+    monkeypatch.setattr(commands, "on_terminal", lambda: True)
     done = init(out, *PAIR, "--user", "me", "--hf-cache", "/raid/hf-cache", "--data", given)
     assert done.exit_code == 0
     assert "Create a key" not in done.output

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from spark_cluster import use
+from spark_cluster import commands
 from spark_cluster.choice import group_file
 from spark_cluster.main import main
 from spark_cluster.project import Project
@@ -166,7 +166,7 @@ def test_without_a_terminal_somebody_must_name_it(make_project: Made) -> None:
 def test_on_a_terminal_it_asks_until_the_answer_is_one(
     make_project: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(use, "on_terminal", lambda: True)
+    monkeypatch.setattr(commands, "on_terminal", lambda: True)
     fake = make_project(PLAIN)
     done = run(fake, typed="99\n3\n")
     assert done.exit_code == 0, done.output

@@ -135,10 +135,11 @@ def mended(cluster: Cluster, finding: Finding) -> Cluster:
     for name in re.findall(r"on (\S+): take [^;]+ out, or name one in", cure):
         own = {"address": "", "nccl_socket_ifname": "", "nccl_ib_hca": "", "env": {}}
         cluster = with_wish(cluster, name, **own)
-    for name, command in re.findall(r"on (\S+): (pyinfra .*?)(?=; on |; a ring|$)", cure):
+    commands = re.findall(r"on (\S+): (pyinfra .*?)(?=; on |; a ring|$)", cure)
+    for name, command in commands:
         there = [i for i, n in enumerate(nodes) if n.name == name]
         cluster = with_nodes(cluster, there, command)
-    return with_nodes(cluster, at, cure)
+    return cluster if commands and where else with_nodes(cluster, at, cure)
 
 
 def renumbered(cluster: Cluster, at: int, netdev: str) -> Cluster:
