@@ -145,8 +145,11 @@ def to_one_subnet(
         return commands
     own = [sorted(plain_halves(n), key=lambda p: -letters[p.half]) for n in nodes]
     fresh = cures.fresh_addresses(nodes, [next(iter(ports), None) for ports in own])
+    new = next((f" in {address.value.network}" for address in fresh if address), "")
     return [
-        commands[rank] if narrowing[rank] else address.command if address else "ip -4 addr"
+        (commands[rank] or f"take {' and '.join(narrowing[rank])} out, or name one{new}")
+        if narrowing[rank]
+        else (address.command if address else "ip -4 addr")
         for rank, address in enumerate(fresh)
     ]
 
