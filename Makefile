@@ -131,7 +131,7 @@ house: setup  ## how the project reads: names, slices, imports, sizes, against t
 mutation: setup  ## break 48 lines of plan, switch, framing and readiness; every one must fail a test
 	@$(BIN)/python tests/mutation/mutate.py
 
-lint: setup check-wheels  ## ruff, mypy --strict, shellcheck, and a wheel for aarch64 of all that is locked
+lint: setup check-wheels house  ## ruff, mypy --strict, shellcheck, house, a wheel for aarch64 of all that is locked
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
