@@ -23,7 +23,7 @@ from spark_bench.results.suite_results import (
     encode_results,
 )
 from spark_bench.secret import Secret
-from spark_bench.suite import deploy, runner
+from spark_bench.suite import child, deploy, runner
 from spark_bench.suite.child import ChildExit, SuiteProgress
 from spark_bench.suite.deploy import (
     DeployReport,
@@ -450,7 +450,7 @@ def test_a_key_in_a_file_is_in_no_environment(
         return ended(1)
 
     monkeypatch.delenv("SPARK_BENCH_API_KEY", raising=False)
-    monkeypatch.setattr(runner, "follow_command", noted)
+    monkeypatch.setattr(child, "follow_command", noted)
     key = {"api_key": Secret("planted"), "api_key_file": tmp_path / "key" if in_file else None}
     stage = runner.CaseCommands(
         suite_options(folder=tmp_path, **key), SuiteProgress(io.StringIO()), io.BytesIO()
