@@ -5,7 +5,7 @@ import click
 from spark_bench import __version__
 from spark_bench.cli.commands import LazyCommands
 
-# A command's module is imported when the command is used.
+# A command's module is imported only when the command is used.
 main = LazyCommands(
     "spark-bench",
     modules={

@@ -1,4 +1,4 @@
-"""`spark-bench all`: from what was typed to a suite, and from its results to an exit code."""
+"""`spark-bench all`: run the suite that was asked for; its outcome decides the exit code."""
 
 import os
 import shlex
@@ -205,7 +205,7 @@ def command(context: click.Context, /, **typed: Any) -> int:
     unset = (click.core.ParameterSource.DEFAULT, None)
     given = {name for name in typed if context.get_parameter_source(name) not in unset}
     options = check_suite_options(typed, given, os.environ)
-    # The key is for the server: the project's commands need none.
+    # The key is only for the server: the project's commands need none.
     os.environ.pop(secret.VARIABLE, None)
     cases = plan.plan_suite(options)
     load = job.describe_job(options, cases).load
@@ -224,7 +224,7 @@ def command(context: click.Context, /, **typed: Any) -> int:
     progress = child.SuiteProgress(sys.stderr)
     with _interrupt_on_signals(), runner.begin_suite(options, cases, progress) as run:
         results, interrupted = runner.run_suite(run)
-    # To stdout what was requested, to stderr where the files are.
+    # The requested output goes to stdout, the files' location to stderr.
     if typed["csv"]:
         text = suite_tables.rows_csv(results.results)
     elif typed["as_json"]:
@@ -246,7 +246,7 @@ def command(context: click.Context, /, **typed: Any) -> int:
 
 @contextmanager
 def _interrupt_on_signals() -> Iterator[None]:
-    """Treat SIGTERM, and the terminal being closed (SIGHUP), as Ctrl-C."""
+    """Treat SIGTERM and SIGHUP (the terminal was closed) like Ctrl-C."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt

@@ -1,5 +1,7 @@
-"""From what was typed after `spark-bench run` and `spark-bench all` to their options, before
-anything is contacted."""
+"""Turn what was typed after `spark-bench run` and `spark-bench all` into checked options.
+
+Nothing is contacted before all of it has been checked.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -15,12 +17,12 @@ from spark_bench.load.trace import read_trace
 from spark_bench.suite import job, plan, variants
 
 OVERRIDES = ("num_prompts", "input_len", "output_len", "request_rate", "concurrency")
-# With --slo, a sweep ends where fewer requests than this share meet it.
+# With --slo, a sweep ends once less than this share of requests meets it.
 ATTAINMENT = 0.9
 
 
 def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> options.RunOptions:
-    """The options of a run; BadInput (exit code 2) for anything that can't be done as typed."""
+    """The options of a run. Raises BadInput (exit code 2) if they can't be carried out as typed."""
     given = {name: value for name, value in typed.items() if value not in (None, (), "")}
     for conflict in find_conflicts(given):
         raise errors.BadInput(conflict)
@@ -31,11 +33,11 @@ def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> optio
 
         sharegpt.check_sharegpt(given["sharegpt"])
     if "trace" in given:
-        # Read now, so that a bad one is refused at once.
+        # Read now, so that an invalid trace is refused at once.
         entries = read_trace(given["trace"], limit=changes.get("num_prompts"))
         changes["num_prompts"] = len(entries)
     profile = change_profile(given.pop("name"), given.pop("profiles", ()), changes)
-    # As the profile has them: no limit is None.
+    # Values as the profile has them, where "no limit" is None.
     overrides = {name: getattr(profile, name) for name in overridden}
     _check_load(profile, given)
     key = secret.api_key(given.pop("api_key_file", None), environ)
@@ -61,7 +63,7 @@ def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> optio
 def change_profile(
     name: str, files: Sequence[Path], changes: Mapping[str, Any]
 ) -> profiles.Profile:
-    """A profile by name, with these of its fields changed; concurrency 0: no limit."""
+    """The profile of this name with `changes` applied. A concurrency of 0 means no limit."""
     lifted = (
         {"concurrency": profiles.NO_LIMIT["concurrency"]} if changes.get("concurrency") == 0 else {}
     )
@@ -69,7 +71,10 @@ def change_profile(
 
 
 def check_url(url: str) -> str:
-    """http(s)://host[:port][/path], without a slash or the API's /v1 at its end."""
+    """The URL as http(s)://host[:port][/path], with a final slash or /v1 removed.
+
+    Raises BadInput for anything else.
+    """
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -109,7 +114,7 @@ def _check_load(profile: profiles.Profile, given: Mapping[str, Any]) -> None:
 
 
 def check_output(file: Path) -> Path:
-    """The file again; BadInput where none can be written there."""
+    """The same path. Raises BadInput if no file can be written there."""
     if file.is_dir():
         raise errors.BadInput(
             f"--output {file} is a folder: give a file in it, such as {file}/run.json"
@@ -120,14 +125,14 @@ def check_output(file: Path) -> Path:
     return file
 
 
-# Options whose text is parsed alone, in this order.
+# Parsers of options that need no other option, in the order in which they are applied.
 PARSERS: dict[str, Callable[[Any], Any]] = {
     "max_failures": options.parse_failure_limit,
     "url": check_url,
     "output": check_output,
     "ramp": Ramp.parse,
 }
-# The options that each group of RunOptions takes.
+# The class of each group of RunOptions.
 GROUPS: dict[str, Any] = {
     "load": options.LoadOptions,
     "prompts": options.PromptOptions,
@@ -162,12 +167,12 @@ NEEDS = (
     ("think_time", "turns", "it lies between two turns"),
     ("prefix_groups", "shared_prefix", "they are groups of prompts with one prefix"),
 )
-# What a sweep varies can't be given as well.
+# By what a sweep varies: the option that can't be given as well.
 SWEPT = {"concurrency": "concurrency", "rate": "request_rate"}
 
 
 def find_conflicts(given: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with options that don't go together; `given` has only what was set."""
+    """Yield what is wrong with options that don't go together. given: only those that were set"""
     for option, excluded, why in EXCLUDES:
         for other in excluded.split():
             if option in given and other in given:
@@ -201,11 +206,11 @@ def find_conflicts(given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def flag_name(name: str) -> str:
-    """A parameter's name as it is typed."""
+    """An option as it is typed, from its parameter's name."""
     return "--" + name.replace("_", "-")
 
 
-# What decides the results, and so is kept for a resume.
+# Options that determine the results, and so are stored for a resume.
 RESUMED = (
     *("models", "single_node", "multi_node", "skip_token", "vary", "matrix"),
     *("project", "inventory", "profile", *OVERRIDES, "profiles", "repeat"),
@@ -216,7 +221,7 @@ FORMATS = ("csv", "as_json", "markdown")
 def check_suite_options(
     typed: dict[str, Any], given: set[str], environ: Mapping[str, str]
 ) -> plan.SuiteOptions:
-    """The options of a suite; BadInput for anything that can't be done as typed.
+    """The options of a suite. Raises BadInput if they can't be carried out as typed.
 
     given: names of the options that were typed
     """
@@ -273,7 +278,10 @@ def _refuse_conflicts(typed: Mapping[str, Any]) -> None:
 
 
 def _merge_resumed(folder: Path, typed: dict[str, Any], given: set[str]) -> dict[str, Any]:
-    """The options of the folder's run; BadInput where another value was typed now."""
+    """The options that the folder's suite was begun with.
+
+    Raises BadInput if one of them was typed with another value now.
+    """
     stored = {name: job.read_job(folder).typed.get(name, typed[name]) for name in typed}
     changed = [
         f"{flag_name(name)}: {_join_words(stored[name])} -> {_join_words(typed[name])}"

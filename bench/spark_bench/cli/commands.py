@@ -1,5 +1,8 @@
-"""What the commands are built from: a group whose commands are imported when they are used and
-whose errors are one line, commands whose options stand under headings, types of option values."""
+"""Building blocks of the commands.
+
+A group that imports its commands when they are used and reports errors in one line, commands whose
+--help lists options under headings, and types for option values.
+"""
 
 import json
 import math
@@ -19,9 +22,9 @@ from spark_bench.printable import printable
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
-# Libraries under numpy and tokenizers start a thread per core, which spin while they have nothing
-# to do: 11.5 s of CPU instead of 3.7 on a machine of many cores, taken from a server there and from
-# our own loop. They read these when they are loaded, in children too.
+# Libraries below numpy and tokenizers start a thread per core, which spin while idle: on a machine
+# with many cores, 11.5 s of CPU instead of 3.7, taken from a server there and from our own loop.
+# They read these variables when they are loaded; child processes inherit them.
 ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -32,7 +35,7 @@ ONE_THREAD = {
     "RAYON_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-# It starts the project's deploys, whose engines would inherit these.
+# The command that starts the project's deploys, whose engines would inherit these variables.
 DEPLOYS = "all"
 
 
@@ -42,7 +45,11 @@ def print_message(text: str) -> None:
 
 
 class LazyCommands(click.Group):
-    """modules: command → the module that holds it as `command`; shorts: its line in --help."""
+    """A group whose commands are imported only when they are used.
+
+    modules: by command name, the module that holds it as `command`
+    shorts: by command name, its line in --help
+    """
 
     def __init__(
         self, name: str, modules: Mapping[str, str], shorts: Mapping[str, str], **attrs: Any
@@ -66,7 +73,7 @@ class LazyCommands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; an unknown name is refused with a list of the commands."""
+        """As click does, but the error for an unknown name lists the commands."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -80,7 +87,7 @@ class LazyCommands(click.Group):
             formatter.write_dl(list(self.shorts.items()))
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run, and exit: 0, 1 (BenchError), 2 (what was typed), 130 (Ctrl-C)."""
+        """Run and exit: 0 (success), 1 (BenchError), 2 (invalid command line), 130 (Ctrl-C)."""
         extra["standalone_mode"] = False
         try:
             code = super().main(*args, **extra)
@@ -102,7 +109,7 @@ COLUMN = 26  # characters for an option's name, the same under every heading
 
 
 class SectionOption(click.Option):
-    """An option that knows its heading."""
+    """An option with the heading under which --help lists it."""
 
     def __init__(self, *args: Any, section: str, **attrs: Any) -> None:
         super().__init__(*args, **attrs)
@@ -110,7 +117,7 @@ class SectionOption(click.Option):
 
 
 def section_option(section: str) -> Callable[..., Any]:
-    """`click.option`, for options under that heading."""
+    """`click.option` for options under this heading."""
     return partial(click.option, cls=SectionOption, section=section)
 
 
@@ -130,21 +137,24 @@ class SectionCommand(click.Command):
                 formatter.write_dl([(name.ljust(COLUMN), text) for name, text in rows], COLUMN)
 
 
-# ---- types of option values; each refuses with what is allowed, and click adds the option's name
+# ---- types of option values; each error says what is allowed, and click adds the option's name
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 EXISTING_PATH = click.Path(exists=True, readable=True, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
 
-# Of JSON: levels, a number's digits, and the largest integer that its readers have room for.
+# Limits on JSON: levels, digits of a number, and the largest integer that readers can hold.
 _DEEPEST = 100
 _LONGEST_NUMBER = 400
 _LARGEST_WHOLE = 2**63 - 1
 
 
 def integer(*, min: int = 1, none: bool = False, auto: bool = False) -> Callable[[Any], int | None]:
-    """A whole number of `min` or more; also `none`, which is 0, where that lifts a limit, and
-    `auto`, which is None."""
+    """A type for whole numbers of `min` or more.
+
+    none: also accept `none`, which becomes 0 and lifts a limit
+    auto: also accept `auto`, which becomes None
+    """
     also = ", or none for no limit" if none else ", or auto" if auto else ""
 
     def convert(value: Any) -> int | None:
@@ -164,7 +174,7 @@ def integer(*, min: int = 1, none: bool = False, auto: bool = False) -> Callable
 
 
 def positive_number(or_inf: str = "") -> Callable[[Any], float]:
-    """A finite number above 0; also `inf` where that means something: `or_inf`."""
+    """A type for finite numbers above 0. or_inf: what `inf` means here; "": it is not accepted"""
     also = f", or inf for {or_inf}" if or_inf else ""
 
     def convert(value: Any) -> float:
@@ -191,13 +201,13 @@ def non_negative_number(value: Any) -> float:
 
 
 def json_object(value: Any) -> dict[str, Any]:
-    """A JSON object, as a dict that can be sent and written down again."""
+    """A JSON object as a dict that can be sent and saved again as JSON."""
     try:
         document = json.loads(
             value, parse_constant=_number, parse_float=_number, parse_int=lambda n: _number(n, int)
         )
         json.dumps(document, ensure_ascii=False).encode()
-    # The value is not repeated: there may be a key in it.
+    # The message does not repeat the value, which may contain a key.
     except UnicodeEncodeError:
         raise click.BadParameter("it has half a character in it (a lone surrogate)") from None
     except json.JSONDecodeError as error:
@@ -206,7 +216,7 @@ def json_object(value: Any) -> dict[str, Any]:
         raise click.BadParameter("it is nested too deep") from None
     if not isinstance(document, dict):
         raise click.BadParameter("""it is not a JSON object, such as '{"top_p": 0.9}'""")
-    # What is written down after the run, without its secrets, must not fail then.
+    # The result has this value, too (without secrets): what can't be saved must fail now.
     level: list[Any] = [document]
     for _ in range(_DEEPEST):
         nested = (
@@ -219,7 +229,7 @@ def json_object(value: Any) -> dict[str, Any]:
 
 
 def _number(text: str, kind: type[int] | type[float] = float) -> float:
-    """A number in JSON that any reader of it takes for the same."""
+    """A number in JSON that every reader understands as the same value."""
     number = kind(text) if len(text) < _LONGEST_NUMBER else math.inf
     if not abs(number) <= (_LARGEST_WHOLE if kind is int else sys.float_info.max):
         raise click.BadParameter(f"{text[:40]} is not a number that JSON can hold")

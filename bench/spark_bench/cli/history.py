@@ -41,12 +41,12 @@ FILTER_NAMES = ("model", "profile", "load", "url", "since", "until", "status", "
 
 
 def filter_flags(function: Callable[..., Any]) -> Any:
-    """Add the filter options: what was typed comes in as `typed`, see `parse_filters`."""
+    """Add the filter options; `parse_filters` reads the values from the keyword arguments."""
     return reduce(lambda decorated, flag: flag(decorated), reversed(_FILTERS), function)
 
 
 def parse_filters(typed: dict[str, Any]) -> Filters:
-    """The filters that were typed; BadInput for an invalid time."""
+    """Turn the typed options into filters. Raises BadInput for an invalid time."""
     from spark_bench.history.database import Filters, parse_moment
 
     words = {name: typed[name] or "" for name in FILTER_NAMES}
@@ -65,7 +65,7 @@ def open_store(place: Path | None) -> HistoryStore:
 
 
 class _ListByDefault(click.Group):
-    """A group that runs `list` where only options are given."""
+    """A group that runs `list` if no command is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):

@@ -35,7 +35,7 @@ Exit codes:
 """
 
 
-# The options by heading. All without a default here may be left out.
+# Options by heading. Those without a default here may be left out.
 profile, load, prompts, server, measuring, output = map(
     commands.section_option, ("Profile", "Load", "Prompts", "Server", "Measure", "Output")
 )
@@ -273,7 +273,7 @@ RUN_OPTIONS = [
 
 
 def run_flags(function: Callable[..., Any]) -> Any:
-    """All of them, and the profile's name, as one decorator."""
+    """Add all options of a run, and the profile's name."""
     argument = click.argument("name", metavar="[PROFILE]", default="quick")
     flags = [argument, *RUN_OPTIONS]
     return reduce(lambda decorated, flag: flag(decorated), reversed(flags), function)
@@ -292,11 +292,11 @@ def command(**typed: Any) -> None:
     from spark_bench.run.execute import execute
 
     options = check_options(typed, os.environ)
-    # The key is for the server: what is started from here (the sampler, ssh, git) needs none.
+    # The key is only for the server: child processes (the sampler, ssh, git) need none.
     os.environ.pop(secret.VARIABLE, None)
     with choose_display(sys.stderr, quiet=options.output.quiet) as show:
         outcome = execute(options, show)
-    # A result that could not be written is not lost: it is printed.
+    # A result that could not be written is printed, so that it is not lost.
     as_json = options.output.as_json or len(outcome.written) < len(outcome.results)
     if not options.output.quiet:
         from spark_bench.display import tables, terminal

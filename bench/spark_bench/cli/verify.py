@@ -34,7 +34,7 @@ Exit codes:
 STREAMS, QUICK_STREAMS = "1,16,64,256", "1,64"
 SECONDS, QUICK_SECONDS = 2.0, 0.8
 QUICK_SCALE = 0.25
-# More would have the client send for longer than a first token takes.
+# With more streams, sending the requests would take longer than the time to first token.
 MOST = 4096
 
 
@@ -92,7 +92,10 @@ def command(
 
 
 def stream_counts(text: str) -> tuple[int, ...]:
-    """A comma-separated list as rising numbers, each once; BadParameter for anything else."""
+    """Numbers from a comma-separated list, ascending and without duplicates.
+
+    Raises BadParameter for anything else.
+    """
     words: list[Any] = [word.strip() for word in text.split(",")]
     good = all(word.isascii() and word.isdigit() and 1 <= int(word) <= MOST for word in words)
     if not good:

@@ -1,8 +1,8 @@
 """The kernel's receive times, on the clock that the rest of a run uses.
 
-The kernel stamps a packet with CLOCK_REALTIME when it arrives (SO_TIMESTAMPNS; for TCP a read gets
-the stamp of its last packet). Everything else here is CLOCK_MONOTONIC: the offset between the two
-is measured at the start and watched, since someone may set the wall clock.
+The kernel stamps each packet with CLOCK_REALTIME when it arrives (SO_TIMESTAMPNS); a TCP read gets
+the stamp of its last packet. Everything else uses CLOCK_MONOTONIC. The offset between the two is
+measured at the start and watched during the run, since the wall clock may be set.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ SO_TIMESTAMPNS = 35
 
 TIMESPEC = Struct("qq")
 
-# One timespec and its header, rounded up (CMSG_SPACE).
+# Bytes for ancillary data: one timespec with its header, rounded up (CMSG_SPACE).
 ANCILLARY = 64
 
 
 def enable_stamps(sock: socket.socket) -> bool:
-    """Have the kernel stamp what the socket receives; False if it can't."""
+    """Have the kernel stamp what the socket receives. Returns False if it can't."""
     if sys.platform != "linux":
         return False
     try:
@@ -37,7 +37,7 @@ def enable_stamps(sock: socket.socket) -> bool:
 
 
 def read_clocks() -> tuple[int, int]:
-    """How long reading both clocks took, and CLOCK_REALTIME minus CLOCK_MONOTONIC, in ns."""
+    """Read both clocks: how long that took, and CLOCK_REALTIME minus CLOCK_MONOTONIC, in ns."""
     before = time.perf_counter_ns()
     wall = time.time_ns()
     after = time.perf_counter_ns()
@@ -47,19 +47,19 @@ def read_clocks() -> tuple[int, int]:
 def offset_ns(read: Callable[[], tuple[int, int]] = read_clocks) -> int:
     """CLOCK_REALTIME minus CLOCK_MONOTONIC, in ns.
 
-    The narrowest of several readings: one that was interrupted in the middle is wide.
+    Taken from the quickest of several readings, since one that was interrupted takes longer.
     """
     return min(read() for _ in range(20))[1]
 
 
 def monotonic(stamps: bytes | bytearray, offset: int) -> array[int]:
-    """Raw timespecs as CLOCK_MONOTONIC nanoseconds."""
+    """Convert raw timespecs to CLOCK_MONOTONIC nanoseconds. offset: see `offset_ns`"""
     pairs = np.frombuffer(stamps, np.int64).reshape(-1, 2)
     return array("q", (pairs[:, 0] * 1_000_000_000 + pairs[:, 1] - offset).tobytes())
 
 
 def timespec(ns: int) -> bytes:
-    """Nanoseconds in the shape that the kernel's stamps have."""
+    """Encode nanoseconds as a timespec, the format of the kernel's stamps."""
     return TIMESPEC.pack(*divmod(ns, 1_000_000_000))
 
 

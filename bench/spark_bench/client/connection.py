@@ -1,4 +1,4 @@
-"""One connection: opening it, sending, receiving, in steps that never block."""
+"""One connection: opens, sends and receives in steps that never block."""
 
 import errno
 import os
@@ -19,10 +19,10 @@ from spark_bench.protocol.http1 import HEAD_END, LONGEST_HEAD, Framing
 
 SIZE = clock.TIMESPEC.size
 
-# In place of an errno: the server's certificate can't be trusted.
+# In place of an errno: the server's certificate is not trusted.
 UNTRUSTED = -1
 
-# One read takes at most this much. Above 128 KiB malloc maps each buffer anew.
+# Most bytes of one read. Above 128 KiB, malloc would map each buffer anew.
 READ = 32 * 1024
 _buffer = bytearray(READ)
 _view = memoryview(_buffer)
@@ -33,7 +33,7 @@ class State(Enum):
     """What a connection waits for."""
 
     CONNECTING = auto()
-    TUNNEL = auto()  # for the proxy's answer to CONNECT
+    TUNNEL = auto()  # waiting for the proxy's answer to CONNECT
     HANDSHAKE = auto()
     OPEN = auto()
     CLOSED = auto()
@@ -44,20 +44,21 @@ class Broken(Exception):
 
 
 class Connection:
-    """A non-blocking socket with what one response leaves on it. Making one raises Broken.
+    """A non-blocking socket with the current response's bytes and times.
 
-    Fields that the loop touches for every read, without a call: `recv`, `data`, `stamps`, `ends`,
-    `slow`.
+    The constructor raises Broken if the connection can't be begun. For each read, the recorder's
+    loop uses `recv`, `data`, `stamps`, `ends` and `slow` directly, without a method call.
 
-    slow: a read has to be looked at (the head is incomplete, TLS, a body by length …)
-    stamps: one kernel timespec a read; see clock.monotonic
-    ends: the length of `data` after each read
-    unstamped: reads of this response that the kernel gave no time for
-    kernel: it gives times at all
-    index, scheduled_ns, possible_ns, sent_ns, deadline_ns, retry: of the request that is under way;
-        index is -1 where none is, sent_ns 0 where it has yet to be sent
-    room: bytes that `data` may have; a read that goes beyond is the last one
-    carried: responses that came over it before
+    slow: each read must be examined (the head is incomplete, TLS, a body with a length …)
+    data: bytes of the current response
+    stamps: one kernel timespec per read; see clock.monotonic
+    ends: length of `data` after each read
+    unstamped: number of reads of this response without a time from the kernel
+    kernel: the kernel stamps what the socket receives
+    index, scheduled_ns, possible_ns, sent_ns, deadline_ns, retry: of the current request;
+        index is -1 if there is none, sent_ns is 0 until it is sent
+    room: most bytes that `data` may have; the read that exceeds it is the last
+    carried: number of earlier responses on this connection
     """
 
     __slots__ = (
@@ -98,7 +99,7 @@ class Connection:
         self.index = -1
         self.retry = False
         self.scheduled_ns = self.possible_ns = self.sent_ns = self.deadline_ns = 0
-        self.room = LONGEST_HEAD  # until a request says how much its response may have
+        self.room = LONGEST_HEAD  # until a request sets the limit for its response
         self.clear()
         try:
             self.sock = socket.socket(address.family, socket.SOCK_STREAM)
@@ -115,7 +116,7 @@ class Connection:
             self._fail(code)
 
     def clear(self) -> None:
-        """Ready for another response."""
+        """Get ready for another response."""
         self.data = bytearray()
         self.stamps = bytearray()
         self.ends = array("q")
@@ -127,38 +128,38 @@ class Connection:
 
     @property
     def plain(self) -> bool:
-        """Reads are the response's own bytes, and the kernel stamps them."""
+        """Whether reads are the response's own bytes (no TLS), stamped by the kernel."""
         return self.kernel and self._tls is None
 
     @property
     def unsent(self) -> bool:
-        """The kernel has not taken everything yet."""
+        """Whether some bytes have not been handed to the kernel yet."""
         return bool(self._pending)
 
     @property
     def untouched(self) -> bool:
-        """Nothing of a response has come."""
+        """Whether nothing of a response has arrived yet."""
         return self.framing.body_end is None and not self.data
 
     def last_gap_ns(self) -> int | None:
-        """Between the last two reads; None with fewer."""
+        """Time between the last two reads, in ns; None if there are fewer than two."""
         if len(self.stamps) < 2 * SIZE:
             return None
         with memoryview(self.stamps) as stamps:
             return clock.last(stamps, 0) - clock.last(stamps[:-SIZE], 0)
 
     def note(self, error: OSError) -> None:
-        """A read by the loop has failed."""
+        """Record that a read by the recorder's loop has failed."""
         if not isinstance(error, BlockingIOError):
             self.failure = Broken(os.strerror(error.errno or 0), error.errno)
 
     def no_stamp(self) -> bytes:
-        """In place of a time that the kernel did not give: now."""
+        """The current time as a stamp, in place of one that the kernel did not give."""
         self.unstamped += 1
         return clock.timespec(time.time_ns())
 
     def shed(self) -> Piece | None:
-        """Give away the reads whose bytes the framing has understood."""
+        """Remove and return the reads whose bytes are fully parsed; None if there are none."""
         reads = bisect_right(self.ends, self.framing.at) if self.framing.body_end else 0
         if not reads:
             return None
@@ -172,15 +173,15 @@ class Connection:
         return piece
 
     def close(self) -> None:
-        """Give the socket back; the peer sees a normal end."""
+        """Close the socket; the peer sees a normal end."""
         self.state = State.CLOSED
         self.sock.close()
 
     def ready(self, mask: int) -> None:
-        """Something happened on the socket: go on as far as possible.
+        """Handle an event on the socket: connect, send and read as far as possible.
 
-        Responses' bytes are in `data` afterwards; `eof` is set once the peer has closed, `failure`
-        once the connection can't be used any more. Raises Broken if it never could.
+        Afterwards the response's bytes are in `data`. `eof` is set once the peer has closed, and
+        `failure` once an open connection breaks. Raises Broken if it breaks before it is open.
         """
         if self.state is State.CONNECTING and not self._connected():
             return
@@ -190,7 +191,10 @@ class Connection:
             self._guarded(self._receive, mask)
 
     def _guarded(self, step: Callable[..., None], *args: int) -> None:
-        """A peer that takes no more, or is gone, may have answered before."""
+        """Run a step; if an open connection breaks, only note it, so that a response can be read.
+
+        A peer that accepts no more bytes, or is gone, may have answered before.
+        """
         try:
             step(*args)
         except Broken as e:
@@ -199,15 +203,15 @@ class Connection:
             self.failure, self._pending = self.failure or e, b""
 
     def _receive(self, mask: int) -> None:
-        # A short read has emptied the socket; only an end may still hide behind it.
+        # A short read has emptied the socket; only the peer's close may still follow it.
         count = READ
         while count == READ or (count and (mask != DATA or self.failure)):
             count = self._read()
-            if len(self.data) > self.room:  # a peer may send faster than anybody reads
+            if len(self.data) > self.room:  # a peer may send faster than we read
                 return
 
     def send(self, wire: bytes) -> None:
-        """Hand bytes to the kernel, now or as it takes them. Raises Broken."""
+        """Send bytes, now or as the kernel accepts them. Raises Broken."""
         self.slow = True
         if self._tls is None:
             self._pending += wire
@@ -272,7 +276,7 @@ class Connection:
             self._push()
 
     def _read(self) -> int:
-        """One read, stored with its stamp; how many bytes, 0 once there is nothing more to read."""
+        """Read once and store the bytes with their stamp; returns how many, 0 if there are none."""
         try:
             count, ancillary, _, _ = self.recv(BUFFERS, clock.ANCILLARY)
         except BlockingIOError:
@@ -332,7 +336,7 @@ class Connection:
         finally:
             if plain:
                 self._append(bytes(plain), stamp)
-        if self._outgoing.pending:  # the protocol's own answers, as to a new key
+        if self._outgoing.pending:  # TLS's own replies, such as to a key update
             self._pending += self._outgoing.read()
             self._push()
 

@@ -1,4 +1,4 @@
-"""Requests under way: sent, followed to their end, retried, timed out, given up."""
+"""The requests in flight: send them, follow them to their end, retry, time out, give up."""
 
 import errno
 import time
@@ -12,22 +12,22 @@ from spark_bench.client.tally import Tally
 from spark_bench.protocol.http1 import BodyEnd, MalformedHttp
 from spark_bench.record import Ended, Load
 
-# Requests sent between two looks at the sockets: what comes meanwhile lies unread.
+# Most requests sent between two looks at the sockets, since what arrives meanwhile stays unread.
 BATCH = 64
 
-# A response in flight gives up its bytes to the store from here on, where memory gets scarce.
+# Once memory is over its budget, responses in flight larger than this move bytes to the store.
 SHED = 256 * 1024
 
-# Of a response that is given up for its size, what stays in memory: its head, and how it began.
+# Bytes kept of a response that is given up for its size: its head, and how its body begins.
 BEGINNING = 64 * 1024
 
 GONE = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
 
 
 class InFlight:
-    """The requests of one load that are under way.
+    """The requests of one load that are in flight.
 
-    woke_ns: when the sockets were looked at last
+    woke_ns: when the sockets were last looked at
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class InFlight:
         self._timeout_ns = round(load.timeout * SECOND)
 
     def send_due(self, moment: int) -> None:
-        """Send what is due, or a part of it where that is much."""
+        """Send the requests that are due, at most BATCH of them."""
         for _ in range(BATCH):
             turn = self._schedule.take(moment)
             if turn is None:
@@ -51,7 +51,7 @@ class InFlight:
             self._dispatch(turn)
 
     def handle_event(self, connection: Connection, mask: int) -> None:
-        """Everything but a plain read in the middle of a stream."""
+        """Handle any event except a plain read in the middle of a stream."""
         try:
             self._pool.advance(connection, mask)
             if connection.index < 0:
@@ -64,8 +64,10 @@ class InFlight:
             self._broken(connection, e)
 
     def check_all(self, moment: int) -> None:
-        """What is not seen from a single read: time-outs, framing that went wrong in the middle of
-        a stream, too much memory."""
+        """Check what a single read does not show.
+
+        These are timeouts, framing errors in the middle of a stream, and too much memory.
+        """
         size = 0
         for connection in [c for c in self._pool.connections.values() if c.index >= 0]:
             if connection.deadline_ns <= moment:
@@ -77,7 +79,7 @@ class InFlight:
             self._shed()
 
     def give_up(self) -> None:
-        """Whatever is still under way, after a stop."""
+        """End whatever is still in flight after a stop."""
         for connection in [c for c in self._pool.connections.values() if c.index >= 0]:
             if connection.sent_ns:
                 self._end(connection, Ended.INTERRUPTED, "the run was stopped", reusable=False)
@@ -112,12 +114,12 @@ class InFlight:
             self._pool.poller.writing(connection.sock)
 
     def _check_idle(self, connection: Connection) -> None:
-        """No request is under way: the peer closes an idle connection, or sends data unasked."""
+        """Drop an idle connection if the peer closed it, or sent data without a request."""
         if connection.eof or connection.failure or connection.data:
             self._pool.drop(connection)
 
     def _follow(self, connection: Connection) -> None:
-        """Where the response stands, after more of it has come. Raises Broken, MalformedHttp."""
+        """See if a response has ended, after more of it came. Raises Broken, MalformedHttp."""
         framing = connection.framing
         if framing.body_end is None and len(connection.ends) == 1:
             first = clock.last(connection.stamps, self._offset_ns)
@@ -138,7 +140,7 @@ class InFlight:
             connection.slow = not (chunked and connection.plain) or connection.unsent
 
     def _check(self, connection: Connection) -> None:
-        """A stream's framing is looked at now and then: a wrong chunk never looks like an end."""
+        """Check a stream's framing, since a malformed chunk would never look like its end."""
         try:
             if connection.framing.ended(connection.data):
                 reusable = connection.framing.keep_alive
@@ -147,7 +149,7 @@ class InFlight:
             self._broken(connection, e)
 
     def _broken(self, connection: Connection, error: Broken | MalformedHttp) -> None:
-        """A connection that is no more; what that means for its request."""
+        """Handle a broken connection: drop it, and retry or end its request."""
         turn = Turn(connection.index, connection.scheduled_ns, connection.possible_ns)
         if turn.index < 0:
             self._pool.drop(connection)
@@ -155,7 +157,7 @@ class InFlight:
             self._pool.drop(connection)
             self._lost(turn, error)
         elif connection.carried and connection.untouched and not connection.retry:
-            # A keep-alive that the server had given up meanwhile.
+            # The server closed a kept-alive connection before it saw this request.
             self._pool.drop(connection)
             self._tally.sent -= 1
             self._dispatch(turn, retry=True)
@@ -164,7 +166,7 @@ class InFlight:
             self._end(connection, ended, str(error.args[0]), reusable=False)
 
     def _lost(self, turn: Turn, error: Exception) -> None:
-        """There was no connection to send over."""
+        """End a request that had no connection to be sent over."""
         now = time.perf_counter_ns()
         refused = errno.ECONNREFUSED in error.args
         ended = Ended.REFUSED if refused else Ended.UNREACHABLE
@@ -174,7 +176,7 @@ class InFlight:
         self._schedule.ended(turn.index, now)
 
     def _end(self, connection: Connection, ended: Ended, detail: str, *, reusable: bool) -> None:
-        """A request is over: its bytes to the store, its connection to the next."""
+        """End a request: its bytes go to the store, its connection to the next request."""
         complete = ended is Ended.COMPLETE
         at = self._last_ns(connection) if complete else time.perf_counter_ns()
         self._tally.done += complete
@@ -200,8 +202,8 @@ class InFlight:
             self._pool.drop(connection)
 
     def _last_ns(self, connection: Connection) -> int:
-        """When the last byte of a response came."""
-        if not connection.stamps:  # all of it was shed
+        """When the last byte of a response arrived, in ns."""
+        if not connection.stamps:  # all of it went to the store before
             return time.perf_counter_ns()
         at = clock.last(connection.stamps, self._offset_ns)
         if connection.kernel and at <= self.woke_ns:
@@ -218,7 +220,7 @@ class InFlight:
         self._lost(turn, Broken(f"no connection: {detail}"))
 
     def _shed(self) -> None:
-        """Responses in flight got large: let the store have what is understood of them."""
+        """Move the parsed part of large responses in flight to the store."""
         for connection in list(self._pool.connections.values()):
             if len(connection.data) > SHED and (piece := connection.shed()):
                 self._store.keep(connection.index, piece)

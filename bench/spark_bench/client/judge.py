@@ -1,4 +1,4 @@
-"""How exact a recording was, judged by what the recorder counted."""
+"""Judge how exact a recording was, from what the recorder counted."""
 
 from collections.abc import Iterator
 
@@ -9,29 +9,29 @@ from spark_bench.client.audit import Audit, Spread
 from spark_bench.client.recorder import Recording
 from spark_bench.client.tally import Durations, Tally, peak_rss
 
-# Wall clock steps below this are measuring noise of the offset itself.
+# Smaller steps of the wall clock are noise in measuring the offset.
 STEP_US = 100.0
 
-# A request sent later than both of these, the share being of the median E2E latency, is a load that
-# was not offered as asked.
+# If the median request was sent later than both of these, the load was not sent as requested. The
+# share is of the median E2E latency.
 LATE_US = 2000.0
 LATE_SHARE = 0.02
-# The same of the latest hundredth.
+# The same share for the p99 of lateness.
 LATE_TAIL = 0.1
 
-# Up to this share of deltas may share a read without a word about it.
+# Share of deltas that may share a read with another without a mention.
 MERGED = 0.01
 
-# Up to this share of tokens may have an average in place of their own gap: above it the 99th
-# percentile of the ITL is no longer one of gaps that were seen.
+# Share of tokens that may have an average in place of their own gap. Above it, the p99 of the ITL
+# is no longer a gap that was observed.
 AVERAGED = 0.01
 
-# Up to this share of reads may be without the kernel's time: it turns stamping on with some delay.
+# Share of reads that may lack the kernel's time, since it turns on stamping with some delay.
 UNSTAMPED = 0.001
 
 
 def measure_spread(durations: Durations) -> Spread:
-    """In microseconds; all zero where there are none."""
+    """Median, p99 and maximum in microseconds; all 0 if there are no durations."""
     if not durations.values:
         return Spread()
     middle, high = np.percentile(np.asarray(durations.values), (50, 99))
@@ -50,14 +50,16 @@ def audit(
     uncounted: float = 0.0,
     unseen: str = "",
 ) -> Audit:
-    """The account of one recording, with its verdict.
+    """The client's account of one recording, with its verdict.
 
-    merged: share of token bearing deltas that shared a read with the one before
-    parse_seconds: CPU that reading the responses took afterwards
-    unseen: the note on tokens that no event showed
-    e2e_ms, gap_ms: medians as measured, to judge lateness and lag by; None where there are none
-    spread_evenly: share of the tokens after a first delta whose own gaps are unknown
-    uncounted: share of the deltas after a first one whose number of tokens is unknown
+    tls: the connection was encrypted
+    merged: share of token-bearing deltas that came in the same read as the one before
+    parse_seconds: CPU time of reading the responses afterwards
+    e2e_ms, gap_ms: measured median E2E latency and gap between tokens, to judge lateness and lag
+        by; None if there are none
+    spread_evenly: share of tokens after the first delta whose own gap is unknown
+    uncounted: share of deltas after the first whose number of tokens is unknown
+    unseen: note on tokens that no event showed; "": none
     """
     tally = recording.tally
     lag, late = measure_spread(tally.lags), measure_spread(tally.lates)
@@ -91,14 +93,14 @@ def _reasons(
     spread_evenly: float,
     uncounted: float,
 ) -> Iterator[str]:
-    """Why the figures are approximate: times, reads, sends, pauses, averages."""
+    """Yield why the figures are approximate: times, reads, sends, pauses, averages."""
     lag, late, merged = account.lag_us, account.late_us, account.merged_reads
     if account.clock != "kernel":
         yield "the kernel gave no receive times, so times are those of the client's reads"
     if account.clock_step_us:
         step_ms = account.clock_step_us / 1000
         yield f"the wall clock was changed by {step_ms:.1f} ms during the run"
-    # Tokens that share a read came together if we read promptly; else they waited for us.
+    # Tokens in one read came together if we read promptly; otherwise, they had to wait for us.
     if merged > MERGED and gap_ms is not None and lag.p99 > 500 * gap_ms:
         yield (
             f"{merged:.1%} of tokens were read together with the one before, "

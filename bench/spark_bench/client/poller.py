@@ -1,4 +1,4 @@
-"""Which sockets have events: epoll, or whatever the platform has."""
+"""Find out which sockets have events, with epoll or what else the platform has."""
 
 import select
 import selectors
@@ -8,37 +8,37 @@ from typing import Protocol
 READABLE = 1
 WRITABLE = 4
 
-# What an event for a running response looks like: bytes have come, and one could write.
+# The mask of an ordinary event of a running response: there are bytes to read, and room to write.
 DATA = READABLE | WRITABLE
 
-# select() knows no descriptors from here on.
+# select() can't take descriptors from this number on.
 SELECTABLE = 1024
 
 
 class Poller(Protocol):
-    """Reports each socket's changes as (fd, mask); a bit beyond DATA: the peer has gone."""
+    """Reports changes of sockets as (fd, mask). A bit that is not in DATA: the peer has gone."""
 
     def poll(self, seconds: float, most: int, /) -> list[tuple[int, int]]:
-        """Changes, waiting so long for the first; a part of a millisecond may count as a whole."""
+        """Up to `most` changes. Waits up to `seconds` for the first, perhaps rounded up to ms."""
 
     def wait(self, seconds: float) -> None:
-        """Until there is a change to poll, or for so long, as exactly as the platform can."""
+        """Wait until there is a change or the time is up, as precisely as the platform can."""
 
     def add(self, sock: socket.socket) -> None:
-        """Watch it from now on."""
+        """Start watching a socket."""
 
     def writing(self, sock: socket.socket) -> None:
-        """Not everything could be written: report when more can be."""
+        """Report when a socket can be written again, since not everything could be written."""
 
     def remove(self, sock: socket.socket) -> None:
-        """Watch it no more."""
+        """Stop watching a socket."""
 
     def close(self) -> None:
-        """Give the poller itself back."""
+        """Close the poller itself."""
 
 
 def poller() -> Poller:
-    """The best that this platform has."""
+    """The best poller that this platform has."""
     return Epoll() if hasattr(select, "epoll") else Portable()
 
 
@@ -51,7 +51,7 @@ class Epoll:
         self.close = self._epoll.close
 
     def wait(self, seconds: float) -> None:
-        # epoll_wait counts whole milliseconds; select doesn't, and an epoll can be watched itself.
+        # epoll_wait counts in milliseconds. select is finer, and can watch the epoll's descriptor.
         if self._epoll.fileno() < SELECTABLE:
             select.select([self._epoll], (), (), seconds)
 
@@ -60,14 +60,14 @@ class Epoll:
         self._epoll.register(sock.fileno(), mask)
 
     def writing(self, sock: socket.socket) -> None:
-        """Reported anyway: edges need no arming."""
+        """Nothing to do: an edge-triggered epoll reports this anyway."""
 
     def remove(self, sock: socket.socket) -> None:
         self._epoll.unregister(sock.fileno())
 
 
 class Portable:
-    """Level-triggered, over `selectors`: being writable is watched only where it matters."""
+    """Level-triggered, over `selectors`: watches for writability only where that is needed."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()

@@ -1,4 +1,4 @@
-"""The connections to one server: opened, idle, in use, dropped."""
+"""The pool of connections to one server: open them, lend them to requests, drop them."""
 
 import time
 
@@ -10,20 +10,20 @@ from spark_bench.errors import Unreachable
 
 MOST_EVENTS = 8192
 CONNECT_SECONDS = 10.0
-# Connections that are opened at once; more would overflow a server's backlog.
+# Connections to open at the same time; more could overflow a server's backlog.
 OPENING = 64
 
-# Files that the process has open for other purposes.
+# Open files that the process needs for other purposes.
 OTHER_FILES = 64
-# As many as any load is likely to need: an open loop may need any number.
+# Limit of open files to ask for: an open loop may need any number, but hardly more than this.
 FILES = 65536
 
 
 class Pool:
     """Non-blocking connections, watched by one poller.
 
-    connections: by descriptor; all of them
-    idle: those that may carry the next request, by descriptor; the last used comes first
+    connections: all connections, by file descriptor
+    idle: those that are free for a request, by file descriptor; the last used is taken first
     stopping: whoever waits for these sockets should give up
     """
 
@@ -37,11 +37,10 @@ class Pool:
         self._why = Broken("")
 
     def open(self, count: int) -> int:
-        """Open connections until `count` are idle, or as many as files and server allow.
+        """Open connections until `count` are idle, or as many as open files and the server allow.
 
-        Returns how many are.
-
-        Raises Unreachable if the server has not been reached before and can't be now.
+        Returns how many are idle. Raises Unreachable if the server has not been reached before and
+        can't be reached now.
         """
         files = files_allowed(max(count + OTHER_FILES, FILES))
         allowed = min(count, max(1, files - OTHER_FILES))
@@ -53,16 +52,16 @@ class Pool:
         return len(self.idle)
 
     def take(self, *, fresh: bool = False) -> Connection:
-        """An idle connection, or one that is being opened. Raises Broken.
+        """An idle connection, or a new one that is being opened. Raises Broken.
 
-        fresh: none that has carried anything
+        fresh: always open a new one
         """
         if self.idle and not fresh:
             return self.idle.popitem()[1]
         return self._connect()
 
     def advance(self, connection: Connection, mask: int) -> None:
-        """Let a connection do what it now can. Raises Broken."""
+        """Let a connection handle an event. Raises Broken."""
         connection.ready(mask)
         if connection.unsent:
             self.poller.writing(connection.sock)
@@ -89,7 +88,7 @@ class Pool:
         return connection
 
     def _open(self, count: int) -> None:
-        """Open a few, over the first address that answers."""
+        """Open `count` connections to the first address that answers."""
         if self._address is None:
             self._address = self._first_address()
             count -= 1
@@ -124,7 +123,7 @@ class Pool:
             return None
 
     def _wait(self, opening: list[Connection]) -> None:
-        """Until each is open or given up."""
+        """Wait until each is open or has failed."""
         waiting = {c.fd: c for c in opening}
         deadline = time.monotonic() + CONNECT_SECONDS
         while waiting and not self.stopping and time.monotonic() < deadline:

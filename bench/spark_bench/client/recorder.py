@@ -1,9 +1,9 @@
 """Sends a load and stores what comes back, in one thread, without parsing it.
 
-Everything that matters is stamped by the kernel, or taken right before a send. So the loop may nap
-between looks (fewer wake-ups), be late with a read, or draw a bar: no figure moves. What can't be
-corrected afterwards is a request that was sent late, and two chunks of one stream that were read
-together, since they share a stamp. Both are measured; see Audit.
+Receive times are the kernel's, and send times are taken right before each send. So the loop may nap
+between looks at the sockets (fewer wake-ups), read late, or draw a progress bar, without changing
+any figure. Two things can't be corrected afterwards: a request that was sent late, and two chunks
+of one stream in one read, which share a stamp. Both are measured; see Audit.
 """
 
 from __future__ import annotations
@@ -25,34 +25,36 @@ from spark_bench.client.target import Target
 from spark_bench.protocol.http1 import HEAD_END
 from spark_bench.record import Exchange, Job, Load, Prompt, Timing
 
-# Of a response beside the load: a list of models, the counts of many texts.
+# Most bytes of a response outside the load, such as a list of models or the counts of many texts.
 MOST_BYTES = 16 * 1024 * 1024
 
-# Naps between looks, with many streams: below any engine's step, above the cost of a wake-up.
+# Seconds to nap between looks if there are many streams: less than any engine's step, but enough to
+# be worth a wake-up.
 NAP = 0.001
-# Fewer streams than this are read at once: there is little to gather in a nap.
+# With fewer streams than this, don't nap, since little arrives during a nap.
 CROWD = 16
-# Behind by this much, the loop does not nap.
+# The loop does not nap while its reads are later than this, in ns.
 BEHIND_NS = 3_000_000
 
-# How often time-outs are checked, and progress is reported.
+# How often timeouts are checked, and progress is reported, in ns.
 CHECK_NS = 100_000_000
 REPORT_NS = 500_000_000
 
-# Below this, waiting is done by the microsecond.
+# Shorter waits than this are made with microsecond precision.
 SHORT_NS = 2_000_000
 
 
 class Recorder:
-    """Connections to one server, and the loop over them. Not for use from several threads."""
+    """Connections to one server, and the loop over them. Not thread-safe."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self._pool = Pool(target)
 
     def open(self, count: int) -> int:
-        """Open connections before a clock runs, as many as files and server allow; how many are
-        open and idle now.
+        """Open connections before the clock runs, as many as open files and the server allow.
+
+        Returns how many are open and idle.
 
         Raises Unreachable if the server has not been reached before and can't be now.
         """
@@ -61,8 +63,10 @@ class Recorder:
     def exchange(
         self, wire: bytes, timeout: float = 30.0, most_bytes: int = MOST_BYTES
     ) -> Exchange:
-        """One request on its own, outside a load; also after a `stop`, which ends it if it comes
-        meanwhile. most_bytes: that its response may have."""
+        """Send a single request outside a load, even after `stop`; a new `stop` ends it.
+
+        timeout: in seconds; most_bytes: limit on the size of its response
+        """
         stopped, self._pool.stopping = self._pool.stopping, False
         job = Job(0, wire, Timing(), Prompt((), None, 0))
         loop = Loop(self._pool, Load([job], timeout=timeout, most_bytes=most_bytes))
@@ -82,7 +86,7 @@ class Recorder:
             return Loop(self._pool, load, report).record()
 
     def stop(self) -> None:
-        """End the load that is under way, and let no other begin; safe from a signal handler."""
+        """End the current load, and let no other begin; safe in a signal handler."""
         self._pool.stopping = True
 
     def close(self) -> None:
@@ -107,8 +111,8 @@ class Loop:
         self.behind = False
 
     def record(self) -> Recording:
-        """Until everything is answered, timed out, or stopped."""
-        closed = self.pool.poller.poll(0, MOST_EVENTS)  # connections, since the last load
+        """Run until everything is answered, timed out, or stopped."""
+        closed = self.pool.poller.poll(0, MOST_EVENTS)  # connections closed since the last load
         for fd, mask in closed:
             self.in_flight.handle_event(self.pool.connections[fd], mask)
         self._loop()
@@ -125,8 +129,11 @@ class Loop:
         )
 
     def _loop(self) -> None:
-        """In one piece, its names bound once: with reading in a method of its own the client's cost
-        was a tenth higher in the median of 9 noisy pairs."""
+        """The loop itself, in one piece and with names bound once, for speed.
+
+        With reading in a method of its own, the client's CPU cost was a tenth higher (median of 9
+        noisy pairs).
+        """
         pool, tally, in_flight, schedule = self.pool, self.tally, self.in_flight, self.schedule
         connections, poll, handle_event = pool.connections, pool.poller.poll, in_flight.handle_event
         now, view = time.perf_counter_ns, BUFFERS[0]
@@ -137,7 +144,7 @@ class Loop:
                 return
             events = poll(patience, MOST_EVENTS)
             woke = now()
-            # Unread meanwhile: what came while others had the core, or something was drawn.
+            # A pause: other processes had the core, or we drew something. What came stayed unread.
             tally.record_pause(woke - looked - round(patience * SECOND) - napped)
             looked, napped = woke, 0
             if not events:
@@ -153,7 +160,7 @@ class Loop:
                 try:
                     count, ancillary, _, _ = connection.recv(BUFFERS, clock.ANCILLARY)
                 except OSError as e:
-                    # The kernel reports an error once: another read would see a plain end.
+                    # The kernel reports an error only once: the next read would see a normal end.
                     connection.note(e)
                     handle_event(connection, mask)
                     continue
@@ -173,14 +180,14 @@ class Loop:
                 napped = self._nap()
 
     def _send_due(self, moment: int) -> float | None:
-        """What is due by now; how long to wait for events then, None once the load is over."""
+        """Send what is due; returns how long to wait for events, None once the load is over."""
         if moment >= self.check_ns:
             self._check(moment)
         self.in_flight.send_due(moment)
         return None if self.schedule.finished(moment) else self._patience(moment)
 
     def _patience(self, moment: int) -> float:
-        """How long to wait for events, in seconds; whole milliseconds, since epoll rounds up."""
+        """How long to wait for events, in seconds; in whole ms, since epoll rounds up."""
         due = self.schedule.next_ns(moment)
         left = (self.check_ns if due is None else min(due, self.check_ns)) - moment
         if left >= SHORT_NS:
@@ -192,7 +199,7 @@ class Loop:
         return 0.0
 
     def _nap(self) -> int:
-        """For how long it was meant to be, in ns."""
+        """Sleep up to NAP, but not beyond the next send; returns the intended duration in ns."""
         moment = time.perf_counter_ns()
         due = self.schedule.next_ns(moment)
         nap = NAP if due is None else min(NAP, (due - moment) / SECOND)
@@ -202,7 +209,7 @@ class Loop:
         return round(nap * SECOND)
 
     def _lag(self, connection: Connection | None, woke: int) -> None:
-        """How long the first event of a look had been waiting."""
+        """Record how long the first event of a look had been waiting to be read."""
         if connection is None or not connection.kernel or not connection.stamps:
             return
         lag = woke - clock.last(connection.stamps, self.offset_ns)
@@ -211,7 +218,7 @@ class Loop:
             self.tally.lags.add(lag)
 
     def _check(self, moment: int) -> None:
-        """What is done now and then: time-outs, progress."""
+        """Do what is done now and then: timeouts, the wall clock, progress."""
         self.check_ns = moment + CHECK_NS
         self.in_flight.check_all(moment)
         if moment >= self.report_ns:
@@ -232,12 +239,12 @@ class Loop:
 
 @dataclass
 class Recording:
-    """What one load left.
+    """What was recorded of one load.
 
     started_ns: when the load began; every Timing counts from here
     ended_ns: when the last request was over
-    cpu_seconds: that the client used meanwhile
-    interrupted: stopped before it was done
+    cpu_seconds: CPU time that the client used during the load
+    interrupted: the load was stopped before it was done
     """
 
     store: ResponseStore
@@ -248,5 +255,5 @@ class Recording:
     interrupted: bool
 
     def exchanges(self) -> Iterator[Exchange]:
-        """Every request that was started, by index."""
+        """Yield every request that was started, in the order of their indices."""
         return self.store.exchanges()

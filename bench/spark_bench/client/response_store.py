@@ -1,4 +1,4 @@
-"""Where finished responses wait to be read: memory, and beyond a budget a temporary file."""
+"""Keeps responses until they are read: in memory, and beyond a budget in a temporary file."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import IO
 from spark_bench.client import clock
 from spark_bench.record import Ended, Exchange
 
-# Responses in memory before they go to the file, in bytes.
+# Most bytes of responses to keep in memory; beyond that, they go to the file.
 BUDGET = 16 * 1024 * 1024
 
-# How much goes to the file at once: a millisecond's work.
+# Bytes that go to the file at once, which takes about a millisecond.
 STEP = 1024 * 1024
 
-# What one response costs beside its bytes, roughly: its objects.
+# Approximate memory in bytes that a response's objects take besides its content.
 OVERHEAD = 600
 
 
 @dataclass(slots=True)
 class Piece:
-    """A run of reads of one response: raw stamps, ends (counted from the piece's start), bytes."""
+    """Consecutive reads of one response: raw stamps, ends (from the piece's start), bytes."""
 
     stamps: bytes | bytearray
     ends: array[int]
@@ -37,7 +37,7 @@ class Piece:
         return len(self.stamps) + 8 * len(self.ends) + len(self.data)
 
     def first(self, size: int) -> Piece:
-        """The reads that lie within the first `size` bytes."""
+        """The reads that lie fully within the first `size` bytes."""
         reads = bisect_right(self.ends, size)
         end = self.ends[reads - 1] if reads else 0
         stamps = self.stamps[: clock.TIMESPEC.size * reads]
@@ -58,15 +58,15 @@ class RequestOutcome:
 
 
 class ResponseStore:
-    """Keeps responses in the order in which they end; gives them back by request.
+    """Stores responses as they come, and returns them in the order of their requests.
 
-    held: bytes in memory, with what their objects cost
+    held: bytes in memory, including what the objects take
     spilled: bytes in the file
-    reads: that all pieces hold
+    reads: number of reads in all pieces
     note: why the file takes no more; empty while it does
 
-    Memory stays below the budget, whatever the run's length. A file that can't be written to (a
-    full disk) loses nothing: what it can't take stays in memory, and `note` says so.
+    Memory stays below the budget however long the run is. If the file can't be written (a full
+    disk), nothing is lost: the rest stays in memory, and `note` says so.
     """
 
     def __init__(self, offset_ns: int, budget: int | None = None) -> None:
@@ -82,7 +82,7 @@ class ResponseStore:
         self._file: IO[bytes] | None = None
 
     def keep(self, index: int, piece: Piece) -> None:
-        """The next piece of a response."""
+        """Store the next piece of a response."""
         self.reads += len(piece.ends)
         self._memory[index].append(piece)
         self.held += len(piece) + OVERHEAD
@@ -90,16 +90,19 @@ class ResponseStore:
             self._spill()
 
     def end(self, outcome: RequestOutcome) -> None:
-        """A request is over."""
+        """Store the outcome of a request that has ended."""
         self._outcomes[outcome.index] = outcome
 
     def exchanges(self) -> Iterator[Exchange]:
-        """Every request that ended, by index, with all its bytes; each is built when needed."""
+        """Yield every ended request with all its bytes, in the order of their indices.
+
+        Each is put together only when it is needed.
+        """
         for index in sorted(self._outcomes):
             yield self._exchange(self._outcomes[index])
 
     def close(self) -> None:
-        """Forget the file; it has no name that could be left behind."""
+        """Close the temporary file, which has no name and so leaves nothing behind."""
         if self._file:
             self._file.close()
 
@@ -121,7 +124,7 @@ class ResponseStore:
             outcome.reused,
             clock.monotonic(stamps, self.offset_ns),
             ends,
-            b"".join(parts),  # of one part from the file: that itself, not a copy
+            b"".join(parts),  # a single part from the file is not copied
         )
 
     def _pieces(self, index: int) -> Iterator[Piece]:
@@ -133,7 +136,7 @@ class ResponseStore:
         yield from self._memory.get(index, ())
 
     def _spill(self) -> None:
-        """The oldest responses go to the file, little by little: the loop must not pause."""
+        """Move the oldest responses to the file, in small steps since the loop must not pause."""
         try:
             while self.held > self._budget - STEP and self._memory:
                 self._write(next(iter(self._memory)))
@@ -141,7 +144,7 @@ class ResponseStore:
             self.note = f"no room for responses in {tempfile.gettempdir()}: {e.strerror}"
 
     def _write(self, index: int) -> None:
-        """All that is held of one response; what has been written is held no more."""
+        """Write what memory holds of one response, and free that memory."""
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="spark-bench-", buffering=0)  # noqa: SIM115
         pieces = self._memory[index]

@@ -1,4 +1,4 @@
-"""Which request may be sent next, and when it was meant to be: no sockets, no clock of its own."""
+"""Decides which request may be sent next, and when it was due; has no sockets and no clock."""
 
 import heapq
 from collections import defaultdict, deque
@@ -13,9 +13,8 @@ SECOND = 1_000_000_000
 class Turn:
     """A request whose turn it is.
 
-    scheduled_ns: when it was meant to be sent; latencies free of coordinated omission count from
-        here
-    possible_ns: when it could be sent first, its slot included; later than that is our own delay
+    scheduled_ns: when it was due; latencies free of coordinated omission count from here
+    possible_ns: when it was due and had a slot; any delay after that is our own
     """
 
     index: int
@@ -24,14 +23,14 @@ class Turn:
 
 
 class Schedule:
-    """Deals out a load's requests as their times and slots come.
+    """Hands out a load's requests as their times come and slots become free.
 
-    In a closed loop (no time of its own, slots limited) a request is meant for the moment at which
-    its slot came free. With a time of its own it stays meant for that time, however long it has to
-    wait for a slot: that wait is what coordinated omission hides.
+    A request without a time of its own, in a closed loop with limited slots, is due when its slot
+    becomes free. A request with its own time stays due at that time, however long it waits for a
+    slot: coordinated omission would hide that wait.
 
-    A conversation goes on before another one begins in a closed loop, as with people: what has a
-    time of its own never waits behind what has none.
+    Requests with a time never wait behind those without one. So in a closed loop a conversation
+    continues before another one begins, as with people.
     """
 
     def __init__(self, load: Load, start_ns: int) -> None:
@@ -42,10 +41,10 @@ class Schedule:
         self._last_ns = None if seconds is None else start_ns + round(seconds * SECOND)
         self._followers: defaultdict[int, list[int]] = defaultdict(list)
         self._timed: list[tuple[int, int]] = []
-        # Whose time has come, with that time; and who has none of its own.
+        # Requests whose time has come, with that time; and requests without a time.
         self._waiting: deque[tuple[int, int]] = deque()
         self._anytime: deque[int] = deque()
-        # When each free slot came free; None: no limit.
+        # When each free slot became free; None: no limit.
         self._slots: deque[int] | None = deque() if load.steps else None
         self._steps = deque((start_ns + round(s.at * SECOND), s.slots) for s in load.steps)
         self._limit = 0
@@ -61,7 +60,7 @@ class Schedule:
         self._left = len(load.jobs)
 
     def take(self, now_ns: int) -> Turn | None:
-        """The next request that may be sent now; it counts as in flight from here on."""
+        """The next request that may be sent now, from now on in flight; None if there is none."""
         if self._last_ns is not None and now_ns >= self._last_ns:
             return None
         while self._timed and self._timed[0][0] <= now_ns:
@@ -78,7 +77,7 @@ class Schedule:
         return Turn(self._anytime.popleft(), slot, slot)
 
     def ended(self, index: int, at_ns: int) -> None:
-        """A request that was taken has ended; its slot is free, its follower's clock runs."""
+        """End a request: free its slot, and start the pauses of the requests that follow it."""
         self.in_flight -= 1
         if self._slots is not None:
             self._slots.append(at_ns)
@@ -87,7 +86,7 @@ class Schedule:
             heapq.heappush(self._timed, (at_ns + pause, follower))
 
     def next_ns(self, now_ns: int) -> int | None:
-        """When `take` may give something next, as far as is known; None: after an end alone."""
+        """When `take` may next return a request; None: not before one in flight ends."""
         if self._last_ns is not None and now_ns >= self._last_ns:
             return None
         if self._sendable():
@@ -97,7 +96,7 @@ class Schedule:
         return min(times, default=None)
 
     def finished(self, now_ns: int) -> bool:
-        """Nothing is in flight and nothing more will be sent."""
+        """Whether nothing is in flight and nothing more will be sent."""
         if self.in_flight:
             return False
         return not self._left or (self._last_ns is not None and now_ns >= self._last_ns)

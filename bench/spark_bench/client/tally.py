@@ -1,4 +1,4 @@
-"""What the recorder counts about itself while it records."""
+"""What the recorder counts about itself while it is recording."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-# Most figures that one look carries; the rest of a busy half second is left out.
+# Most samples in one progress report; more from a busy half second are left out.
 SAMPLES = 256
 
-# Most durations stored of a kind: enough for a p99.9, and half a megabyte.
+# Most stored durations of each kind: half a megabyte, and enough for a p99.9.
 MOST_DURATIONS = 65536
 
-# Longer than this between two looks, beyond what the loop meant to wait, it stood still.
+# The loop has paused if two looks are farther apart than intended by more than this, in ns.
 PAUSE_NS = 5_000_000
 
 
 class Durations:
-    """Nanoseconds of something that happens without end: every one counts for `most`; `values`
-    are all of them, or every 2nd, 4th, 8th … once there are too many."""
+    """A bounded sample of any number of durations, in ns.
+
+    most: the longest of all
+    values: all of them, or every 2nd, 4th, 8th … once there are too many
+    """
 
     __slots__ = ("_skipped", "_stride", "most", "values")
 
@@ -50,15 +53,16 @@ class Durations:
 class Tally:
     """Counters of one recording.
 
-    reads: events that brought something; the exact number of reads is the store's
-    unstamped: reads that the kernel gave no time for
-    lags: from the kernel's stamp to the read: of the first read of each look at the sockets, and
-        of the last read of each response
-    lates: for each request, from when it could be sent to when it was
+    reads: number of socket events, about one per read; the store has the exact number of reads
+    unstamped: number of reads without a time from the kernel
+    lags: time from the kernel's stamp to the read, for the first read of each look at the sockets
+        and the last read of each response
+    lates: for each request, time from when it could be sent to when it was
+    firsts: since the last progress report, time from send to first read, sampled
     step_ns: the furthest that the wall clock moved against the monotonic one
-    pauses: of the loop itself. No lag shows them: what came meanwhile has the time of its last
-        segment
-    paused_ns: their sum
+    pauses: pauses of the loop itself. Lags don't show them, since a read has the time of the last
+        segment in it
+    paused_ns: sum of the pauses
     """
 
     total: int
@@ -75,13 +79,13 @@ class Tally:
     paused_ns: int = 0
 
     def record_pause(self, ns: int) -> None:
-        """The loop came round so much later than it meant to."""
+        """Record by how much the loop came round later than intended, if that is a pause."""
         if ns > PAUSE_NS:
             self.pauses.add(ns)
             self.paused_ns += ns
 
     def first(self, ns: int) -> None:
-        """From a request's send to its first read; a sample is enough."""
+        """Record the time from a request's send to its first read; only a sample is kept."""
         if len(self.firsts) < SAMPLES:
             self.firsts.append(ns)
 
@@ -102,14 +106,14 @@ class Tally:
 
 
 def cpu_seconds() -> float:
-    """CPU that this process has used, in user and kernel mode."""
+    """CPU time that this process has used so far, in user and kernel mode."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def peak_rss() -> int:
     """The largest resident size of this process so far, in bytes."""
-    # Linux's ru_maxrss begins with the size of the process that started this one.
+    # On Linux, ru_maxrss starts with the size of the process that started this one.
     with suppress(OSError, StopIteration), open("/proc/self/status") as status:
         line = next(line for line in status if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
@@ -119,7 +123,7 @@ def peak_rss() -> int:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """No garbage collection (a pause of its own length) and quick thread switches meanwhile."""
+    """Turn off garbage collection, which pauses, and switch threads quickly during the block."""
     interval, collecting = sys.getswitchinterval(), gc.isenabled()
     gc.collect()
     gc.freeze()
@@ -135,7 +139,10 @@ def undisturbed() -> Iterator[None]:
 
 
 def files_allowed(wanted: int) -> int:
-    """Raise this process' limit of open files as far as it may; how many that is."""
+    """Raise this process's limit on open files towards `wanted`, as far as it may.
+
+    Returns how many files it may then have open.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -146,15 +153,17 @@ def files_allowed(wanted: int) -> int:
 
 
 class Progress(Struct, frozen=True):
-    """A snapshot of a running load, about twice a second. Figures are from reads, not from parsed
-    events: approximate, and good for watching alone.
+    """A snapshot of a running load, taken about twice a second.
 
-    seconds: since the start
-    total, sent, done, failed, in_flight: requests. Failed are those whose exchange broke; what an
-        answer says is known after the run.
-    reads: reads so far (about one a stream event)
-    first_ms: since the last look, for requests sent then, milliseconds from send to first read
-    gap_ms: since the last look, sampled milliseconds between two reads of one stream
+    Its figures come from reads, not from parsed events, so they are approximate and only for
+    watching.
+
+    seconds: time since the start
+    total, sent, done, failed, in_flight: numbers of requests. `failed` counts broken exchanges;
+        what an answer says is known only after the run.
+    reads: number of reads so far (about one per stream event)
+    first_ms: sampled milliseconds from send to first read, since the last snapshot
+    gap_ms: sampled milliseconds between the last two reads of a stream
     """
 
     seconds: float

@@ -1,4 +1,4 @@
-"""Where requests go: addresses, TLS, a proxy, and a request as bytes."""
+"""Where requests go (addresses, TLS, a proxy), and a request as bytes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 PORTS = {"http": 80, "https": 443}
 
-# Those that each body of an envelope brings.
+# Headers that depend on the body, which an envelope adds to each request.
 OWN_HEADERS = (b"content-length:", b"content-type:", b"transfer-encoding:")
 
 
 @dataclass(frozen=True)
 class SocketAddress:
-    """What `socket.connect` takes, with its family."""
+    """An address as `socket.connect` takes it, with its family."""
 
     family: int
     sockaddr: Any
@@ -34,7 +34,7 @@ class SocketAddress:
 class Proxy:
     """A forward proxy, as the environment names it.
 
-    credentials: the value of a Proxy-Authorization header; empty where none are needed
+    credentials: value of a Proxy-Authorization header; empty if none are needed
     """
 
     host: str
@@ -46,7 +46,7 @@ class Proxy:
 
     @property
     def header(self) -> bytes:
-        """The line that identifies us, line end included."""
+        """The Proxy-Authorization line with its line end; empty without credentials."""
         line = f"proxy-authorization: {self.credentials}\r\n"
         return line.encode() if self.credentials else b""
 
@@ -56,10 +56,10 @@ class Target:
     """A server, as its URL names it.
 
     url: without a path, as in "http://spark-1:30000"
-    addresses: to try in this order
-    proxy: where requests go through one, as the environment asks (HTTP_PROXY, HTTPS_PROXY,
-        ALL_PROXY, NO_PROXY)
-    tls: for https
+    addresses: addresses to try, in this order
+    proxy: proxy that the environment asks for (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY); None:
+        none
+    tls: context for https; None for http
     """
 
     url: str
@@ -71,7 +71,7 @@ class Target:
 
     @property
     def tunnel(self) -> bytes:
-        """What opens the way through a proxy to an https server; empty where none is needed."""
+        """The CONNECT request that opens a proxy's tunnel to an https server; else empty."""
         if self.proxy is None or self.tls is None:
             return b""
         address = host_and_port(self.host, self.port)
@@ -83,8 +83,10 @@ class Target:
 
 
 def target(url: str) -> Target:
-    """Look up where a URL leads. BadInput for what is no such URL, Unreachable for a name that
-    leads nowhere."""
+    """Look up where a URL leads.
+
+    Raises BadInput for an invalid URL, Unreachable for a name without an address.
+    """
     try:
         parts = urlsplit(url)
     except ValueError as e:
@@ -106,7 +108,7 @@ def target(url: str) -> Target:
         addresses = _addresses(host, port, "check --url")
     tls = None
     if scheme == "https":
-        tls = ssl.create_default_context()  # the system's trust, and SSL_CERT_FILE's
+        tls = ssl.create_default_context()  # trusts what the system or SSL_CERT_FILE trusts
         tls.set_alpn_protocols(["http/1.1"])
     return Target(
         url=f"{scheme}://{parts.netloc.rpartition('@')[2]}",
@@ -119,14 +121,14 @@ def target(url: str) -> Target:
 
 
 def host_and_port(host: str, port: int) -> str:
-    """HOST:PORT, an IPv6 address in brackets."""
+    """HOST:PORT, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def request_bytes(request: httpx.Request, target: Target) -> bytes:
-    """A request that httpx has built, as HTTP/1.1's bytes.
+    """A request that httpx has built, as bytes of HTTP/1.1.
 
-    A proxy in front of an http server gets the whole URL, and our credentials.
+    For a proxy in front of an http server, it has the whole URL and the proxy's credentials.
     """
     proxy = target.proxy if target.tls is None else None
     there = target.url.encode() if proxy else b""
@@ -157,7 +159,7 @@ def _proxy(scheme: str, host: str, port: int) -> Proxy | None:
             return Proxy(parts.hostname, parts.port or PORTS["http"], credentials)
     except ValueError:
         pass
-    # Not the value itself: there may be a password in it.
+    # Don't show the value, which may contain a password.
     raise BadInput(
         f"{scheme.upper()}_PROXY: only proxies of the form http://HOST:PORT are supported; use "
         f"one, or bypass it with NO_PROXY={host}"
@@ -176,9 +178,9 @@ def _addresses(host: str, port: int, cure: str) -> tuple[SocketAddress, ...]:
 
 
 class Envelope:
-    """Turns bodies into requests that differ in nothing else, without httpx for each.
+    """Turns bodies into requests that differ in nothing else, without using httpx for each.
 
-    request: any request that httpx has built for the same path and headers
+    request: a request that httpx has built for the same path and headers
     """
 
     def __init__(self, request: httpx.Request, target: Target) -> None:

@@ -1,9 +1,9 @@
-"""httpx over the recorder's sockets: for every request outside the load.
+"""httpx over the recorder's sockets, for every request outside the load.
 
     with httpx.Client(transport=TapeTransport(recorder), base_url=recorder.target.url) as client:
         answer = client.get("/v1/models")
 
-`answer.extensions["exchange"]` holds the bytes as they came, with the kernel's times.
+`answer.extensions["exchange"]` has the bytes as they came, with the kernel's times.
 """
 
 import httpx
@@ -14,7 +14,7 @@ from spark_bench.protocol.content import Tape, read_response
 from spark_bench.protocol.http1 import MalformedHttp
 from spark_bench.record import Ended, Exchange
 
-# Where httpx names no read timeout of its own, in seconds.
+# Seconds, if httpx gives no read timeout.
 TIMEOUT = 30.0
 
 ERRORS: dict[Ended, type[httpx.TransportError]] = {
@@ -28,12 +28,12 @@ ERRORS: dict[Ended, type[httpx.TransportError]] = {
     Ended.UNSENT: httpx.ConnectError,
 }
 
-# A body is given whole and decoded: these headers no longer hold for it.
+# httpx gets the body whole and decoded, so these headers no longer describe it.
 LEFT_OUT = ("content-encoding", "transfer-encoding", "content-length")
 
 
 class TapeTransport(httpx.BaseTransport):
-    """Sends one request at a time and returns once its answer is whole.
+    """Sends one request at a time and returns once its response is complete.
 
     Raises httpx's own errors: ConnectError, ReadError, ReadTimeout, RemoteProtocolError.
     """
@@ -54,11 +54,11 @@ class TapeTransport(httpx.BaseTransport):
 
 
 def response(exchange: Exchange) -> httpx.Response:
-    """A finished exchange as httpx knows responses. Raises MalformedHttp."""
+    """Convert a finished exchange to a response of httpx. Raises MalformedHttp."""
     head, body = read_response(Tape.of(exchange), MOST_BYTES)
     return httpx.Response(
         head.status,
-        # As bytes: httpx would have every text be ASCII.
+        # As bytes, since httpx accepts only ASCII in text.
         headers=[
             (name.encode("latin-1"), value.encode("latin-1"))
             for name, value in head.headers.items()

@@ -1,8 +1,8 @@
-"""The content of a response, from the bytes of a whole exchange: de-chunked and decoded, and the
-events of a stream, each with the time at which it was complete.
+"""The content of a response, from all bytes of an exchange.
 
-Nothing here depends on how the bytes were split into reads: the response is parsed from all of
-them, and a byte's time is that of the read that held it.
+The body is de-chunked and decoded, and each event of a stream gets the time at which it was
+complete. How the bytes were split into reads does not matter: the response is parsed as a whole,
+and a byte's time is that of the read that held it.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from spark_bench.record import Ended, Exchange
 
 Ints = NDArray[np.int64]
 
-# Bytes that a body may have when decoded, by default.
+# Default limit on the bytes of a decoded body.
 MOST_BYTES = 64 * 1024 * 1024
-# Encodings of encodings; nobody has a use for two.
+# Most encodings on top of each other; even two have no use.
 _MOST_ENCODINGS = 3
-# gzip allows one stream right behind another. Behind each the rest is copied, so that little is
-# handed to zlib at once and there is an end to them.
+# gzip allows streams one after another, and zlib copies the rest of its input after each. So zlib
+# gets only a few bytes at a time, and the number of streams is limited.
 _FED = 4096
 _MOST_STREAMS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Tape:
-    """What came, and when: of a whole response, of its body, or of its decoded body.
+    """Bytes and the times at which they came: a whole response, its body, or its decoded body.
 
     data: the bytes
-    ends: for each read, how many of these bytes had come by its end; never falls
-    stamps: for each read, when it came, ns
+    ends: for each read, how many of these bytes had come by its end; never decreases
+    stamps: for each read, its time in ns
     """
 
     data: bytes
@@ -50,23 +50,23 @@ class Tape:
         return cls(exchange.data, np.asarray(exchange.ends), np.asarray(exchange.stamps))
 
     def reads(self, ends: Ints) -> Ints:
-        """For each number of bytes, the index of the read that held the last of them."""
+        """For each number of bytes, the index of the read that held the last of these bytes."""
         return np.searchsorted(self.ends, ends, side="left")
 
     def transformed(self, data: bytes, ends: Ints) -> Tape:
-        """The same reads, of other bytes: those that these turned into."""
+        """The same reads, with the bytes that these were decoded to."""
         return Tape(data, ends, self.stamps)
 
 
 class TooLarge(MalformedHttp):
-    """A body that has more bytes, once decoded, than it may have."""
+    """A body that is larger, once decoded, than its limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
     """A response's body, as far as it came.
 
-    ended: its end was in the bytes. None: it ends where the connection does.
+    ended: whether its end is in the bytes; None: it ends when the connection closes
     """
 
     tape: Tape
@@ -74,7 +74,7 @@ class Body:
 
 
 def read_response(tape: Tape, most: int = MOST_BYTES) -> tuple[Head, Body]:
-    """A response's final head and its body. Raises MalformedHttp; also if the head never ends."""
+    """Read a response's final head and its body. Raises MalformedHttp, also for half a head."""
     framing = Framing(spans=[])
     if not framing.read_head(tape.data):
         raise MalformedHttp("the response's head has no end")
@@ -84,15 +84,16 @@ def read_response(tape: Tape, most: int = MOST_BYTES) -> tuple[Head, Body]:
 
 
 def read_body(tape: Tape, framing: Framing, most: int = MOST_BYTES) -> Body:
-    """The body behind the head that `framing` has read, de-chunked and decoded. Raises
-    MalformedHttp.
+    """Read the body that follows the head in `framing`, de-chunked and decoded.
 
-    most: bytes that it may have when decoded, TooLarge beyond; never more than that are decoded
+    most: limit on the decoded bytes; no more than that are decoded. Raises TooLarge beyond it, and
+        MalformedHttp for what can't be read
     """
     head = framing.head
     assert head is not None and framing.spans is not None
     ended = framing.ended(tape.data)
-    # The bytes in its spans (in order, apart; the last may end beyond), by the same reads.
+    # The bytes inside the spans, with the same reads. Spans are in order and don't overlap; the
+    # last may end beyond the bytes.
     spans = framing.spans
     data = b"".join([tape.data[start:end] for start, end in spans])
     if spans:
@@ -118,11 +119,11 @@ def read_body(tape: Tape, framing: Framing, most: int = MOST_BYTES) -> Body:
 
 
 def _inflated(tape: Tape, encoding: str, most: int) -> Iterator[bytes]:
-    """What each read's bytes inflate to. zlib never produces more than there is room for."""
+    """Yield what each read's bytes decompress to. zlib never produces more than the limit."""
     window = 16 + zlib.MAX_WBITS
     if encoding == "deflate":
-        # A zlib stream by the standard and a raw one by old habit; the first two bytes of a zlib
-        # stream tell (RFC 1950, 2.2).
+        # "deflate" is a zlib stream by the standard, but a raw one by old habit. The first two
+        # bytes tell (RFC 1950, 2.2).
         first = tape.data[:2]
         is_zlib = first and first[0] & 15 == 8 and int.from_bytes(first, "big") % 31 == 0
         window = zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS
@@ -148,18 +149,18 @@ def _no_ints() -> Ints:
 
 @dataclass(slots=True)
 class ParsedResponse:
-    """A response, taken apart.
+    """A parsed response.
 
-    status: 0 if no head came
-    body: the bytes of an answer that is no event stream
-    data: of each event of one that is
-    reads: of each event, the read that completed it
-    stamps: of each event, when that was, ns
-    errors: indices of events that name themselves an error
-    problem: a line that belongs to no event stream, "" if there is none
+    status: HTTP status; 0: no head came
+    body: bytes of an answer that is not an event stream
+    data: for each event of a stream, its data
+    reads: for each event, the index of the read that completed it
+    stamps: for each event, the time of that read in ns
+    errors: indices of events that call themselves an error
+    problem: a line that does not belong in an event stream; "" if there is none
     whole: the end of the body came
-    malformed: what is wrong with the HTTP, "" if nothing is
-    too_large: that is its size, once decoded
+    malformed: what is wrong with the HTTP; "" if nothing is
+    too_large: what is wrong is the decoded size
     """
 
     status: int = 0
@@ -175,23 +176,23 @@ class ParsedResponse:
 
     @property
     def ok(self) -> bool:
-        """There is an answer: a success by its status, in HTTP that can be read."""
+        """Whether there is an answer: a success by its status, and valid HTTP."""
         return 200 <= self.status < 300 and not self.malformed
 
     def place(self, tape: Tape, ends: Ints) -> None:
-        """Give each event the read that held its last byte."""
+        """Set the read that held each event's last byte. ends: offsets of the events' ends"""
         self.reads = tape.reads(ends)
         self.stamps = tape.stamps[self.reads]
 
     @property
     def merged_reads(self) -> int:
-        """Reads that completed more than one event."""
+        """Number of reads that completed more than one event."""
         same = self.reads[1:] == self.reads[:-1]
         return int(np.count_nonzero(same) - np.count_nonzero(same[1:] & same[:-1]))
 
 
 def parse_response(tape: Tape, ended: Ended, most: int = MOST_BYTES) -> ParsedResponse:
-    """The answer in these bytes, as far as it came. most: bytes of its body, decoded."""
+    """Parse a response, as far as it came. most: limit on the bytes of its decoded body"""
     framing = Framing(spans=[])
     try:
         if not framing.read_head(tape.data):
@@ -211,7 +212,7 @@ def parse_response(tape: Tape, ended: Ended, most: int = MOST_BYTES) -> ParsedRe
         return ParsedResponse(status, malformed=str(error), too_large=too_large)
     whole = ended is Ended.COMPLETE if body.ended is None else body.ended
     answer = ParsedResponse(head.status, whole=whole)
-    # JSON by its first byte: proxies are known to change content types, but not this.
+    # Recognize JSON by its first byte, since some proxies change the content type.
     is_json = body.tape.data[:64].lstrip()[:1] in (b"{", b"[")
     if is_json or not 200 <= head.status < 300:
         answer.body = body.tape.data

@@ -1,4 +1,4 @@
-"""What the events of a response hold: which of them bear tokens, and what else is in them."""
+"""The contents of a response's events: which of them bear tokens, and what else they have."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,20 +12,20 @@ from spark_bench.protocol import error_text
 
 _DONE = b"[DONE]"
 Event = TypeVar("Event")
-# Of gateways that speak of counts as OpenAI's Responses and Anthropic do.
+# Names of gateways that report counts as OpenAI's Responses API and Anthropic do.
 _OTHER_NAMES = {"completion_tokens": "output_tokens", "prompt_tokens": "input_tokens"}
-# More than any server can mean; and it fits the arrays that the counts go into.
+# The limit is more than any real count, and fits the arrays of counts.
 Tokens = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class PromptDetails(Struct, gc=False):
-    """Of the prompt's tokens."""
+    """Details of the prompt's tokens."""
 
     cached_tokens: Tokens | None = None
 
 
 class OutputDetails(Struct, gc=False):
-    """Of the output's tokens."""
+    """Details of the output's tokens."""
 
     reasoning_tokens: Tokens | None = None
 
@@ -41,33 +41,34 @@ class Usage(Struct, gc=False):
 
     @property
     def cached(self) -> int | None:
-        """Prompt tokens that came from the server's cache; None if it doesn't report them."""
+        """Prompt tokens found in the server's prefix cache; None if not reported."""
         details = self.prompt_tokens_details
         return details.cached_tokens if details else None
 
     @property
     def reasoning(self) -> int:
-        """Output tokens that were reasoning, 0 if not reported."""
+        """Output tokens that were reasoning; 0 if not reported."""
         details = self.completion_tokens_details
         return self.reasoning_tokens or (details and details.reasoning_tokens) or 0
 
 
 @dataclass(slots=True)
 class Deltas:
-    """A response's events, parsed. Events are named by their index; -1: there is none.
+    """A response's parsed events. Events are given by index; -1: there is no such event.
 
     tokens: the events that bear tokens
-    texts: gives what each of those adds to the answer
-    first_text: the first token bearing event that is not reasoning alone
-    usages: the events with token counts, and those
+    texts: returns the text that each of these adds to the answer
+    first_text: the first token-bearing event that is not only reasoning
+    usages: the events with token counts, each with its counts
     finish: the event with the finish_reason
-    blank: events with a place for text and none in it, but those that bring a role, counts, or the
-        end
-    done: the index of [DONE]
-    model: the one that the first event names
+    finish_reason: why generation ended, as the server says
+    blank: number of events with a place for text but none in it, except for those with a role,
+        counts or the end
+    done: the event [DONE]
+    model: the model that the first event names
     error: the server's message in the first error event; None if there is none
     malformed: why the first unreadable event can't be read, "" if there is none; the events
-        before it count all the same
+        before it still count
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -84,12 +85,12 @@ class Deltas:
 
     @property
     def usage(self) -> Usage | None:
-        """The last token counts."""
+        """The last token counts; None if there are none."""
         return self.usages[-1][1] if self.usages else None
 
 
 def events_before_done(data: list[bytes], deltas: Deltas) -> list[bytes]:
-    """The events before [DONE], which is noted."""
+    """The events before [DONE], whose index is noted in `deltas`."""
     if data and data[-1] == _DONE:
         deltas.done = len(data) - 1
     else:
@@ -103,9 +104,9 @@ def decode_events(
     deltas: Deltas,
     otherwise: Callable[[bytes], Event] | None = None,
 ) -> list[Event]:
-    """The events, up to the first unreadable one, which is noted.
+    """Decode events up to the first unreadable one, which is noted in `deltas`.
 
-    otherwise: reads what `decode` can't
+    otherwise: decodes the events that `decode` can't
     """
     try:
         return list(map(decode, data))
@@ -126,14 +127,19 @@ def decode_events(
 
 
 def lenient_json(data: bytes) -> Any:
-    """JSON as Python reads it, which forgives what typed decoding does not: NaN and infinities,
-    half a surrogate and bytes that are no UTF-8, as servers send that cut a text by tokens."""
+    """Decode JSON as Python does, which accepts more than typed decoding does.
+
+    That is NaN, infinities, and half a surrogate or invalid UTF-8, which come from servers that
+    split text by tokens. Raises ValueError.
+    """
     return json.loads(data.decode("utf-8", "replace"))
 
 
 def usage_of(value: Any) -> Usage | None:
-    """Token counts as numbers of any kind: 8.0 and "8" are 8, "" means none. Raises ValueError
-    for anything else."""
+    """Token counts from numbers of any kind: 8.0 and "8" are 8, "" means none.
+
+    Raises ValueError for anything else.
+    """
     if isinstance(value, list):
         value = value[-1] if value else None
     if not isinstance(value, dict):
@@ -160,7 +166,7 @@ def note_error(value: Any, deltas: Deltas) -> None:
 
 
 def note_odd(data: bytes, deltas: Deltas) -> None:
-    """An event that looks like none of its endpoint's: an error in another shape, or nothing."""
+    """Note an event unlike those of its endpoint, which may be an error in another shape."""
     for value in decode_events([data], msgspec.json.decode, deltas):
         if error_text.is_error(value):
             note_error(value, deltas)

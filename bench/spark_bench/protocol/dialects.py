@@ -1,4 +1,4 @@
-"""The endpoints: which requests each takes, and how its responses are read."""
+"""The endpoints: what requests each one accepts, and how its responses are read."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from spark_bench.record import Message, Prompt
 class Asking(msgspec.Struct, frozen=True):
     """How to ask, the same for every request of a run.
 
-    model: "" leaves it to the server
+    model: id to request; "": the server chooses
     ignore_eos: generate the full length; not sent if false, since not every server accepts it
     include_usage: ask for token counts at the end of the stream
-    continuous_usage: ask for them with every event
-    temperature: None leaves it to the server
-    extra: further fields of the body, over those that are there; objects are merged, and a null
-        takes away what is there (RFC 7396)
-    length_field: that asks for so many tokens
-    answers_as: the name that the server's answers have for this model; "": its own
+    continuous_usage: ask for token counts with each event
+    temperature: sampling temperature; None: the server's default
+    extra: more fields for the body, merged into it as RFC 7396 says: objects are merged, and null
+        removes a field
+    length_field: name of the field for the number of tokens to generate
+    answers_as: name of the model in the server's answers; "": the same as requested
     """
 
     model: str
@@ -39,10 +39,10 @@ class Asking(msgspec.Struct, frozen=True):
 
 
 class Dialect(Protocol):
-    """One endpoint.
+    """One endpoint of a server's API.
 
-    name: as users give it
-    path: of its URL
+    name: the name that users give
+    path: path of its URL
     """
 
     @property
@@ -51,29 +51,31 @@ class Dialect(Protocol):
     def path(self) -> str: ...
 
     def body(self, prompt: Prompt, asking: Asking) -> bytes:
-        """A request's JSON; the same input gives the same bytes."""
+        """The JSON body of a request; the same input gives the same bytes."""
 
     def deltas(self, data: list[bytes]) -> Deltas:
-        """What the events of an answer say; an answer in one piece is one event."""
+        """Parse the events of an answer; an answer in one piece counts as one event."""
 
     def most_bytes(self, tokens: int) -> int:
-        """What an answer of so many tokens may have, a multiple of what servers send; more is no
-        such answer."""
+        """Limit on the bytes of an answer of this many tokens, a multiple of what servers send."""
 
 
-# Events of a token have some 300 bytes, and up to 4 KB with the probabilities of twenty others.
+# Bytes allowed per event. A token's event has about 300, up to 4 KB with 20 top log probabilities.
 _EVENT = 8 * 1024
-# Beside the tokens: what a server may tell of the prompt.
+# Bytes allowed besides the tokens, for what a server may say about the prompt.
 _AROUND = 16 * 1024 * 1024
-# SGLang's /generate repeats the text and the token ids in each event, some 12 bytes a token.
+# Bytes allowed per repeated token: SGLang's /generate repeats the text and the token ids in each
+# event, about 12 bytes per token.
 _REPEATED = 16
 _MOST = 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class _Endpoint:
-    """text_field: of the body, for the conversation: "messages", or one text under another name
-    fields: makes a body's fields, given `text_field`
+    """An endpoint, by how its bodies and events differ from others.
+
+    text_field: the body's field for the prompt: "messages", or another name for a single text
+    fields: builds the body's fields, given `text_field`
     cumulative: each event repeats the text so far
     """
 
@@ -98,7 +100,7 @@ class _Endpoint:
 
 
 def dialect(name: str) -> Dialect:
-    """The endpoint of that name; BadInput with the nearest one if there is none."""
+    """The endpoint of this name. Raises BadInput that suggests the nearest if there is none."""
     if endpoint := _ENDPOINTS.get(name):
         return endpoint
     hint = did_you_mean(name, _ENDPOINTS.keys(), most=1, cutoff=0.5)
@@ -106,7 +108,7 @@ def dialect(name: str) -> Dialect:
 
 
 def plain_text(messages: tuple[Message, ...]) -> str:
-    """A conversation for an endpoint without messages: their contents, line by line."""
+    """A conversation as one text, for endpoints without messages: their contents in lines."""
     return "\n".join([message.content for message in messages])
 
 
@@ -143,7 +145,7 @@ def _generate(prompt: Prompt, asking: Asking, text_field: str) -> dict[str, Any]
 
 
 def _merged(fields: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields under those of `extra`; where both are objects, their fields in turn."""
+    """Merge `extra` into the fields (RFC 7396); see Asking."""
     merged = dict(fields)
     for key, value in extra.items():
         there = merged.get(key)

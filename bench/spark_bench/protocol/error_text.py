@@ -1,4 +1,4 @@
-"""What a server says about an error, in one line."""
+"""A server's error message, in one line."""
 
 import re
 from typing import Any
@@ -7,18 +7,20 @@ import msgspec
 
 from spark_bench.printable import printable
 
-# A larger body is no error message, and its objects would take a multiple of its size.
+# Limit in bytes: a larger body is not an error message, and decoding takes several times its size.
 LARGEST = 1024 * 1024
-# Enough for any server's first sentence; some send whole tracebacks.
+# Most characters to show: enough for any first sentence, while some servers send whole tracebacks.
 LONGEST = 200
-# Where the message, or what holds it, is in a decoded error.
+# Keys that hold the message, or an object with the message.
 _INNER = ("error", "errors", "message", "detail", "msg")
 _TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
 def from_body(body: bytes) -> str:
-    """The message in an error's body: JSON of any server, the title of a web page, or plain text;
-    at most LONGEST characters, "" for an empty one."""
+    """The message in an error's body: in any server's JSON, a web page's title, or plain text.
+
+    Returns at most LONGEST characters; "" for an empty body.
+    """
     try:
         decoded = msgspec.json.decode(body if len(body) <= LARGEST else b"")
     except (ValueError, RecursionError):
@@ -29,8 +31,11 @@ def from_body(body: bytes) -> str:
 
 
 def from_json(decoded: Any) -> str:
-    """The message in a decoded error: {"error": {"message": ...}} (OpenAI, SGLang, llama.cpp),
-    {"object": "error", "message": ...} (SGLang, vLLM), {"detail": ...} (FastAPI) or a string."""
+    """The message in a decoded error.
+
+    Shapes: {"error": {"message": ...}} (OpenAI, SGLang, llama.cpp), {"object": "error", "message":
+    ...} (SGLang, vLLM), {"detail": ...} (FastAPI), or a string.
+    """
     message, code = decoded, None
     while isinstance(message, dict):
         code = message.get("code") or code
@@ -39,7 +44,7 @@ def from_json(decoded: Any) -> str:
             break
         message = inner
     text = message if isinstance(message, str) else msgspec.json.encode(message).decode()
-    # OpenAI's codes are words, such as model_not_found; others repeat the status.
+    # OpenAI's codes are words, such as model_not_found; other servers repeat the status.
     return one_line(f"{text} ({code})" if isinstance(code, str) else text)
 
 
@@ -47,7 +52,7 @@ def is_error(decoded: Any) -> bool:
     """Whether a decoded answer is an error in one of these shapes."""
     if not isinstance(decoded, dict):
         return False
-    code = decoded.get("code")  # an HTTP status; 200 is of an event that says "connected"
+    code = decoded.get("code")  # an HTTP status; 200 occurs in an event that says "connected"
     return bool(
         decoded.get("error")
         or decoded.get("errors")
@@ -59,6 +64,6 @@ def is_error(decoded: Any) -> bool:
 
 
 def one_line(text: str) -> str:
-    """The text with single spaces, printable, at most LONGEST characters."""
+    """The text made printable, with single spaces, and cut to LONGEST characters."""
     text = " ".join(printable(text).split())
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"

@@ -1,17 +1,17 @@
-"""Why a request doesn't count: one kind for each, what it means, and what to do about it.
+"""Why a request doesn't count: the kinds of failures, what each means, and what to do about it.
 
-A request has one kind, the first that holds:
+A failed request has one kind, the first that applies:
 
-1. what the response is not: malformed_http; else an HTTP status that is not 2xx (http_NNN,
-   model_not_found), even if the body behind it broke off
-2. more than any such answer has: too_large; what the server itself says in a 200 answer:
+1. not a successful HTTP response: malformed_http; or a status other than 2xx (http_NNN,
+   model_not_found), even if the body broke off
+2. a body larger than any such answer: too_large; an error that the server reports in a 200 answer:
    stream_error
-3. what can't be read: not_streamed, malformed_sse, malformed_json
-4. the connection, if it ended before the answer did: refused, unreachable, reset, cut, timeout,
+3. a body that can't be read: not_streamed, malformed_sse, malformed_json
+4. a connection that ended before the answer did: refused, unreachable, reset, cut, timeout,
    interrupted, unsent. An answer has ended with [DONE], or with a finish_reason once its usage is
-   there too; what breaks after that costs no token, and the request counts.
-5. an answer of the wrong model: wrong_model
-6. what the answer lacks: unfinished, no_tokens, missing_usage
+   there too. What breaks after that costs no token, so the request counts.
+5. an answer from the wrong model: wrong_model
+6. an incomplete answer: unfinished, no_tokens, missing_usage
 """
 
 import re
@@ -21,7 +21,7 @@ from spark_bench.record import Ended
 
 
 class Failure(StrEnum):
-    """Every kind but those of HTTP statuses, which are http_ and the status (see `of_status`)."""
+    """All kinds, except those for HTTP statuses, which are http_NNN (see `of_status`)."""
 
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
@@ -151,7 +151,7 @@ _UNKNOWN_MODEL = re.compile(
     r"|model_not_found",
     re.IGNORECASE | re.DOTALL,
 )
-# Statuses with which servers send such a message.
+# Statuses with which servers send the message that a model is unknown.
 _UNKNOWN_MODEL_STATUSES = {400, 404, 422}
 
 _BROKEN = {
@@ -163,25 +163,25 @@ _BROKEN = {
     Ended.TOO_LARGE: Failure.TOO_LARGE,
     Ended.INTERRUPTED: Failure.INTERRUPTED,
     Ended.UNSENT: Failure.UNSENT,
-    # The socket's reader saw an end where the response's own framing knows of more.
+    # The client saw an end, but the response's framing says that more should follow.
     Ended.COMPLETE: Failure.CUT,
 }
 
 
 def of_status(status: int, message: str) -> str:
-    """The kind of an HTTP status that is not a success; message: the server's."""
+    """The kind for an HTTP status that is not a success. message: what the server said"""
     if status in _UNKNOWN_MODEL_STATUSES and _UNKNOWN_MODEL.search(message):
         return Failure.MODEL_NOT_FOUND
     return f"http_{status}"
 
 
 def of_connection(ended: Ended) -> Failure:
-    """The kind of an exchange that ended this way before its answer did."""
+    """The kind for an exchange that ended this way before its answer did."""
     return _BROKEN[ended]
 
 
 def meaning(kind: str) -> str:
-    """What a kind of failure is, in words. Results of other versions have kinds of their own."""
+    """What a kind of failure means, in words; also for kinds from other versions' results."""
     if kind.startswith("http_"):
         return f"the server answered with HTTP status {kind.removeprefix('http_')}"
     unknown = "a kind that this spark-bench does not know"

@@ -1,4 +1,4 @@
-"""The events of SGLang's own /generate."""
+"""The events of SGLang's own endpoint /generate."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from spark_bench.protocol.deltas import (
 
 
 class Meta(Struct, gc=False):
-    """An event's account of the request so far."""
+    """What an event says about the request so far."""
 
     prompt_tokens: Tokens | None = None
     completion_tokens: Tokens | None = None
@@ -38,7 +38,7 @@ class Meta(Struct, gc=False):
 
 
 class GenerateChunk(Struct, gc=False):
-    """One event: the whole text so far, or with --incremental-streaming-output what is new."""
+    """One event: all the text so far; with --incremental-streaming-output, only the new text."""
 
     text: str | None = None
     meta_info: Meta | None = None
@@ -49,7 +49,7 @@ _decode = msgspec.json.Decoder(GenerateChunk).decode
 
 
 def parse_generate_events(data: list[bytes]) -> Deltas:
-    """What the events of a stream say; an answer in one piece is one event."""
+    """Parse the events of a stream; an answer in one piece counts as one event."""
     deltas = Deltas()
     data = events_before_done(data, deltas)
     chunks = decode_events(data, _decode, deltas, _lenient_chunk)
@@ -73,20 +73,23 @@ def parse_generate_events(data: list[bytes]) -> Deltas:
         elif chunk.text is None:
             note_odd(data[i], deltas)
     deltas.first_text = deltas.tokens[0] if deltas.tokens else -1
-    # Not through `deltas`: that would be a cycle, which only garbage collection could free.
+    # Don't refer to `deltas` here: only garbage collection could free that cycle.
     tokens = deltas.tokens
     deltas.texts = lambda: [added[i] for i in tokens]
     return deltas
 
 
 def _lenient_chunk(data: bytes) -> GenerateChunk:
-    """An event with counts of another kind, or text that is not quite JSON."""
+    """Decode an event with counts of another type, or in not quite valid JSON."""
     return msgspec.convert(lenient_json(data), GenerateChunk, strict=False)
 
 
 def _added(texts: list[str]) -> list[str]:
-    """What each event adds. Cumulative texts begin with the one before, but for a half character
-    at its end (U+FFFD), which the next event completes."""
+    """The text that each event adds.
+
+    A cumulative text begins with the one before it, except for half a character (U+FFFD) at the
+    end, which the next event completes.
+    """
     added, so_far = [], ""
     for text in texts:
         settled = so_far.rstrip("\ufffd")

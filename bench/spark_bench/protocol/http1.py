@@ -1,8 +1,8 @@
-"""The one HTTP/1.x reader: where a response's head, chunks and end are, on any split of its bytes.
+"""The only HTTP/1.x parser: finds a response's head, chunks and end, however its bytes are split.
 
-It follows RFC 9112. The client's loop uses it to see whether the last byte has come; after the run
-it walks over the whole response once more and collects where the content lies. What the content
-was encoded with is for `content`.
+It follows RFC 9112. During the run, the client uses it to see whether the last byte has come. After
+the run, it goes over each whole response once more and collects where the content is. Decoding the
+content is up to `content`.
 """
 
 import re
@@ -12,28 +12,28 @@ from enum import Enum, auto
 HEAD_END = b"\r\n\r\n"
 CRLF = b"\r\n"
 
-# Heads or trailers longer than this are no HTTP (servers' own limits are 8 to 64 KiB).
+# Longer heads or trailers are not HTTP (servers' own limits are 8 to 64 KiB).
 LONGEST_HEAD = 256 * 1024
-# More lines than this in a head are none either (servers' and clients' own limits are about 100);
-# equal names are joined, which takes the square of their number.
+# Nor are heads with more lines (limits of servers and clients are about 100). Joining equal names
+# takes quadratic time.
 MOST_FIELDS = 1000
-# Nor is a chunk's size line longer than this.
+# Nor are longer size lines of chunks.
 LONGEST_LINE = 4096
 
 _STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([0-9]{3})(?: ([^\r\n]*))?")
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?")
-# Size lines read before: a stream has few different ones.
+# Cache of parsed size lines, since a stream has few different ones.
 _sizes: dict[bytes, int] = {}
 _MOST_SIZES = 4096
 _BLANKS = " \t\v\f\r\n"
 
 
 class MalformedHttp(ValueError):
-    """Bytes that are no HTTP/1.x response; the message says where they go wrong."""
+    """Bytes that are not an HTTP/1.x response; the message says what is wrong, and where."""
 
 
 class BodyEnd(Enum):
-    """What tells the end of a body (RFC 9112, 6.3)."""
+    """How the end of a body is recognized (RFC 9112, 6.3)."""
 
     CHUNKED = auto()
     LENGTH = auto()
@@ -42,10 +42,10 @@ class BodyEnd(Enum):
 
 @dataclass(slots=True)
 class Head:
-    """The final head of a response, interim ones (1xx) skipped.
+    """The final head of a response; interim ones (1xx) are skipped.
 
-    headers: names in lower case, the values of repeated ones joined with ", "
-    size: bytes up to the body, interim heads included
+    headers: values by name in lower case; values of a repeated name are joined with ", "
+    size: bytes before the body, including interim heads
     """
 
     status: int
@@ -55,19 +55,19 @@ class Head:
 
     @property
     def encodings(self) -> list[str]:
-        """What the body was encoded with, in that order; identity left out."""
+        """The encodings of the body, in the order in which they were applied, without identity."""
         named = self.headers.get("content-encoding", "").lower().split(",")
         return [name for each in named if (name := each.strip()) not in ("", "identity")]
 
 
 class Framing:
-    """Follows one response through its bytes.
+    """Follows the framing of one response as its bytes come.
 
     head, body_end: None until the head is complete
-    at: the offset up to which the bytes are parsed
-    keep_alive: after the end, whether the connection may carry another request
-    spans: where each chunk's content begins and ends; of the last one, where it will end. Only
-        collected if a list is given.
+    at: offset up to which the bytes are parsed
+    keep_alive: whether the connection may carry another request after the end
+    spans: where each chunk's content begins and ends; for the last one, where it will end. They are
+        only collected if a list is given.
     """
 
     __slots__ = ("_ended", "_left", "_trailers", "at", "body_end", "head", "keep_alive", "spans")
@@ -78,16 +78,15 @@ class Framing:
         self.at = 0
         self.keep_alive = True
         self.spans = spans
-        # Bytes from `at` to the end of the body or of the chunk, its CRLF included.
+        # Bytes from `at` to the end of the body, or of the chunk with its CRLF.
         self._left = 0
         self._trailers = False
         self._ended = False
 
     def ended(self, data: bytes | bytearray) -> bool:
-        """Has the response's last byte come? `data` is everything since its first byte, or since
-        what was forgotten.
+        """Whether the response's last byte has come. Raises MalformedHttp.
 
-        Raises MalformedHttp.
+        data: all its bytes so far, without those that were forgotten
         """
         if self._ended:
             return True
@@ -98,22 +97,26 @@ class Framing:
         else:
             self._ended = self._read_plain(data)
         if self._ended and len(data) > self.at:
-            self.keep_alive = False  # bytes without a request: a peer out of step
+            self.keep_alive = False  # bytes beyond the end: the peer is out of step
         return self._ended
 
     def closed(self) -> bool:
-        """The peer has closed. True: that was the body's end."""
+        """Note that the peer has closed. Returns whether that was the body's end."""
         self.keep_alive = False
         return self.body_end is BodyEnd.CLOSE
 
     def forget(self, count: int) -> None:
-        """The first `count` bytes, all of them parsed, are gone from `data`."""
+        """Note that the first `count` bytes, all of them parsed, were removed from `data`."""
         self.at -= count
 
     def read_head(self, data: bytes | bytearray) -> bool:
-        """Read the head, once; False while it has not fully come. Raises MalformedHttp."""
+        """Read the head, if not done before. Returns False while it is incomplete.
+
+        Raises MalformedHttp.
+        """
         while self.at <= LONGEST_HEAD:
-            # Where the head's last line ends, and where the body begins; a bare LF ends lines, too.
+            # Find the end of the head's last line and the start of the body. A bare LF ends a line,
+            # too.
             end = data.find(b"\n\r\n", self.at)
             after = end + 3
             bare = data.find(b"\n\n", self.at, end + 1 if end >= 0 else len(data))
@@ -123,7 +126,7 @@ class Framing:
                 break
             head, minor = _parse_head(bytes(data[self.at : end]), after)
             self.at = after
-            # Nobody asks for 101; as the last word, as everywhere else, it is at least an end.
+            # We never ask for 101 (switching protocols), but like other clients take it as final.
             if head.status >= 200 or head.status == 101:
                 self.head = head
                 self._choose_end(head, minor)
@@ -151,7 +154,8 @@ class Framing:
                 raise MalformedHttp(f"content-length {text[:40]!r}")
             self.body_end, self._left = BodyEnd.LENGTH, int(length)
         else:
-            # With any other transfer-encoding it ends with the connection, whatever its length.
+            # With any other transfer-encoding, the body ends with the connection, whatever the
+            # content-length.
             self.body_end, self.keep_alive = BodyEnd.CLOSE, False
 
     def _read_plain(self, data: bytes | bytearray) -> bool:
@@ -166,7 +170,7 @@ class Framing:
         return not self._left
 
     def _read_chunks(self, data: bytes | bytearray) -> bool:
-        """True once the last chunk's size line has come. In one piece: it runs for every chunk."""
+        """True once the last chunk's size line has come. One method, as it runs for each chunk."""
         total, at, left, spans = len(data), self.at, self._left, self.spans
         while True:
             if left:
@@ -174,7 +178,7 @@ class Framing:
                 if total < end:
                     if total == end - 1 and data[-1:] != b"\r":
                         raise _wrong_chunk_end(data, end)
-                    # The CRLF is kept together, to be looked at.
+                    # Don't split the CRLF, which is checked as a whole.
                     step = min(left - 2, total - at)
                     self.at, self._left = at + step, left - step
                     return False
@@ -215,7 +219,7 @@ class Framing:
 
 
 def _parse_head(data: bytes, size: int) -> tuple[Head, str]:
-    """One head, and the minor version of its HTTP."""
+    """Parse one head; returns it with the minor version of its HTTP."""
     first, *lines = [line.removesuffix("\r") for line in data.decode("latin-1").split("\n")]
     status = _STATUS_LINE.fullmatch(first)
     if status is None:

@@ -1,4 +1,4 @@
-"""What a server lists under /v1/models, and which of that is the one to measure."""
+"""The models that a server lists under /v1/models, and which of them to measure."""
 
 import json
 import re
@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# A longer id is none that anybody gave.
+# Longest id to accept; no real one is longer.
 _LONGEST = 1000
-# Models that generate no text, by the names that they are published under.
+# Models that generate no text, by their published names.
 _NO_TEXT = re.compile(
     r"embed|(^|[/_-])(bge|gte|e5|minilm|all-mpnet|colbert|splade)([-_:]|$)|rerank|moderation|reward"
     r"|whisper|(^|[/_-])(tts|clip|siglip|flux|sdxl|dall-e|image)([-_.:]|$)|stable-?diffusion"
     r"|text-to-|paraphrase-multilingual"
-    # A wildcard of LiteLLM's stands for others.
+    # LiteLLM lists wildcards that stand for other models.
     r"|\*",
     re.IGNORECASE,
 )
-# The same by what an entry says of itself: LM Studio's and Together's `type`, Infinity's `task`,
+# The same, by what an entry says of itself: LM Studio's and Together's `type`, Infinity's `task`,
 # LiteLLM's `mode`, Xinference's `model_type`, Cohere's `endpoints`, Ollama's and Copilot's
 # `capabilities`, Lemonade's `labels`, OpenRouter's `architecture.output_modalities`.
 _NO_TEXT_KIND = re.compile(r"embed|rerank|score|classif|image|audio|speech|tts|moderation", re.I)
@@ -32,9 +32,9 @@ _KINDS = (
     "labels",
     "architecture",
 )
-# Of llama.cpp's router and llama-swap (`status.value`) and LM Studio (`state`).
+# How llama.cpp's router and llama-swap (`status.value`) and LM Studio (`state`) say "loaded".
 _LOADED = {"loaded", "ready", "running"}
-# vLLM and SGLang, OpenRouter and Together, Groq, Mistral, LM Studio.
+# Keys for the context length of vLLM and SGLang, OpenRouter and Together, Groq, Mistral, LM Studio.
 _CONTEXT = (
     *("max_model_len", "loaded_context_length", "context_length", "context_window"),
     "max_context_length",
@@ -45,12 +45,12 @@ _CONTEXT = (
 class ListedModel:
     """An entry of the list.
 
-    owner: who serves it ("sglang", "vllm", "llamacpp"); "" if not reported
+    owner: its owner, which names the engine ("sglang", "vllm", "llamacpp"); "" if not reported
     context: tokens that a prompt and its answer may have together; None if not reported
-    loaded: it answers at once; None if not reported
-    root: what it is served from; two names of one root are one model. "" if not reported
-    parent: the model that it is an adapter of; "": it is none
-    text: as far as one can tell, it generates text
+    loaded: it can answer without being loaded first; None if not reported
+    root: what it is served from: names with the same root are one model; "" if not reported
+    parent: the model that it is an adapter of; "": it is not an adapter
+    text: it generates text, as far as one can tell
     """
 
     id: str
@@ -63,10 +63,10 @@ class ListedModel:
 
 
 def parse_models(body: bytes) -> tuple[ListedModel, ...]:
-    """The models that an answer lists, in its order; none where it is no such list.
+    """The models that an answer lists, in its order; empty if it is not such a list.
 
-    OpenAI's {"data": [...]}, Ollama's {"models": [...]}, llama-swap's {"running": [...]}, a bare
-    list (Together), of objects or of names. Entries without a usable id are left out.
+    Accepts OpenAI's {"data": [...]}, Ollama's {"models": [...]}, llama-swap's {"running": [...]}
+    and a bare list (Together), of objects or names. Entries without a usable id are left out.
     """
     try:
         listing = json.loads(body)
@@ -80,10 +80,10 @@ def parse_models(body: bytes) -> tuple[ListedModel, ...]:
 
 
 def model_candidates(listed: Sequence[ListedModel]) -> list[ListedModel]:
-    """The models that a load can mean if its user names none, the best first.
+    """The models that a load may be meant for if the user names none, the best first.
 
-    Loaded ones if any is known to be, those that generate text if any does, no adapters beside
-    their model, and one name of each.
+    Only loaded ones if any is known to be, only those that generate text if any does, no adapters
+    of a listed model, and one name for each model.
     """
     suitable = [model for model in listed if model.text] or list(listed)
     ids = {model.id for model in listed}
@@ -93,7 +93,7 @@ def model_candidates(listed: Sequence[ListedModel]) -> list[ListedModel]:
 
 
 def _model(entry: Any) -> ListedModel | None:
-    """None for what has no usable id."""
+    """Read an entry; None if it has no usable id."""
     if not isinstance(entry, dict | str):
         return None
     fields = entry if isinstance(entry, dict) else {"id": entry}
@@ -108,7 +108,7 @@ def _model(entry: Any) -> ListedModel | None:
         loaded = loaded.get("value")
     if isinstance(loaded, str):
         loaded = loaded.lower() in _LOADED
-    # A word, or those of a list; an object has them under some of its names.
+    # A word, a list of words, or an object with words under some of its keys.
     values = [fields.get(key) for key in _KINDS]
     objects = [value for value in values if isinstance(value, dict)]
     values += [each.get(name) for each in objects for name in ("type", "output_modalities")]
@@ -127,7 +127,7 @@ def _model(entry: Any) -> ListedModel | None:
 
 
 def _sendable(text: str) -> bool:
-    """Half a surrogate is no text that could be sent."""
+    """Whether the text can be sent: half a surrogate can't be encoded."""
     try:
         text.encode()
     except UnicodeEncodeError:

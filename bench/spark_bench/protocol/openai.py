@@ -19,9 +19,9 @@ from spark_bench.protocol.deltas import (
     usage_of,
 )
 
-# How an engine ends an answer that it gave up.
+# finish_reasons of answers that an engine gave up.
 _BROKEN_OFF = {"abort", "error"}
-# Fields of a delta, of a part or of a call whose words are no tokens of the answer.
+# Fields of a delta, part or call whose text is not part of the answer.
 _NO_TEXT = {
     *("role", "name", "id", "index", "type", "object", "format", "signature", "encrypted_content"),
     *("finish_reason", "stop_reason", "status", "model", "created", "logprobs", "token_ids"),
@@ -29,32 +29,34 @@ _NO_TEXT = {
     *("recipient", "channel", "event", "timestamp", "tool_call_id", "system_fingerprint"),
     *("url", "image_url", "uuid", "created_at", "done_reason"),
 }
-# Names of fields that hold text of the answer.
+# Names of fields that hold the answer's text.
 _TEXT = re.compile(
     r"content|text|refusal|answer|output|message|summary|transcript|argument|parts|response"
     r"|completion|generated|calls?$",
     re.IGNORECASE,
 )
-# Names of fields and of parts whose text is reasoning: thinking, reasoning_text, thoughts …
+# Names of fields and parts whose text is reasoning: thinking, reasoning_text, thoughts …
 _THOUGHT = re.compile(r"reason|think|thought|analysis|chain_of|cot\b|reflect|scratch", re.I)
 
 
 class Function(Struct, gc=False):
-    """A call's name, or the next piece of its arguments."""
+    """A call's function: its name, or the next piece of its arguments."""
 
     name: str | None = None
     arguments: Any = None
 
 
 class ToolCall(Struct, gc=False):
-    """A call, or a piece of one."""
+    """A tool call, or a piece of one."""
 
     function: Function | None = None
 
 
 class Delta(Struct, gc=False):
-    """What an event adds to the message. Reasoning is `reasoning_content` with SGLang and
-    llama.cpp, `reasoning` with vLLM."""
+    """What an event adds to the message.
+
+    Reasoning is in `reasoning_content` with SGLang and llama.cpp, in `reasoning` with vLLM.
+    """
 
     content: str | None = None
     reasoning_content: str | None = None
@@ -67,16 +69,16 @@ class Delta(Struct, gc=False):
         return "".join([f"{each.name or ''}{each.arguments or ''}" for each in functions])
 
     def text(self) -> str:
-        """All that it adds, reasoning first."""
+        """All the text that it adds, reasoning first."""
         thought = self.reasoning_content or self.reasoning or ""
         return f"{thought}{self.content or ''}{self.calls()}"
 
 
 def delta_of(value: Any) -> Delta:
-    """A delta in any shape: a text, parts, fields that only this server has.
+    """Read a delta of any shape: a text, parts, or fields that only this server has.
 
-    What is text and not known to be something else is the answer's, or its reasoning by the name of
-    the field or the type of the part.
+    Any text that is not known to be something else belongs to the answer. It is reasoning if the
+    name of its field or the type of its part says so.
     """
     texts = list(_texts(value, thought=False))
     return Delta(
@@ -86,9 +88,9 @@ def delta_of(value: Any) -> Delta:
 
 
 def _texts(value: Any, thought: bool) -> Iterator[tuple[bool, str]]:
-    """Its texts, each with whether it is reasoning."""
+    """Yield the texts in a value, each with whether it is reasoning."""
     if isinstance(value, str):
-        # Half a surrogate is no text that could be written down.
+        # Replace half a surrogate, which could not be saved as UTF-8.
         yield thought, value.encode("utf-8", "replace").decode()
     elif isinstance(value, list):
         for each in value:
@@ -97,15 +99,15 @@ def _texts(value: Any, thought: bool) -> Iterator[tuple[bool, str]]:
         thought = thought or _THOUGHT.search(str(value.get("type"))) is not None
         has_reasoning = value.get("reasoning_content") or value.get("reasoning")
         for name, each in value.items():
-            # A call's name is text that was generated, a speaker's is not.
-            # OpenRouter tells the same text a second time, in parts.
+            # A call's name was generated as text, a speaker's name was not.
+            # OpenRouter sends the same text a second time, in parts.
             text = name not in _NO_TEXT or (name == "name" and "arguments" in value)
             if text and not (has_reasoning and name == "reasoning_details"):
                 yield from _texts(each, thought or _THOUGHT.search(name) is not None)
 
 
 class Choice(Struct, gc=False):
-    """One answer: `delta` in a chat's stream, `message` in a whole chat, `text` in a completion."""
+    """One answer: `delta` of a streamed chat, `message` of a whole one, `text` of a completion."""
 
     delta: Delta | None = None
     message: Delta | None = None
@@ -135,7 +137,7 @@ _decode_name = msgspec.json.Decoder(_Named).decode
 
 
 class _Apart(Struct, gc=False):
-    """The delta as it stands in the event."""
+    """A choice whose delta is left undecoded."""
 
     delta: msgspec.Raw = msgspec.Raw()
 
@@ -148,7 +150,7 @@ _undecoded = msgspec.json.Decoder(_Undecoded).decode
 
 
 def parse_openai_events(data: list[bytes]) -> Deltas:
-    """What the events of a stream say; an answer in one piece is one event."""
+    """Parse the events of a stream; an answer in one piece counts as one event."""
     deltas = Deltas()
     data = events_before_done(data, deltas)
     chunks = decode_events(data, _decode, deltas, _lenient_chunk)
@@ -189,14 +191,14 @@ def parse_openai_events(data: list[bytes]) -> Deltas:
             note_error(chunk.error, deltas)
     if empty:
         _search_other_fields(empty, data, chunks, deltas)
-    # Not through `deltas`: that would be a cycle, which only garbage collection could free.
+    # Don't refer to `deltas` here: only garbage collection could free that cycle.
     tokens = deltas.tokens
     deltas.texts = lambda: [c[0].added() if (c := chunks[i].choices) else "" for i in tokens]
     return deltas
 
 
 def _lenient_chunk(data: bytes) -> OpenAIChunk:
-    """An event of which a part has another shape than OpenAI's."""
+    """Decode an event with a part that differs in shape from OpenAI's. Raises ValueError."""
     value = lenient_json(data)
     if value is None:
         return OpenAIChunk()
@@ -228,17 +230,19 @@ def _lenient_chunk(data: bytes) -> OpenAIChunk:
 def _search_other_fields(
     empty: list[int], data: list[bytes], chunks: list[OpenAIChunk], deltas: Deltas
 ) -> None:
-    """Deltas without any field that we know: their text may be in fields of other names.
+    """Look for text under other names in deltas without any field that we know.
 
-    Fields whose names say nothing are text where the answer has that many more tokens than those
-    seen, or, where nobody tells how many it has, if they say different things.
+    empty: indices of these deltas' events
+
+    A field whose name does not tell counts as text if the reported total has room for that many
+    more tokens or, without a total, if the fields' texts differ.
     """
     sure, unsure = dict[int, Delta](), dict[int, Delta]()
     for i in empty:
         try:
             raw = bytes(_undecoded(data[i]).choices[0].delta)
         except (ValueError, IndexError):
-            raw = b""  # not read by its types: all its text is known then
+            raw = b""  # _lenient_chunk decoded it, and found all its text
         delta, by_name = _cached(raw) if len(raw) <= _CACHED else _unknown(raw)
         finish = chunks[i].choices[0].finish_reason  # type: ignore[index] # it has one
         opening = i == empty[0] and b'"role"' in raw
@@ -262,20 +266,20 @@ def _search_other_fields(
 
 
 def _unknown(raw: bytes) -> tuple[Delta, bool]:
-    """The text of a delta, and whether the name of its field says that it is text."""
+    """The text of a delta, and whether its field's name says that it is text."""
     value = lenient_json(raw) if raw else None
     fields = value if isinstance(value, dict) else {}
     by_name = {n: v for n, v in fields.items() if _TEXT.search(n) or _THOUGHT.search(n)}
     return delta_of(value), bool(delta_of(by_name).text())
 
 
-# Few are different: {} at the end, a role at the start.
+# Largest delta to cache, in bytes. Few are different: {} at the end, a role at the start.
 _CACHED = 256
 _cached = lru_cache(maxsize=64)(_unknown)
 
 
 def _note_undelta(i: int, choice: Choice, deltas: Deltas) -> None:
-    """A piece of a completion, or a message in one piece."""
+    """Note a choice without a delta: a piece of a completion, or a whole message."""
     if choice.added():
         deltas.tokens.append(i)
         if deltas.first_text < 0:

@@ -1,4 +1,4 @@
-"""What a recorded exchange means: times, how many tokens each event carried, or why it failed."""
+"""Read a recorded exchange: times, how many tokens each event carried, or why it failed."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ from spark_bench.protocol.failures import Failure
 from spark_bench.record import Ended, Exchange, Job, Request
 
 Counts = NDArray[np.int32]
-# The tokens of each of an answer's texts; None where they can't be counted (any more).
+# Counts the tokens of each of an answer's texts; returns None if it can't (any more).
 Count = Callable[[list[str]], Sequence[int] | None]
 
-# So many later deltas show how many tokens one delta can hold.
+# More deltas than this are enough to show how many tokens one delta can hold.
 _SHOWN = 4
 
 
@@ -27,10 +27,10 @@ _SHOWN = 4
 class TokenCounts:
     """The tokens of one answer.
 
-    counts: of each token bearing event
+    counts: tokens of each token-bearing event
     by: see Request.counted_by
-    hidden: generated before the first visible one
-    total: of the answer, hidden ones included
+    hidden: tokens that no event shows, such as those generated before the first text
+    total: tokens of the answer, including hidden ones
     """
 
     counts: Counts
@@ -40,10 +40,11 @@ class TokenCounts:
 
 
 def count_tokens(deltas: Deltas, count: Count | None) -> TokenCounts:
-    """The best counts there are: from the usage in each event; else one each where that agrees
-    with the total; else the tokenizer's where they agree; else spread evenly.
+    """Count the tokens of each event in the best available way.
 
-    Without a total (no usage) they are the tokenizer's, or one each ("none": an assumption).
+    In this order: the usage in each event; one token per event, if that agrees with the total; the
+    tokenizer, if it agrees with the total; the total spread evenly. Without a total (no usage): the
+    tokenizer, else one token per event ("none", an assumption).
     """
     total = reported_total(deltas)
     if total is None:
@@ -63,18 +64,18 @@ def count_tokens(deltas: Deltas, count: Count | None) -> TokenCounts:
     if sizes is not None and sum(sizes) == total:
         return TokenCounts(np.array(sizes, np.int32), "tokenizer", 0, total)
     if sizes is not None and unseen >= 0 and all(size == 1 for size in sizes):
-        # The rest had no text: the end of sequence, if the model stopped by itself, and hidden
-        # ones before the first.
+        # The other tokens had no text: an end of sequence, if the model stopped by itself, and
+        # tokens hidden before the first.
         hidden = unseen - (deltas.finish_reason == "stop")
         return TokenCounts(_ones(deltas), "tokenizer", hidden, total)
-    # Spread over the events, the first with the larger share.
+    # Spread evenly, with larger shares first.
     shares = -(-np.arange(events + 1, dtype=np.int64) * total // max(events, 1))
     even = np.diff(shares).astype(np.int32)
     return TokenCounts(even, "even" if events else "none", 0, total)
 
 
 def reported_total(deltas: Deltas) -> int | None:
-    """The output tokens by the server's last usage; None without one, or for 0 with text."""
+    """The output tokens in the server's last usage; None if there is none, or 0 despite text."""
     usage = deltas.usage
     if usage is None or (not usage.completion_tokens and deltas.tokens):
         return None
@@ -82,11 +83,13 @@ def reported_total(deltas: Deltas) -> int | None:
 
 
 def _by_usage(deltas: Deltas, total: int) -> TokenCounts | None:
-    """From counts that grow with each event; None if a token bearing event has none, or if they
-    don't grow with the text: a server may send 0, or the total, all along.
+    """Counts from a usage that grows with each event.
 
-    Tokens that came without text belong to the next event with text, those before the first to
-    nobody: they are hidden, as those after the last are.
+    Returns None if a token-bearing event has no usage, or if it does not grow with the text: some
+    servers send 0, or the total, in every event.
+
+    Tokens without text count for the next event with text. Those before the first text and after
+    the last count for no event: they are hidden.
     """
     if not deltas.tokens or deltas.usages[0][0] > deltas.tokens[0]:
         return None
@@ -96,13 +99,13 @@ def _by_usage(deltas: Deltas, total: int) -> TokenCounts | None:
         return None
     earlier = takewhile(lambda usage: usage[0] < deltas.tokens[0], deltas.usages)
     before = max((usage.completion_tokens or 0 for _, usage in earlier), default=0)
-    # The first text is a token, even where the event before it (a role) has counted that.
+    # The first text has at least one token, even if the event before it (a role) counted it.
     before = min(before, grown[0] - 1)
     counts = np.diff(np.array(grown, np.int64), prepend=before).astype(np.int32)
     if counts.min() < 0 or before + counts.sum() > total:
         return None
-    # SGLang sends nothing for harmony's channel markers, and the first text after them counts them
-    # too: what exceeds the largest later event was hidden. Too few later events prove nothing.
+    # SGLang sends no event for harmony's channel markers, but counts them with the first text after
+    # them. What exceeds the largest later event was hidden. Too few later events prove nothing.
     unseen = max(0, int(counts[0]) - max(1, int(counts[1:].max()))) if len(counts) > _SHOWN else 0
     counts[0] -= unseen
     return TokenCounts(counts, "usage", before + unseen, total)
@@ -112,8 +115,8 @@ def _ones(deltas: Deltas) -> Counts:
     return np.ones(len(deltas.tokens), np.int32)
 
 
-# What servers add to the name of a model that they were asked for: a revision (transformers) or
-# the date of a snapshot (OpenAI).
+# What servers append to the name of the requested model: a revision (transformers) or a snapshot's
+# date (OpenAI).
 _REVISION = re.compile(r"@[\w.-]+$|-\d{4}-?\d{2}-?\d{2}$")
 
 
@@ -127,16 +130,16 @@ def read_exchange(
     usage_expected: bool = True,
     keep_text: bool = False,
 ) -> Request:
-    """The request that an exchange was.
+    """Read an exchange; returns its request with times and tokens, or with a failure.
 
-    count: the served model's tokenizer, for deltas of several tokens that no usage tells apart
+    count: counts with the served model's tokenizer, for deltas of several tokens without counts
     usage_expected: the server reports token counts on request, so a response without them is a
         failure
     keep_text: put the answer's text into the request
 
     The first token is the first delta with content, reasoning, a tool call or text that is not
-    empty; its time is that of the read that completed its event. A failed request has
-    whatever could be read.
+    empty; its time is that of the read that completed its event. A failed request has whatever
+    could be read.
     """
     request = _blank(exchange, job)
     tape = Tape.of(exchange)
@@ -155,7 +158,7 @@ def read_exchange(
 
 
 def unreadable_request(exchange: Exchange, job: Job) -> Request:
-    """The request whose answer takes more memory to read than there is."""
+    """The request for an exchange whose answer takes more memory to read than there is."""
     request = _blank(exchange, job)
     request.failure = Failure.TOO_LARGE
     request.detail = f"no memory to read an answer of {len(exchange.data)} bytes"
@@ -209,7 +212,7 @@ def _fill(
 def _failure(
     exchange: Exchange, answer: ParsedResponse, deltas: Deltas, asking: Asking, usage_due: bool
 ) -> tuple[str, str] | None:
-    """The first kind that holds, in the order that `failures` gives, and its detail."""
+    """The first kind of failure that applies, in the order of `failures`, and its detail."""
     if answer.malformed:
         kind = Failure.TOO_LARGE if answer.too_large else Failure.MALFORMED_HTTP
         return kind, answer.malformed
@@ -223,7 +226,7 @@ def _failure(
         return Failure.STREAM_ERROR, error_text.from_body(answer.data[min(answer.errors)])
     if deltas.error is not None:
         return Failure.STREAM_ERROR, deltas.error
-    # Bytes that are not what was asked for. A body in one piece is judged when it is whole.
+    # A body that can't be read. One that is not a stream is judged only if it is whole.
     if answer.body is None or answer.whole:
         if answer.body is not None and asking.stream:
             return Failure.NOT_STREAMED, "one JSON response instead of a stream"
@@ -231,11 +234,11 @@ def _failure(
             return Failure.MALFORMED_SSE, f"line {answer.problem!r}"
         if deltas.malformed:
             return Failure.MALFORMED_JSON, deltas.malformed
-    # A connection that ended before the answer.
+    # A connection that ended before the answer did.
     finished = deltas.finish >= 0 and (reported_total(deltas) is not None or not usage_due)
     if not (answer.whole or deltas.done >= 0 or finished):
         return _ended_early(exchange, deltas)
-    # An answer that came to its end.
+    # An answer that is complete, but wrong.
     alias = asking.answers_as or asking.model
     if not (same_model(asking.model, deltas.model) or same_model(alias, deltas.model)):
         detail = f"asked for {asking.model!r}, answered by {deltas.model!r}"
@@ -259,8 +262,11 @@ def _ended_early(exchange: Exchange, deltas: Deltas) -> tuple[str, str]:
 
 
 def same_model(requested: str, answered: str) -> bool:
-    """Whether an answer's model is the one asked for: by its whole name or, where one of them is a
-    path, by its last part; a revision or a snapshot's date may follow. "" fits any."""
+    """Whether an answer's model is the requested one.
+
+    The names must be equal, or if one of them is a path, its last part. A revision or a snapshot's
+    date may follow. "" matches any name.
+    """
     if not requested or not answered or requested == answered:
         return True
     plain = _REVISION.sub("", answered)

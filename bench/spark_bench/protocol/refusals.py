@@ -1,6 +1,6 @@
-"""Which fields of a request a server refuses, by its error message.
+"""Which fields of a request a server refuses, from its error message.
 
-OpenAI and Azure name them in `param`, FastAPI (vLLM, Mistral, NIM) in `loc`; all others in a
+OpenAI and Azure name the fields in `param`, FastAPI (vLLM, Mistral, NIM) in `loc`, all others in a
 sentence:
 
     Unrecognized request argument supplied: ignore_eos  (older OpenAI, Azure)
@@ -17,16 +17,16 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-# Enough for any server's message; some send the whole request back.
+# Most characters to read: enough for any server's message; some send the whole request back.
 _LONGEST = 16 * 1024
-# What follows are the fields that a server does accept.
+# After such words, a message lists the fields that the server does accept.
 _TAKEN = re.compile(
     r"\bexpected (one of|fields?\b)|\b(known|recognized) (properties|fields|parameters)"
     r"|(?<!not )(?<!n't )\b(supported|allowed|valid|accepted|permitted|available)"
     r"( \w+)?( are| is)?\s*:",
     re.IGNORECASE,
 )
-# A field that is not accepted at all, as opposed to one of its values.
+# Words that refuse a field itself, as opposed to one of its values.
 _UNKNOWN = re.compile(
     r"un(known|supported|recognized|recognised|expected)|not (supported|permitted|allowed|support"
     r"|recognized|known|accepted)|extra|deprecated|cannot find|instead|no longer|additional",
@@ -37,9 +37,9 @@ LENGTHS = ("max_completion_tokens", "max_output_tokens", "max_new_tokens", "n_pr
 
 
 def refused_fields(body: bytes, fields: Iterable[str]) -> list[str]:
-    """Those of the fields that an error's body names as the reason, in their order."""
+    """The fields that an error's body names as its reason, in the given order."""
     error = _decoded(body)
-    # The fields that it is about, where it says that in a field of its own.
+    # The fields that the error is about, if it has `param` or `loc`.
     places = set[str]()
     for each in _nested(error):
         if isinstance(each, dict):
@@ -54,12 +54,12 @@ def refused_fields(body: bytes, fields: Iterable[str]) -> list[str]:
 
 
 def is_unknown(body: bytes) -> bool:
-    """Whether an error's body speaks of fields that the server does not know, not of values."""
+    """Whether an error is about fields that the server does not know, not about values."""
     return any(_UNKNOWN.search(text) for text in _sentences(_decoded(body)))
 
 
 def other_length(body: bytes) -> str:
-    """What the server wants in the place of max_tokens: as it says, else what OpenAI's own does."""
+    """The name that the server wants for max_tokens: the one it names, else OpenAI's own."""
     texts = list(_strings(_decoded(body)))
     return next((name for name in LENGTHS if any(_names(name, t) for t in texts)), LENGTHS[0])
 
@@ -73,7 +73,7 @@ def _decoded(body: bytes) -> Any:
 
 
 def _sentences(error: Any) -> Iterator[str]:
-    """What it says, without the fields that it would take."""
+    """Yield the sentences of an error, without any list of accepted fields."""
     for text in _strings(error):
         taken = _TAKEN.search(text)
         yield text[: taken.start()] if taken else text
@@ -84,7 +84,7 @@ def _strings(error: Any) -> Iterator[str]:
 
 
 def _nested(value: Any) -> Iterator[Any]:
-    """A decoded value, and every value inside of it."""
+    """Yield a decoded value and every value inside it."""
     yield value
     inner = value.values() if isinstance(value, dict) else value
     for each in inner if isinstance(value, dict | list) else ():
@@ -92,6 +92,6 @@ def _nested(value: Any) -> Iterator[Any]:
 
 
 def _names(field: str, text: str) -> bool:
-    """Whether a text has the field's name, as it is or in camel case, as a word of its own."""
+    """Whether a text has the field's name as a whole word, as it is or in camel case."""
     spelled = "|".join({re.escape(field), re.escape(field.replace("_", ""))})
     return re.search(rf"(?<!\w)({spelled})(?!\w)", text, re.IGNORECASE) is not None

@@ -1,4 +1,4 @@
-"""Server-sent events, read from a whole body (WHATWG HTML, 9.2), or at once from its chunks."""
+"""Server-sent events (WHATWG HTML, 9.2), parsed from a whole body or directly from its chunks."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-# LF, CRLF or CR alone. The lines are what lies between: a pattern for a whole line takes the square
-# of the length of one without an end.
+# LF, CRLF or CR. Lines are what is between these: a pattern for a whole line would take quadratic
+# time on one without an end.
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 _IGNORED = {b"id", b"retry"}
@@ -15,13 +15,13 @@ _IGNORED = {b"id", b"retry"}
 
 @dataclass(slots=True)
 class Events:
-    """The events of a body that carry data.
+    """The events of a body that have data.
 
-    data: of each, its lines joined with LF
-    ends: of each, how many bytes of the body there were when it was complete: up to the end of
-        the blank line that closes it
-    errors: indices of those that name themselves an error
-    problem: the first line that belongs to no event stream, "" if there is none
+    data: for each event, its data lines joined with LF
+    ends: for each event, the offset at which it is complete: the end of the blank line that closes
+        it
+    errors: indices of events that call themselves an error
+    problem: the first line that does not belong in an event stream; "" if there is none
     """
 
     data: list[bytes] = field(default_factory=list)
@@ -31,8 +31,11 @@ class Events:
 
 
 def parse_events(body: bytes, *, whole: bool = True) -> Events:
-    """The events of a body. whole: it ends here, so that a last event without its blank line
-    counts; otherwise (a stream that was cut) the unfinished rest is left out."""
+    """Parse the events of a body.
+
+    whole: the body is complete, so a last event without its blank line counts; in a stream that was
+        cut off, the unfinished rest is left out
+    """
     parser = _Parser()
     at = len(_BOM) if body.startswith(_BOM) else 0
     for end in _LINE_END.finditer(body, at):
@@ -46,7 +49,7 @@ def parse_events(body: bytes, *, whole: bool = True) -> Events:
 
 
 class _Parser:
-    """One event at a time, line by line."""
+    """Collects events line by line."""
 
     def __init__(self) -> None:
         self.events = Events()
@@ -54,7 +57,7 @@ class _Parser:
         self.name = b""
 
     def feed(self, line: bytes, end: int) -> None:
-        """Take a line that ends at this offset."""
+        """Process a line. end: the offset at which it ends"""
         if not line:
             self.dispatch(end)
             return
@@ -65,14 +68,14 @@ class _Parser:
         elif name == b"event":
             self.name = value
         elif name == b"error":
-            # llama.cpp up to 2025: `error: {...}` in place of `data: {"error": ...}`.
+            # llama.cpp up to 2025 sends `error: {...}` in place of `data: {"error": ...}`.
             self.name = name
             self.lines.append(value)
         elif name and name not in _IGNORED and not self.events.problem:
             self.events.problem = line[:80].decode("utf-8", "replace")
 
     def dispatch(self, end: int) -> None:
-        """Close the event; without data it is none."""
+        """Close the current event; without data, there is no event."""
         if data := b"\n".join(self.lines):
             if self.name == b"error":
                 self.events.errors.add(len(self.events.data))
@@ -85,19 +88,21 @@ class _Parser:
 _BETWEEN = b"\n\n\r\n"
 _OPENING = b"\r\ndata: "
 _LAST = b"0\r\n\r\n"
-# Of a chunk's content, what is not the event's data: "data: " and the blank line.
+# Bytes of a chunk's content that are not the event's data: "data: " and the blank line.
 _AROUND = len(b"data: \n\n")
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
 
 
 def split_events(data: bytes, start: int) -> tuple[list[bytes], NDArray[np.int64]] | None:
-    """The events of a chunked body that begins at `start`: the data of each, and how many bytes of
-    the response there were when it was complete. None: not such a stream, or not a whole one.
+    """Parse a chunked body, which begins at `start`, directly into events, if it is a simple one.
 
-    This is the stream that nearly every server sends, taken apart at a fifth of the general cost:
-    each chunk is one event of one line (`f5\\r\\ndata: {...}\\n\\n\\r\\n`). All of that is
-    checked; whatever is any different goes the general way (http1, content, `parse_events`), which
-    gives the same events.
+    Returns the data of each event, and the offset in the response at which it is complete. Returns
+    None for any other stream, or an incomplete one.
+
+    Nearly every server sends simple streams, in which each chunk is one event of one line
+    (`f5\\r\\ndata: {...}\\n\\n\\r\\n`). This takes a fifth of the general parser's time. All of
+    the form is checked, and any other body goes to the general parser (http1, content,
+    `parse_events`), which gives the same events.
     """
     parts = data[start:].split(_BETWEEN)
     if parts.pop() != _LAST or not parts:
@@ -109,8 +114,8 @@ def split_events(data: bytes, start: int) -> tuple[list[bytes], NDArray[np.int64
     ):
         return None
     sizes, _, contents = zip(*[part.partition(_OPENING) for part in parts], strict=True)
-    # Each chunk has the size that it says, and none of the events is empty. (A chunk that does not
-    # open as an event is all size here, and no size looks like that.)
+    # Check that each chunk has the size that it states, and that no event is empty. (A chunk that
+    # does not begin as an event is all "size" here, and fails as such.)
     by_size = {size: int(size, 16) - _AROUND for size in set(sizes) if _SIZE.fullmatch(size)}
     if min(by_size.values(), default=0) <= 0:
         return None

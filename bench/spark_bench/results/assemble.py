@@ -1,4 +1,4 @@
-"""Assemble what was measured into the parts of a result; combine several repeats."""
+"""Turn what was measured into the parts of a result; combine several repeats."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,10 @@ from spark_bench.telemetry import readings
 
 
 def compare_lengths(requests: Iterable[Request], tokenizer: str | None) -> schema.Lengths:
-    """Compare requested lengths with actual ones. tokenizer: None if lengths are approximate."""
+    """Compare requested lengths with actual ones.
+
+    tokenizer: what counted the prompts; None if their lengths are approximate
+    """
     asked_input = seen_input = checked = differing = largest = 0
     asked_output = seen_output = early = 0
     for request in requests:
@@ -52,7 +55,7 @@ def compare_lengths(requests: Iterable[Request], tokenizer: str | None) -> schem
 def server_figures(
     side: readings.ServerSide, reconciliation: histograms.Reconciliation | None
 ) -> schema.ServerFigures | None:
-    """The server's figures and samples; None if there are no metrics."""
+    """The server's own figures and samples; None if it has no metrics."""
     if not side.samples:
         return None
     columns = ("running", "queued", "token_usage", "cache_hit_rate", "throughput")
@@ -72,7 +75,10 @@ def server_figures(
 
 
 def node_figures(side: readings.ServerSide, output_tokens: int) -> schema.Nodes | None:
-    """The nodes' figures and samples; None if none was sampled. output_tokens: of the run."""
+    """The nodes' figures and samples; None if no node was sampled.
+
+    output_tokens: tokens generated in the run, for tokens per joule
+    """
     if not side.nodes:
         return None
     columns = (
@@ -114,7 +120,7 @@ def _column(samples: Sequence[object], name: str) -> schema.SampleColumn:
 def combine_repeats(repeats: Sequence[schema.Repeat]) -> schema.Measurement:
     """The top level of a result: the only repeat's own figures, or all repeats combined.
 
-    Of several repeats only what can be combined is there; the rest is in each repeat.
+    For several repeats it has only what can be combined; the rest is in each repeat.
     """
     if len(repeats) == 1:
         names = schema.Measurement.__struct_fields__
@@ -135,8 +141,11 @@ def combine_repeats(repeats: Sequence[schema.Repeat]) -> schema.Measurement:
 
 
 def median_summary(summaries: Sequence[figures.Summary]) -> figures.Summary:
-    """Combine summaries: counts are sums, so that no failure disappears; peak_concurrency is the
-    highest; every other figure is the median of the repeats that have it."""
+    """Combine the summaries of several repeats.
+
+    Counts are sums, so that no failure disappears; peak_concurrency is the highest; every other
+    figure is the median over the repeats that have it.
+    """
     sums = (
         *("completed", "failed", "stopped_early"),
         *("total_input_tokens", "total_output_tokens"),
@@ -159,7 +168,7 @@ def median_summary(summaries: Sequence[figures.Summary]) -> figures.Summary:
 
 
 def worst_audit(audits: Sequence[Audit]) -> Audit:
-    """Combine audits: exact if all are; seconds and counts are sums, errors the largest."""
+    """Combine audits: exact if all are; seconds and counts are summed, errors are the largest."""
     reasons = dict.fromkeys(reason for audit in audits for reason in audit.reasons)
     verdicts = [audit.verdict for audit in audits if audit.verdict != "exact"]
     sums = ("reads", "cpu_seconds", "wall_seconds", "parse_seconds", "spilled_bytes")
@@ -204,5 +213,5 @@ def _widest(spreads: Sequence[Spread]) -> Spread:
 
 
 def _one_of(words: Sequence[str]) -> str:
-    """The value they all have, or "mixed"."""
+    """The value that all of them have, or "mixed"."""
     return words[0] if len(set(words)) == 1 else "mixed"

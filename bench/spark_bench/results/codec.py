@@ -1,5 +1,7 @@
-"""A result as JSON and back, and its requests as lines of JSON and back. Decoding is strict: what
-is read is valid."""
+"""Results to and from JSON, and their requests to and from lines of JSON.
+
+Decoding is strict: anything that was read is valid.
+"""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,11 +18,11 @@ from spark_bench.results.schema import KIND, SCHEMA_VERSION, Result
 
 # What decoding raises for invalid JSON and for endless nesting.
 NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
-# First in the file, for people who look at its head.
+# These keys come first in the file, for people who look at its head.
 _HEAD = ("schema_version", "kind", "id", "created", "status", "reason")
 
-# Larger than any figure of a run, which are seconds, milliseconds and tokens; the largest integer
-# that SQLite can store.
+# _MOST is larger than any figure of a run (seconds, milliseconds, tokens); _LARGEST is the largest
+# integer that SQLite can store.
 _MOST, _LARGEST = 1e15, 2**63 - 1
 _YEARS = range(2000, 9999)
 _COUNTS = ("num_prompts", "input_len", "output_len", "warmup", "repeat", "ramp", "duration")
@@ -28,7 +30,7 @@ _LOADS = ("concurrency", "request_rate")
 
 
 class InvalidResult(ValueError):
-    """Data that breaks the schema; the message names the place and what was expected."""
+    """Data that breaks the schema; the message says where, and what was expected."""
 
 
 class _Version(Struct, frozen=True):
@@ -37,14 +39,14 @@ class _Version(Struct, frozen=True):
 
 
 def encode_result(result: Result) -> bytes:
-    """The file's bytes: indented JSON with a final newline."""
+    """Encode a result as the bytes of its file: indented JSON with a final newline."""
     names = dict.fromkeys((*_HEAD, *result.__struct_fields__))
     fields = {name: getattr(result, name) for name in names}
     return msgspec.json.format(msgspec.json.encode(fields)) + b"\n"
 
 
 def decode_result(data: bytes) -> Result:
-    """Decode a result; InvalidResult if the data is not a valid one."""
+    """Decode a result. Raises InvalidResult if the data is not a valid one."""
     try:
         result = msgspec.json.decode(data, type=Result)
         written = msgspec.json.decode(data)
@@ -63,7 +65,10 @@ def _why(error: Exception) -> str:
 
 
 def _impossible(result: Result) -> Iterator[str]:
-    """Yield what is wrong with values of the right type that no run has; readers rely on this."""
+    """Yield what is wrong with values that have the right type but that no run can have.
+
+    Readers rely on this check.
+    """
     try:
         urlsplit(result.config.url)
     except ValueError as error:
@@ -94,7 +99,7 @@ def _impossible(result: Result) -> Iterator[str]:
 
 
 def _numbers(value: Any, place: str) -> Iterator[tuple[str, int | float]]:
-    """Every number with its place; of a list of floats the least and the largest."""
+    """Yield every number with its place; only the smallest and the largest of a list of floats."""
     if isinstance(value, dict):
         for key, each in value.items():
             yield from _numbers(each, f"{place}.{key}")
@@ -108,9 +113,11 @@ def _numbers(value: Any, place: str) -> Iterator[tuple[str, int | float]]:
 
 
 def _differences(written: Any, expected: Any, place: str) -> Iterator[str]:
-    """Keys that the types don't have, and keys that they have and nobody wrote.
+    """Yield a message for each key that is unknown or missing.
 
-    Neither is for defaults to hide: a figure that is missing is not a figure that is null.
+    Defaults must not hide these: a missing figure is not the same as one that is null.
+
+    written: the decoded file; expected: the same result as we would write it
     """
     if isinstance(written, dict) and isinstance(expected, dict):
         yield from (
@@ -127,12 +134,15 @@ def _differences(written: Any, expected: Any, place: str) -> Iterator[str]:
 
 
 def read_result(path: Path) -> Result:
-    """Read a result file. BadInput names the file, the place in it, and what was expected."""
+    """Read a result file.
+
+    Raises BadInput that names the file, the place in it, and what was expected.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise errors.BadInput(f"{path} can't be read: {error.strerror}.") from error
-    # The fast path, for thousands of files: data that encodes to the same bytes lacks no key.
+    # A fast path for thousands of files: if a result encodes to the same bytes, no key is missing.
     with suppress(*NOT_JSON):
         result = msgspec.json.decode(data, type=Result)
         if encode_result(result) == data and not any(_impossible(result)):
@@ -145,7 +155,7 @@ def read_result(path: Path) -> Result:
 
 
 def _check_version(data: bytes) -> None:
-    """InvalidResult for a document of another kind or version, before its fields are compared."""
+    """Raise InvalidResult for another kind or version, before fields are compared."""
     try:
         head = msgspec.json.decode(data, type=_Version)
     except NOT_JSON as error:
@@ -170,7 +180,8 @@ def _check_version(data: bytes) -> None:
 # later time of a request counts from its own `sent_ns`. The times of tokens are delta-coded: the
 # first of `token_gaps_ns` is the request's TTFT, the others are the gaps between its deltas.
 
-# A run's start on the clock of the records that `read_requests` returns: 0 would mean "never".
+# When a run starts on the clock of the records that `read_requests` returns. It can't be 0, which
+# means "never".
 START_NS = 1_000_000_000
 
 
@@ -246,7 +257,7 @@ _SAME = tuple(
 
 
 def to_row(request: record.Request, start_ns: int, repeat: int = 0) -> Row:
-    """A request as a line. start_ns: when the run started, on the request's clock."""
+    """Convert a request to a line. start_ns: when the run started, on the request's clock"""
     sent = request.sent_ns
 
     def since(base: int, at: int) -> int | None:
@@ -268,7 +279,7 @@ def to_row(request: record.Request, start_ns: int, repeat: int = 0) -> Row:
 
 
 def from_row(row: Row, start_ns: int = START_NS) -> record.Request:
-    """A line as a request, on a clock that read `start_ns` when the run started."""
+    """Convert a line to a request, on a clock that read `start_ns` when the run started."""
 
     def at(base: int, since: int | None) -> int:
         return 0 if since is None else base + since
@@ -287,7 +298,7 @@ def from_row(row: Row, start_ns: int = START_NS) -> record.Request:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Read the lines of a file. BadInput names an invalid line."""
+    """Yield the lines of a requests file. Raises BadInput that names an invalid line."""
     decoder, number = msgspec.json.Decoder(Row), 0
     try:
         with open(path, "rb") as file:
@@ -304,5 +315,5 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def read_requests(path: Path, start_ns: int = START_NS) -> Iterator[record.Request]:
-    """Read the requests of a file as records; see `from_row`."""
+    """Yield the requests of a file as records; see `from_row`."""
     return (from_row(row, start_ns) for row in read_rows(path))

@@ -1,4 +1,4 @@
-"""Result files on disk: named, found, and written so that a finished run is never lost."""
+"""Name, find and write result files, so that a finished run is never lost."""
 
 import glob
 import os
@@ -18,14 +18,14 @@ from spark_bench.errors import BadInput, BenchError
 from spark_bench.results import codec, schema
 
 FOLDER = Path("benchmark_results")
-_BUFFER = 1 << 20  # bytes of request lines that are written at once
+_BUFFER = 1 << 20  # bytes of request lines to write at once
 
 
 class NotSaved(BenchError):
     """A file that could not be written.
 
-    path: its path
-    data: its content, to print or to write elsewhere; empty if it was streamed
+    path: where it should have been
+    data: its content, to be printed or written elsewhere; empty if it was streamed
     """
 
     def __init__(self, path: Path, why: str, data: bytes = b"") -> None:
@@ -36,9 +36,9 @@ class NotSaved(BenchError):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that replaces `path` when the block ends and leaves no trace if it fails.
+    """Yield a file that replaces `path` when the block ends, or leaves no trace if it fails.
 
-    A device or a pipe is written directly. Raises NotSaved for what the system refuses.
+    A device or a pipe is written directly. Raises NotSaved if the system refuses a step.
     """
     try:
         mode = 0
@@ -65,7 +65,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             finally:
                 os.close(folder)
     except OSError as error:
-        # The empty file that reserved the name has no use now.
+        # Remove the empty file that reserved the name.
         with suppress(OSError):
             if S_ISREG(path.lstat().st_mode) and not path.stat().st_size:
                 path.unlink()
@@ -83,7 +83,7 @@ def removed_on_failure(path: Path) -> Iterator[None]:
 
 
 def to_disk(file: BinaryIO) -> None:
-    """Force what was written to disk, so that a full disk is noticed now."""
+    """Flush to the disk itself, so that a full disk is noticed now."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -98,9 +98,9 @@ def new_id(now: datetime) -> str:
 
 
 def default_path(profile: str, when: datetime, folder: Path = FOLDER) -> Path:
-    """A free name for a run's result, reserved by an empty file so that no other run takes it.
+    """A free name for a run's result, reserved with an empty file so that no other run takes it.
 
-    Call it at the end of a run. `write_result` reports a folder that can't be written.
+    Call this at the end of a run. If the folder can't be written, `write_result` reports it.
     """
     name = re.sub(r"[^\w.-]+", "-", profile)
     first = folder / f"bench_{name}_{when:%Y%m%d_%H%M%S}.json"
@@ -124,14 +124,14 @@ def _names(first: Path) -> Iterator[Path]:
     yield from (first.with_name(f"{first.stem}_{n}{first.suffix}") for n in count(2))
 
 
-# ---- written
+# ---- writing
 
 
 def write_result(result: schema.Result, path: Path) -> None:
-    """Write a result: creates the folder, replaces an existing file in one step.
+    """Write a result: create the folder, and replace an existing file in one step.
 
-    NotSaved, with the encoded result in it, if the disk is full, the path is a folder, permission
-    is denied, or the result breaks its own schema.
+    Raises NotSaved, which holds the encoded result, if the disk is full, the path is a folder,
+    permission is denied, or the result breaks its own schema.
     """
     data = codec.encode_result(result)
     try:
@@ -148,7 +148,7 @@ def write_result(result: schema.Result, path: Path) -> None:
 def write_requests(rows: Iterable[codec.Row], path: Path) -> int:
     """Write a line per request; the file appears complete or not at all.
 
-    Returns the number of lines. NotSaved if the file can't be written.
+    Returns the number of lines. Raises NotSaved if the file can't be written.
     """
     encoder = msgspec.json.Encoder()
     buffer, lines = bytearray(), 0
@@ -183,16 +183,17 @@ def save_somewhere(data: bytes, candidates: Iterable[Path]) -> Path | None:
     return None
 
 
-# ---- found
+# ---- finding
 
 _KIND = f'"{schema.KIND}"'.encode()
-_HEAD_BYTES = 400  # bytes that contain a result's kind
+_HEAD_BYTES = 400  # enough of a file to contain a result's kind
 
 
 def find_files(words: Sequence[str]) -> dict[Path, bool]:
-    """Files by path, and whether each was named itself. BadInput for a word that matches nothing.
+    """Find files by path, folder or glob: by path, whether the file itself was named.
 
-    Folders are searched recursively for JSON files that are not hidden.
+    Folders are searched recursively for JSON files that are not hidden. Raises BadInput for a word
+    that matches nothing.
     """
     paths: dict[Path, bool] = {}
     for word in words:
@@ -217,7 +218,7 @@ def find_files(words: Sequence[str]) -> dict[Path, bool]:
 
 
 def claims_result(path: Path) -> bool:
-    """Whether its first bytes say that it is a result; its reader reports any damage further on."""
+    """Whether a file's first bytes say that it is a result; reading it finds any other damage."""
     try:
         with path.open("rb") as file:
             return _KIND in file.read(_HEAD_BYTES)

@@ -1,6 +1,6 @@
-"""The result file's JSON Schema (2020-12), made from its types.
+"""The result file's JSON Schema (2020-12), generated from its types.
 
-After a change of the types: `python -m spark_bench.results.json_schema` writes schema.json anew.
+After changing the types, run `python -m spark_bench.results.json_schema` to rewrite schema.json.
 """
 
 import json
@@ -17,9 +17,9 @@ FILE = Path(__file__).with_name("schema.json")
 
 
 def schema() -> dict[str, Any]:
-    """The schema of a result; `#/$defs/Row` is that of a line of its requests' file.
+    """The schema of a result; `#/$defs/Row` is the schema of a line of its requests file.
 
-    As strict as reading is: every key is required, and no other is allowed.
+    It is as strict as the reader: every key is required, and no other is allowed.
     """
     (result, _), definitions = msgspec.json.schema_components(
         (Result, Row), ref_template="#/$defs/{name}"

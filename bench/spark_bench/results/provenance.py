@@ -1,4 +1,4 @@
-"""Read what a result was measured with. What can't be found is null, never an error."""
+"""Find out what a result was measured with. What can't be found is null, never an error."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def gather_provenance(
     project: Path | None = None,
     listing: ProjectListing | None = None,
 ) -> schema.Provenance:
-    """Gather the provenance; call it just before the run starts, for the load average.
+    """Gather the provenance. Call this just before the run starts, for the load average.
 
-    http: sends the API key, if any; it never gets into the result
+    http: client that sends the API key, if any; the key never gets into the result
     url: the server's, with or without /v1
-    model: the one that will be requested; "": the first that the server lists
+    model: id that will be requested; "": the first that the server lists
     project: the project's folder, for its git commit; None: there is none
-    listing: what that project has deployed
+    listing: what that project has deployed; None: nothing, or unknown
     """
     return schema.Provenance(
         client=client_versions(),
@@ -49,7 +49,7 @@ def gather_provenance(
 
 
 def client_versions() -> schema.Client:
-    """The client's versions."""
+    """The versions of the client's software."""
     httpx = None
     with suppress(metadata.PackageNotFoundError):
         httpx = metadata.version("httpx")
@@ -89,7 +89,7 @@ def describe_deployment(listing: ProjectListing) -> schema.DeployedGroup | None:
 
 _GIT_SECONDS = 5.0
 
-# Arm's own cores by part number (Linux, arch/arm64/include/asm/cputype.h). A GB10 has the last two.
+# Arm's cores by part number (Linux, arch/arm64/include/asm/cputype.h). A GB10 has the last two.
 _ARM_PARTS = {
     "0xd0c": "Neoverse-N1",
     "0xd40": "Neoverse-V1",
@@ -101,9 +101,9 @@ _ARM_PARTS = {
 
 
 def read_machine(root: Path = Path("/")) -> schema.Machine:
-    """This machine's state now. root: where /proc and /sys are."""
+    """Read this machine's properties and current load. root: folder that holds /proc and /sys"""
     cpus = root / "sys/devices/system"
-    # What not every system has is null.
+    # None on systems that don't have it.
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     memory = load = None
     with suppress(OSError, ValueError):
@@ -126,7 +126,7 @@ def read_machine(root: Path = Path("/")) -> schema.Machine:
 
 
 def cpu_model(cpuinfo: str) -> str | None:
-    """The CPU's name from /proc/cpuinfo, which has just part numbers on Arm.
+    """The CPU's name, from /proc/cpuinfo; on Arm that has only part numbers.
 
     >>> cpu_model("model name\\t: AMD EPYC 9B45\\n")
     'AMD EPYC 9B45'
@@ -177,9 +177,9 @@ def _first_line(path: Path) -> str | None:
 
 # ---- the server: SGLang, vLLM, llama.cpp, or anything else with /v1/models
 #
-# Its settings are an allow list, not everything but secrets: SGLang's /server_info has the API key.
+# Only settings on an allow list are recorded, since SGLang's /server_info has the API key.
 
-# A slower server is left alone: its settings are a bonus.
+# Time limit in seconds. Don't wait longer for settings, which are only a bonus.
 _SECONDS = 5.0
 
 # Settings of sglang 0.5.3 to 0.5.23 that affect speed; speculative decoding adds speculative_*.
@@ -202,7 +202,7 @@ _LLAMA_CPP = frozenset(("model_path", "total_slots", "build_info", "n_ctx"))
 def read_server_info(http: httpx.Client, url: str, model: str = "") -> schema.ServerInfo:
     """Read what the server at `url` says about itself; ServerInfo() if it doesn't respond.
 
-    model: the one that will be requested; "": the first that it lists
+    model: id that will be requested; "": the first that the server lists
     """
     base = url.rstrip("/").removesuffix("/v1")
     listed = parse_models(_body(http, f"{base}/v1/models"))
@@ -210,7 +210,7 @@ def read_server_info(http: httpx.Client, url: str, model: str = "") -> schema.Se
     engine: str | None = None
     version: object = None
     settings: dict[str, schema.SettingValue] = {}
-    # 0.5.23 has the first path and warns about the second, which 0.5.3 has.
+    # SGLang 0.5.23 has the first path and warns about the second, the only one in 0.5.3.
     for path in ("/server_info", "/get_server_info") if listed else ():
         if "tp_size" in (info := _get(http, base + path)):
             engine, version, settings = "sglang", info.get("version"), sglang_settings(info)
@@ -236,7 +236,7 @@ def sglang_settings(info: Mapping[str, Any]) -> dict[str, schema.SettingValue]:
     """The settings in SGLang's server info that affect speed."""
     states = info.get("internal_states")
     state = states[0] if isinstance(states, list) and states else {}
-    # The scheduler's own value, if any, is what the setting resulted in.
+    # The scheduler's own value, if any, is the one in effect.
     merged = {**info, **(state if isinstance(state, dict) else {})}
     names = frozenset(_SGLANG.split())
     speculative = bool(info.get("speculative_algorithm"))

@@ -17,11 +17,12 @@ _SECRET_NAME = re.compile(
     r")$",
     re.IGNORECASE,
 )
-# Where a word of camel case begins.
+# The start of a word in camel case.
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-# Secrets by their form: what follows the name of an HTTP authorization or cookie, to the end of its
-# line; a bearer token; keys of Hugging Face, OpenAI, GitHub, GitLab, Slack, Groq, NVIDIA, xAI,
-# Perplexity, Replicate, Cerebras, Fireworks, Together, Databricks, AWS and Google; a JWT; a PEM.
+# Secrets recognized by their form: the value of an HTTP authorization or cookie header, to the end
+# of the line; a bearer token; keys of Hugging Face, OpenAI, GitHub, GitLab, Slack, Groq, NVIDIA,
+# xAI, Perplexity, Replicate, Cerebras, Fireworks, Together, Databricks, AWS and Google; a JWT; a
+# PEM.
 _SECRET_VALUE = re.compile(
     r"(?i:(?<=authorization:)|(?<=cookie:))\s*[^\s\"'][^\r\n\"']*"
     r"|\b(?i:bearer)\s+[^\s\"',]+|\bBasic\s+[^\s\"',]+"
@@ -30,13 +31,13 @@ _SECRET_VALUE = re.compile(
     r"|\b(AKIA|ASIA)[A-Z0-9]{12,}|\bAIza[\w-]{20,}|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*PRIVATE KEY-----)?"
 )
-# `Name: value` and `name=value` inside of a text: a header, a query.
+# `Name: value` and `name=value` in a text, such as a header or a query.
 _PAIR = re.compile(r"(?P<name>[A-Za-z][\w.-]*)(?P<between>\s*[:=]\s*)(?P<value>[^\s&;,\"'}\]]+)")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a setting, an option or a query parameter of this name holds a secret.
+    """Whether the name is that of a setting, option or query parameter that holds a secret.
 
     >>> [is_secret_name(name) for name in ("--api-key", "HF_TOKEN", "max_total_num_tokens")]
     [True, True, False]
@@ -71,13 +72,13 @@ def without_credentials(url: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    """`text` without secrets that have a known form."""
+    """`text` with secrets hidden that have a known form, or a name that says so."""
     text = _SECRET_VALUE.sub(HIDDEN, text)
     return _without_pairs(_URL.sub(lambda url: without_credentials(url[0]), text))
 
 
 def _without_pairs(text: str) -> str:
-    """`text` without the values of secret names in it."""
+    """`text` with the values hidden whose name says that they are secret."""
 
     def cleaned(pair: re.Match[str]) -> str:
         secret = is_secret_name(pair["name"])
@@ -110,7 +111,7 @@ def clean_command(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def clean_body(value: Any) -> Any:
-    """What the user added to each request's body, without secrets.
+    """What the user added to each request's body, with secrets hidden.
 
     >>> clean_body({"top_p": 0.9, "kv_transfer": {"auth_token": "abc"}})
     {'top_p': 0.9, 'kv_transfer': {'auth_token': '***'}}
@@ -133,7 +134,7 @@ def clean_body(value: Any) -> Any:
 
 
 def _hidden(value: Any) -> Any:
-    """A secret's value with its shape alone."""
+    """A secret value's structure, with all its contents hidden."""
     if isinstance(value, dict):
         return {k: _hidden(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -142,7 +143,7 @@ def _hidden(value: Any) -> Any:
 
 
 def _clean_word(text: str) -> str:
-    """A text, or JSON as text, without secrets."""
+    """A text, or JSON as text, with secrets hidden."""
     if text.lstrip()[:1] in ("{", "["):
         try:
             document = json.loads(text)

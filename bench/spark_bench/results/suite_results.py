@@ -1,4 +1,4 @@
-"""results.json of `spark-bench all`: a row per case, and the document that holds them all."""
+"""results.json of `spark-bench all`: one row per case, and the document around the rows."""
 
 from typing import Literal
 
@@ -12,20 +12,20 @@ Status = Literal["OK", "CONFIG_FAILED", "STARTUP_FAILED", "BENCH_FAILED", "NO_OU
 
 
 class CaseRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The outcome of a case. Every name is a column of results.csv and a key in results.json.
+    """The outcome of a case. Every field is a column of results.csv and a key in results.json.
 
-    The first ten are those of the scripts that this replaces: means, in ms and tokens a second.
-    Figures are there only where status is OK; those of several repeats are medians.
+    The first ten have the names that the scripts replaced by `spark-bench all` used: means, in ms
+    and tokens per second. There are figures only if status is OK; over several repeats, medians.
 
-    name: of the files, unique
-    variant: the settings that were tried here
-    diagnosis: why it is not OK
-    low, high: the 95 % interval of output_throughput, over repeats or within the run
-    pareto: no other variant of the model (without variants: no other model) has both more
-        output_throughput and less ttft_ms
-    client: the verdict on the client's own accuracy
-    started: seconds since the Epoch
-    startup_seconds, bench_seconds: duration of the deploy and of the run
+    name: unique; the case's files have it in their names
+    variant: the variant's settings as text
+    diagnosis: why the case is not OK
+    low, high: 95% interval of output_throughput, over repeats or within the run
+    pareto: no other variant of the model (without variants: no other model) is as good in both
+        output_throughput and ttft_ms and better in one of them
+    client: verdict on the client's own accuracy
+    started: when the case began, in seconds since the Epoch
+    startup_seconds, bench_seconds: durations of the deploy and of the run
     """
 
     model: str
@@ -72,7 +72,7 @@ COLUMNS = CaseRow.__struct_fields__
 
 
 class SuiteLoad(Struct, frozen=True, kw_only=True):
-    """The load on each model; the first four are the keys of the scripts that this replaces."""
+    """The load on each model. The first four keys are those of the scripts that this replaces."""
 
     profile: str
     num_prompts: int
@@ -95,9 +95,9 @@ class SuiteLoad(Struct, frozen=True, kw_only=True):
 class SuiteResults(Struct, frozen=True, kw_only=True):
     """results.json. The first five keys are those of the scripts that this replaces.
 
-    timestamp: when it began, ISO 8601 with the zone
-    total_time_seconds: with the time before a resume
-    models_tested: rows that are not SKIPPED
+    timestamp: when the suite began (ISO 8601 with time zone)
+    total_time_seconds: duration, including the time before a resume
+    models_tested: number of rows that are not SKIPPED
     finished: nothing is left to do
     restored: what became of the previously served model, in words
     """
@@ -114,5 +114,5 @@ class SuiteResults(Struct, frozen=True, kw_only=True):
 
 
 def encode_results(results: SuiteResults) -> bytes:
-    """results.json's text."""
+    """Encode as the bytes of results.json: indented JSON with a final newline."""
     return msgspec.json.format(msgspec.json.encode(results)) + b"\n"

@@ -1,5 +1,8 @@
-"""What all loads of a run have in common; and Ctrl-C, which ends a run gracefully: what was
-received is read and written. A second one ends it at once."""
+"""What all loads of a run share, and Ctrl-C.
+
+The first Ctrl-C ends a run gracefully: what was received so far is read and written. A second one
+ends it at once.
+"""
 
 import signal
 import threading
@@ -14,9 +17,10 @@ from spark_bench.run import negotiate, reach
 
 
 class Interrupts:
-    """Whether Ctrl-C (or SIGTERM) came.
+    """Whether the user pressed Ctrl-C, or SIGTERM came.
 
-    worth: there is something to save, or soon will be; before that, the first signal ends the run
+    worth: there is something to save, or soon will be; until then, the first signal ends the run at
+        once
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
@@ -24,21 +28,24 @@ class Interrupts:
         self._stop = stop
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """The signals' handler."""
+        """Handle a signal.
+
+        Raises KeyboardInterrupt at the second one, or if there is nothing worth saving.
+        """
         if self.came or not self.worth:
             raise KeyboardInterrupt
         self.came = True
         self._stop()
 
     def watch(self, _: object = None) -> None:
-        """Call it regularly while requests are sent: a signal between two loads counts, too."""
+        """Stop the load even if the signal came before it; call this regularly while sending."""
         if self.came:
             self._stop()
 
 
 @contextmanager
 def interruptible(stop: Callable[[], None]) -> Iterator[Interrupts]:
-    """The first signal calls `stop` and is noted; a second raises KeyboardInterrupt."""
+    """Handle SIGINT and SIGTERM: the first is noted and calls `stop`; see `Interrupts`."""
     interrupts = Interrupts(stop)
     if threading.current_thread() is not threading.main_thread():
         yield interrupts

@@ -19,10 +19,12 @@ CTRL_C = "stopped by Ctrl-C"
 
 
 def execute(options: RunOptions, show: ProgressDisplay) -> RunOutcome:
-    """Carry out `spark-bench run`. Failed requests are part of the result; BenchError where there
-    can be no result."""
+    """Carry out `spark-bench run`.
+
+    Failed requests are part of the result. Raises BenchError if there can be no result.
+    """
     with reach(options.server, show.step) as server:
-        # The tokenizer given, else that of the weights that the project deployed on this machine.
+        # The given tokenizer, else that of the weights that the project deployed on this machine.
         tokenizer = options.prompts.tokenizer
         if tokenizer is None and server.listing and server.listing.tokenizer:
             tokenizer = Path(server.listing.tokenizer)
@@ -50,8 +52,10 @@ def execute(options: RunOptions, show: ProgressDisplay) -> RunOutcome:
 def _run_points(
     options: RunOptions, context: RunContext
 ) -> tuple[list[save.SavedResult], tuple[str, ...]]:
-    """A result for the load of the options, or for each load of a sweep; and why a sweep ended
-    before its end, in words."""
+    """Measure the load, or each load of a sweep.
+
+    Returns the results, and sentences on why a sweep ended early.
+    """
     if options.load.sweep is None:
         return [_run_point(options, context)], ()
     from spark_bench.display.tables import sweep_point
@@ -74,7 +78,7 @@ def _run_points(
 
 
 def _run_point(options: RunOptions, context: RunContext) -> save.SavedResult:
-    """One load, as often as --repeat says."""
+    """Measure one load as many times as --repeat says, and save its result."""
     server, agreement = context.server, context.agreement
     provenance = gather_provenance(
         server.http,
@@ -110,7 +114,7 @@ def _run_point(options: RunOptions, context: RunContext) -> save.SavedResult:
 def _run_repeat(
     options: RunOptions, context: RunContext, number: int, notes: list[str]
 ) -> measure.MeasuredRepeat | None:
-    """One repeat, numbered from 0; None if it was interrupted before it began."""
+    """Measure one repeat (number: from 0); None if it was interrupted before it began."""
     words = [options.load.profile.name]
     if options.load.sweep:
         words.append(_point_name(options.load).strip("_"))
@@ -130,7 +134,7 @@ def _run_repeat(
 
 
 def _point_name(load: LoadOptions) -> str:
-    """Which point of a sweep these options are, for a file's name."""
+    """The suffix that tells this point of a sweep apart in a file's name, such as "_c8"."""
     assert load.sweep
     if load.sweep.over == "concurrency":
         return f"_c{load.profile.concurrency}"

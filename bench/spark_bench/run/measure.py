@@ -1,5 +1,8 @@
-"""One repeat, from beginning to end: warm the server up, empty its prefix cache, send the load
-while the server is sampled, read the responses, compute the figures."""
+"""One repeat from start to end.
+
+Warm up the server, empty its prefix cache, send the load while the server is sampled, read the
+responses, compute the figures.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -30,11 +33,11 @@ class MeasuredRepeat:
     """A repeat that has been measured.
 
     started_ns: when its load began; the requests' times are on the same clock
-    lasted: seconds from there until the last request was over
-    unsent: requests whose turn did not come
+    lasted: seconds from started_ns until the last request was over
+    unsent: number of requests whose turn did not come
     note: why responses stayed in memory instead of going to a temporary file; "": they did not
-    uncounted: why the tokenizer did not count all tokens it should have; "": it did
-    warmup: uncounted requests that were sent before it
+    uncounted: why the tokenizer did not count all the tokens it should have; "": it did
+    warmup: number of uncounted requests sent before it
     """
 
     repeat: Repeat
@@ -52,8 +55,8 @@ class MeasuredRepeat:
 class Prepared:
     """What was done before a repeat.
 
-    warmup: uncounted requests that were sent
-    notes: what went wrong, in sentences; none of it prevents the run
+    warmup: number of uncounted requests sent
+    notes: sentences on what went wrong; none of it prevents the run
     """
 
     warmup: int = 0
@@ -63,10 +66,10 @@ class Prepared:
 def prepare_server(
     options: RunOptions, context: RunContext, load: record.Load, repeat: int
 ) -> Prepared:
-    """Warm the server up, then empty its prefix cache if the run must not find anything there.
+    """Warm up the server, then empty its prefix cache if the run must not find anything there.
 
-    repeat: which one of the load follows, from 0. Without --warmup, a warm-up goes before the first
-    alone, since the others follow the load itself; with it, one goes before each.
+    repeat: number of the repeat that follows, from 0. Without --warmup, only the first has a
+        warm-up, since the others follow the load itself; with --warmup, each has one.
     """
     prepared = Prepared()
     warm_up = partial(run_load.build_warm_up, options.load, options.prompts.cache, context, load)
@@ -77,7 +80,7 @@ def prepare_server(
     elif options.load.warmup is None and repeat == 0:
         _send_until_steady(warm_up, context, load, prepared)
     if options.prompts.cache == "miss" and context.server.engine == "sglang":
-        # Prompts are the same for the same seed: a run before this one may have left them there.
+        # The same seed gives the same prompts: an earlier run may have left them in the cache.
         meaning = "prompts of an earlier run with the same seed may still be in its prefix cache"
         try:
             response = context.server.http.post(FLUSH)
@@ -96,7 +99,10 @@ def _send_until_steady(
     load: record.Load,
     prepared: Prepared,
 ) -> None:
-    """Rounds as `load.warmup` bounds them. warm_up: builds one of prompts, slots and turn."""
+    """Send warm-up rounds until they stop getting faster, within the limits of `load.warmup`.
+
+    warm_up: builds the load of one round from prompts, slots and turn
+    """
     slots = warmup.in_flight(load)
     if warmup.rate(load):
         alone = warmup.sample_warm_up(load, 1)
@@ -122,7 +128,7 @@ def _send_until_steady(
 
 
 def _send(load: record.Load, context: RunContext, prepared: Prepared) -> float | None:
-    """Send a warm-up; the seconds that it took, None where none of its requests was answered."""
+    """Send a warm-up and return how many seconds it took; None if no request was answered."""
     open_connections(context.server.recorder, load)
     recording = context.server.recorder.record(load, context.interrupts.watch)
     with closing(recording.store):
@@ -144,15 +150,17 @@ def _send(load: record.Load, context: RunContext, prepared: Prepared) -> float |
 def measure_repeat(
     options: RunOptions, context: RunContext, load: record.Load, number: int, label: str
 ) -> MeasuredRepeat:
-    """Send a load and read the responses. number: of the repeat, from 0;
-    label: its name in the progress display."""
+    """Send a load and read the responses.
+
+    number: the repeat's, from 0; label: its name in the progress display
+    """
     recorder, show = context.server.recorder, context.show
 
     def report(progress: Progress) -> None:
         show.update(progress)
         context.interrupts.watch()
 
-    context.tokens.close()  # a vocabulary in memory is of no use while the clock runs
+    context.tokens.close()  # no need for a vocabulary in memory while the clock runs
     with sample_server(options, context.server) as sampling:
         open_connections(recorder, load)
         started = datetime.now(UTC)
@@ -177,14 +185,17 @@ def measure_repeat(
 
 
 def open_connections(recorder: Recorder, load: record.Load) -> None:
-    """Open a load's connections. If the server is gone by now, the load's requests fail."""
+    """Open a load's connections in advance. If the server is gone by now, its requests fail."""
     with suppress(errors.Unreachable):
         recorder.open(run_load.count_connections(load))
 
 
 @contextmanager
 def sample_server(options: RunOptions, server: reach.ReachedServer) -> Iterator[Sampling | None]:
-    """Read the server's metrics and the nodes' power in a separate process; None: neither."""
+    """Sample the server's metrics and the nodes' power in a separate process.
+
+    Yields None if neither is to be sampled.
+    """
     power = options.server.power is not False and server.listing is not None
     metrics = options.measure.metrics is not False
     if not metrics and not power:

@@ -1,7 +1,7 @@
-"""What this server understands, found out with a few short requests before the clock starts.
+"""Find out what the server understands, with a few short requests before the clock starts.
 
-They show which optional fields it takes, whether it returns token counts, whether its events are
-tokens, and what its chat template adds to a prompt.
+These probes show which optional fields it accepts, whether it returns token counts, whether each of
+its events is one token, and how many tokens its chat template adds to a prompt.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ from spark_bench.protocol import content, failures, reading, refusals
 from spark_bench.protocol.dialects import Asking, Dialect, dialect
 from spark_bench.run.reach import ReachedServer
 
-# Statuses with which servers refuse a field that they don't know.
+# Failures by which servers refuse a field that they don't know.
 REFUSED = ("http_400", "http_422")
-# The same where the message says so: other failures have these, too.
+# Statuses that are a refusal only if the message says so, since other failures have them, too.
 REFUSING = (400, 404, 422, 500, 501)
 # Fields that no request can do without.
 NEEDED = ("model", "messages", "prompt", "text", "stream", "sampling_params")
@@ -31,7 +31,7 @@ NEEDED = ("model", "messages", "prompt", "text", "stream", "sampling_params")
 HOPELESS = ("http_401", "http_403", "http_404", "http_405", "model_not_found", "not_streamed")
 
 
-# Where a server refuses without saying what, these are left out in turn, the least needed first.
+# If a server refuses without naming a field, leave these out in turn, the least needed first.
 SIMPLER = (
     ("continuous_usage_stats",),
     ("continuous_usage_stats", "ignore_eos"),
@@ -40,12 +40,15 @@ SIMPLER = (
     ("ignore_eos", "stream_options", "temperature"),
     ("ignore_eos", "stream_options", "temperature", "max_tokens"),
 )
-# A server that still refuses after so many probes is given up.
+# Give up on a server that still refuses after this many probes.
 MOST_TRIES = 16
 
 
 def without(asking: Asking, field: str, length_field: str = refusals.LENGTHS[0]) -> Asking:
-    """The same without a field that the server refuses; length_field replaces a refused one."""
+    """`asking` without a field that the server refuses.
+
+    length_field: replaces the name of the length field, if that is the one refused
+    """
     match field:
         case "continuous_usage_stats":
             return replace(asking, continuous_usage=False)
@@ -61,7 +64,7 @@ def without(asking: Asking, field: str, length_field: str = refusals.LENGTHS[0])
 
 
 def explain_changes(wanted: Asking, asking: Asking) -> Iterator[str]:
-    """What it means that requests have other fields than wanted, a sentence each."""
+    """Yield a sentence for each consequence of sending other fields than wanted."""
     if asking.answers_as:
         yield (
             f"requested {asking.model}, but the answers name {asking.answers_as}: the name "
@@ -84,7 +87,7 @@ class Agreement:
     """How requests to this server are built.
 
     usage: it returns token counts, so a response without them is a failure
-    overhead: what its chat template adds
+    overhead: tokens that its chat template adds
     """
 
     dialect: Dialect
@@ -96,10 +99,10 @@ class Agreement:
 
 
 def negotiate(options: RunOptions, server: ReachedServer, tokens: Tokens) -> Agreement:
-    """Send the probes, giving up optional fields while the server refuses them.
+    """Send the probes, dropping optional fields until the server accepts.
 
-    Unreachable where no load could succeed (no such path, no key, no such model); a server that
-    merely fails gets its load all the same, and its failures are the result.
+    Raises Unreachable if no load could succeed (no such path, key or model). A server that fails in
+    any other way is sent its load all the same: its failures are the result.
     """
     api = dialect(options.server.endpoint)
     request = server.http.build_request("POST", api.path)
@@ -138,8 +141,10 @@ def negotiate(options: RunOptions, server: ReachedServer, tokens: Tokens) -> Agr
 def _send_one(
     server: ReachedServer, agreement: Agreement, prompt: record.Prompt, timeout: float
 ) -> tuple[record.Request, bytes]:
-    """One request on its own, and the body of an answer that is no stream, or what a stream says of
-    an error."""
+    """Send a single request.
+
+    Returns it with the body of an answer that is not a stream, or with the error in a stream.
+    """
     job = record.Job(
         0,
         agreement.envelope(agreement.dialect.body(prompt, agreement.asking)),
@@ -163,8 +168,11 @@ def _send_one(
 def _settle(
     server: ReachedServer, agreement: Agreement, prompt: record.Prompt, timeout: float
 ) -> tuple[Agreement, record.Request]:
-    """The agreement that the server accepts, and its response to it; the agreement unchanged if it
-    was not for a field that the first probe failed."""
+    """Find an agreement that the server accepts.
+
+    Returns it and the response to it. If leaving out fields does not help, returns the agreement
+    unchanged and the first response.
+    """
     first, body = _send_one(server, agreement, prompt, timeout)
     wanted, last = agreement.asking, first
     bodies = {agreement.dialect.body(prompt, wanted)}
@@ -176,7 +184,7 @@ def _settle(
             break
         asking = _without_named(simpler.asking, body, simpler.dialect.body(prompt, simpler.asking))
         if asking is None and last.failure == failures.Failure.STREAM_ERROR:
-            break  # any other error in a stream is no refusal
+            break  # an error in a stream that names no field is not a refusal
         while asking is None or agreement.dialect.body(prompt, asking) in bodies:
             if (fields := next(fallbacks, None)) is None:
                 return agreement, first
@@ -195,13 +203,13 @@ def _settle(
 
 
 def _without_named(asking: Asking, body: bytes, sent: bytes) -> Asking | None:
-    """Without the fields that the refusal names; None where it names none that can be left out."""
+    """`asking` without the fields that a refusal names; None if none of them can be left out."""
     fields = [name for name in msgspec.json.decode(sent) if name not in NEEDED]
     named = refusals.refused_fields(body, ["continuous_usage_stats", "include_usage", *fields])
     if "continuous_usage_stats" in named and asking.continuous_usage:
         named = [name for name in named if name not in ("stream_options", "include_usage")]
     if asking.length_field in named and not refusals.is_unknown(body):
-        named.remove(asking.length_field)  # it is too large or too small, which no name would mend
+        named.remove(asking.length_field)  # too large or too small: another name would not help
     changed = reduce(lambda a, name: without(a, name, refusals.other_length(body)), named, asking)
     return changed if named else None
 
@@ -221,8 +229,9 @@ def _learn(
         notes = (*agreement.notes, note)
         return dataclasses.replace(agreement, asking=asking, usage=not answered, notes=notes)
     extra = overhead([p for p, _ in counted], [r.prompt_tokens for _, r in counted])
-    # Requested wherever the server does it. On a real server most answers have some event of
-    # several tokens, or of a character's first half, however plain the few of the probes look.
+    # Ask for counts with each event if the server sends them, even if all events of the probes were
+    # single tokens: most answers of a real server have an event of several tokens, or of half a
+    # character.
     each = agreement.asking.continuous_usage and any(r.counted_by == "usage" for _, r in counted)
     return dataclasses.replace(
         agreement, asking=replace(asking, continuous_usage=each), overhead=extra

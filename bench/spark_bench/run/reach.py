@@ -20,12 +20,12 @@ from spark_bench.results.redact import HIDDEN
 
 # SGLang's own default.
 LOCAL = "http://localhost:30000"
-# For one answer outside the load, such as the tokens of many prompts.
+# Time limit of a request outside the load, such as counting the tokens of many prompts.
 SECONDS = 30.0
-# Where servers of several models say which are loaded, by the owner in their list: Ollama and
-# llama-swap.
+# Path at which a server of several models says which are loaded, by the owner in its list: Ollama
+# and llama-swap.
 RUNNING = {"library": "/api/ps", "llama-swap": "/running"}
-# How many names of a list are shown.
+# How many names of a list a message shows.
 SHOWN = 20
 
 
@@ -36,8 +36,8 @@ class ReachedServer:
     url: without /v1
     http: for everything outside the load, over the recorder's sockets
     model: id to request; "": the server chooses
-    engine: who /v1/models says owns the model ("sglang", "vllm", "llamacpp"), "" if it doesn't
-    context: tokens that a prompt and its answer may have together; None: not known
+    engine: the model's owner by /v1/models ("sglang", "vllm", "llamacpp"); "" if not reported
+    context: tokens that a prompt and its answer may have together; None: unknown
     listed: all models that it lists
     api_key: sent with each request; None: it needs none
     """
@@ -54,12 +54,12 @@ class ReachedServer:
     api_key: secret.Secret | None = None
 
     def lists_apart(self, name: str) -> bool:
-        """Whether it lists a model of this name that is not the one to ask for."""
+        """Whether it lists a model of this name that is not the requested one."""
         roots = {model.id: model.root or model.id for model in self.listed}
         return name in roots and roots[name] != roots.get(self.model, self.model)
 
     def hidden(self, text: str) -> str:
-        """What the server said, without our key: some repeat a key that they refuse."""
+        """`text` without our API key: some servers repeat a key that they reject."""
         key = self.http.headers.get("authorization", "").removeprefix("Bearer ")
         return text.replace(key, HIDDEN) if key else text
 
@@ -68,21 +68,21 @@ class ReachedServer:
 def reach(
     options: ServerOptions, step: Callable[[str], None] = lambda _: None
 ) -> Iterator[ReachedServer]:
-    """Connect to the server of these options. Unreachable or BadInput where that fails.
+    """Connect to the server of these options. Raises Unreachable or BadInput if that fails.
 
-    step: is called with what may take long
+    step: called with a description of each thing that may take long
     """
     listing = _find_listing(options, step)
     foreign: tuple[str, ...] = ()
     if listing and options.url and not same_server(options.url, listing.url):
-        # Its model, launch, nodes and key say nothing about the server that is measured.
+        # The project's model, launch, nodes and key say nothing about the measured server.
         foreign = (
             f"{options.inventory} has its head at {listing.url}, not at {options.url}: this "
             "result has neither its deployment nor the power of its nodes",
         )
         listing = None
     url = options.url or (listing.url if listing else "") or LOCAL
-    # The project's own key is for the project's own server alone.
+    # Send the project's own key only to the project's own server.
     key = options.api_key or (secret.project_key(listing.api_key_file) if listing else None)
     recorder = Recorder(target(url))
     try:
@@ -108,7 +108,7 @@ def reach(
 
 
 def same_server(one: str, other: str) -> bool:
-    """Whether two URLs are the same port of the same machine, by whatever name or address."""
+    """Whether two URLs lead to the same port of the same machine, under any name or address."""
     parts = [urlsplit(url) for url in (one, other)]
     ports = [part.port or {"https": 443}.get(part.scheme, 80) for part in parts]
     if ports[0] != ports[1]:
@@ -118,7 +118,7 @@ def same_server(one: str, other: str) -> bool:
 
 
 def _addresses(name: str) -> set[str]:
-    """Of a host; all loopback addresses count as one."""
+    """A host's addresses, empty if it has none; all loopback addresses count as one."""
     try:
         addresses = {str(info[4][0]) for info in socket.getaddrinfo(name, None)}
     except OSError:
@@ -142,8 +142,10 @@ def request_headers(key: secret.Secret | None) -> dict[str, str]:
 def _find_listing(
     options: ServerOptions, step: Callable[[str], None]
 ) -> project.ProjectListing | None:
-    """The project's listing where it is needed: for the URL, and for the nodes' power. BadInput
-    where there is no project, though something was asked for that only a project has."""
+    """The project's listing if it is needed, for the URL or the nodes' power; else None.
+
+    Raises BadInput if an option needs a project and there is none.
+    """
     if options.url and not options.power:
         return None
     if (options.project / project.LISTING).is_file():
@@ -176,7 +178,7 @@ def _unreachable_hint(
         return f" (no project in {options.project}, so {LOCAL} was tried: give --url)"
     if not options.url:
         return f" (the head, as {options.inventory} has it; is it deployed?)"
-    # A server without TLS waits for more, or answers something that is not TLS.
+    # A server without TLS waits for more bytes, or answers with something that is not TLS.
     secure = url.startswith("https:")
     if secure and ("no connection" in message or "WRONG_VERSION" in message):
         return f"; if it does not speak TLS, http{url.removeprefix('https')}"
@@ -188,8 +190,11 @@ def _unreachable_hint(
 def _choose_model(
     http: httpx.Client, wanted: str
 ) -> tuple[tuple[models.ListedModel, ...], models.ListedModel, tuple[str, ...]]:
-    """All that is listed, the model to ask for, and notes on the choice; BadInput for one that is
-    not served."""
+    """Choose the model to request.
+
+    Returns all listed models, the chosen one, and notes on the choice. Raises BadInput if the
+    wanted model is not served.
+    """
     try:
         answer = http.get("/v1/models")
     except httpx.TransportError as error:
@@ -223,8 +228,7 @@ def _choose_model(
 def _loaded_models(
     http: httpx.Client, several: list[models.ListedModel]
 ) -> list[models.ListedModel]:
-    """Those that are loaded, where a server says so elsewhere than in its list; all of them where
-    none is known to be."""
+    """Those that are loaded, for a server that says so at a path in RUNNING; otherwise, all."""
     path = RUNNING.get(several[0].owner)
     if len(several) == 1 or path is None or any(model.loaded for model in several):
         return several
@@ -239,11 +243,11 @@ def _loaded_models(
 
 
 def _join_names(served: list[str]) -> str:
-    """Some of them, where there are many."""
+    """The names in a sentence; only the first SHOWN if there are many."""
     more = len(served) - SHOWN
     return ", ".join(served[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _base_url(http: httpx.Client) -> str:
-    """As it was typed: httpx ends a path with a slash."""
+    """The client's URL as it was typed, without the slash that httpx appends."""
     return str(http.base_url).rstrip("/")

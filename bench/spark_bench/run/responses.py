@@ -1,4 +1,4 @@
-"""What came back: read once the clock has stopped, and the figures that it gives."""
+"""Read the responses once the clock has stopped, and compute figures from them."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -19,11 +19,11 @@ from spark_bench.results import assemble
 from spark_bench.run.context import RunContext
 from spark_bench.telemetry.readings import ServerSide
 
-# Counting the answers' tokens takes this share of a run's time at most, in seconds at least and at
-# most so many. On a server without counts in its stream it took 67 s for a run of 13.
+# Time limit for counting the answers' tokens: this share of the run's duration, within the bounds
+# below. Without a limit, a run of 13 s took 67 s to count when the stream had no counts.
 SHARE = 0.1
 LEAST_SECONDS, MOST_SECONDS = 2.0, 10.0
-# Texts whose counts are remembered: deltas say the same words again and again.
+# Number of texts whose counts are kept: the same words come up again and again.
 REMEMBERED = 1 << 16
 
 
@@ -31,8 +31,8 @@ REMEMBERED = 1 << 16
 class ReadResponses:
     """The requests of a recording.
 
-    cpu_seconds: what reading them took
-    uncounted: why the tokenizer did not count all that was to be counted; "": it did
+    cpu_seconds: CPU time that reading them took
+    uncounted: why the tokenizer did not count all the tokens it should have; "": it did
     """
 
     requests: list[record.Request]
@@ -41,10 +41,10 @@ class ReadResponses:
 
 
 class TokenCounter:
-    """A tokenizer's counts of the texts of one answer after the other, for a bounded time.
+    """Counts the tokens of texts, one answer after another, within a time limit.
 
-    seconds: the bound
-    stopped: why it counts no more, "" while it does
+    seconds: the time limit for all answers together
+    stopped: why it has stopped counting; "": it has not
     """
 
     def __init__(self, tokens: Tokens, seconds: float) -> None:
@@ -53,7 +53,7 @@ class TokenCounter:
         self._counts: dict[str, int] = {}
 
     def __call__(self, texts: list[str]) -> Sequence[int] | None:
-        """The tokens of each of the texts; None: there was no time."""
+        """The number of tokens of each text; None if they could not all be counted."""
         if len(self._counts) > REMEMBERED:
             self._counts.clear()
         unknown = [text for text in dict.fromkeys(texts) if text not in self._counts]
@@ -80,16 +80,17 @@ class TokenCounter:
 
 
 def counting_seconds(run_seconds: float) -> float:
-    """The longest that counting may take after a run of that length, in seconds."""
+    """How long counting may take after a run of this length, in seconds."""
     return min(max(SHARE * run_seconds, LEAST_SECONDS), MOST_SECONDS)
 
 
 def read_responses(
     load: record.Load, context: RunContext, recording: recorder.Recording, *, tokenizer: bool = True
 ) -> ReadResponses:
-    """The requests of a recording.
+    """Read the requests of a recording.
 
-    tokenizer: whether it may count tokens that the server does not tell apart
+    tokenizer: whether the tokenizer may count the tokens of events that the server's counts don't
+        tell apart
     """
     before = cpu_seconds()
     seconds = (recording.ended_ns - recording.started_ns) / 1e9
@@ -109,7 +110,7 @@ def read_responses(
                     count=counter,
                     usage_expected=agreement.usage,
                 )
-            except MemoryError:  # one answer, of however many, must not lose the others
+            except MemoryError:  # one huge answer must not cost the others
                 request = unreadable_request(exchange, job)
             requests.append(request)
     for request in requests:
@@ -125,7 +126,7 @@ def compute_figures(
     responses: ReadResponses,
     side: ServerSide | None,
 ) -> dict[str, Any]:
-    """The figures of one repeat, by the names of `schema.Measurement`.
+    """The figures of one repeat, under the names of `schema.Measurement`.
 
     side: the server's metrics and the nodes' power; None: not sampled
     """
@@ -157,15 +158,14 @@ def compute_figures(
 
 
 def merged_share(requests: Sequence[record.Request]) -> float:
-    """Share of the deltas with tokens that came in the same read as the one before."""
+    """Share of deltas with tokens that came in the same read as the one before."""
     deltas = sum(r.token_ns.size for r in requests)
     together = sum(int((np.diff(r.token_ns) == 0).sum()) for r in requests)
     return together / deltas if deltas else 0.0
 
 
 def blank_events_note(requests: Iterable[record.Request]) -> str:
-    """A note where events without text stand for tokens that nothing tells apart; "": they
-    don't."""
+    """A note if tokens came in events without text, so that their times are unknown; else ""."""
     blank = [r for r in requests if r.ok and r.blank_events and r.counted_by == "even"]
     lacking = sum(r.output_tokens - len(r.token_ns) for r in blank)
     if not lacking:

@@ -13,9 +13,9 @@ from spark_bench.prompts.compose import PromptShape, compose, compose_trace
 from spark_bench.run.context import RunContext
 from spark_bench.run.negotiate import Agreement
 
-# Connections opened beforehand for a load that says nothing of how many it needs.
+# Connections opened in advance for a load that does not say how many it needs.
 CONNECTIONS = 64
-# What is due within this time after the start, in seconds, needs a connection each.
+# Requests due within this many seconds of the start need a connection each.
 AT_ONCE = 0.001
 
 
@@ -25,9 +25,9 @@ def derive_seed(seed: int, *what: object) -> int:
 
 
 def check_context(load: LoadOptions, prompts: PromptOptions, context: int | None) -> None:
-    """BadInput for lengths that the model has no room for; files of prompts have their own.
+    """Raise BadInput for lengths that exceed the model's context. Files have their own lengths.
 
-    context: tokens that the served model takes; None: not known
+    context: tokens that the served model accepts; None: unknown
     """
     profile = load.profile
     total = prompts.turns * (profile.input_len + profile.output_len)
@@ -48,9 +48,9 @@ def build_load(
     repeat: int,
     note: Callable[[str], None] = lambda _: None,
 ) -> record.Load:
-    """The requests of one repeat, all their bytes built; the same for the same options.
+    """Build the requests of one repeat, down to their bytes; the same options give the same bytes.
 
-    note: called with what a reader of the result should know about the prompts
+    note: called with sentences about the prompts that a reader of the result should know
     """
     agreement, profile = context.agreement, options.profile
     seed = derive_seed(options.seed, "repeat", repeat)
@@ -62,7 +62,7 @@ def build_load(
         timings = trace.trace_timings(entries)
     else:
         prompts = _build_prompts(options, prompt_options, context, seed, note)
-        # Conversations begin by the rate, or at once; their turns follow.
+        # Conversations begin at the given rate, or all at once; their later turns follow.
         starts: Sequence[record.Timing] = ()
         if rate := options.ramp or profile.request_rate:
             starts = arrivals.arrival_timings(
@@ -78,7 +78,7 @@ def build_load(
         arrivals.steps(profile.concurrency, options.ramp_slots),
         options.timeout,
         options.duration,
-        # Files of prompts and traces ask for different lengths.
+        # In files of prompts and in traces, each request has its own length.
         agreement.dialect.most_bytes(max((p.output_tokens for p in prompts), default=0)),
     )
 
@@ -92,19 +92,19 @@ def build_warm_up(
     slots: int,
     turn: int,
 ) -> record.Load:
-    """Requests of these prompts' lengths and other content than the load's, `slots` in flight.
+    """Build a warm-up: prompts as long as these with content of their own, `slots` in flight.
 
-    cache: "hit": the load's own requests, so that they are in the cache
-    turn: each warm-up has a content of its own
+    cache: "hit": send the load's own request instead, so that it is in the cache
+    turn: number of the warm-up; each has different content
     """
     if cache == "hit":
-        # All of the load's requests are one and the same.
+        # All requests of such a load are the same.
         jobs = [replace(load.jobs[0], index=index) for index in range(len(prompts))]
     else:
         profile = options.profile
         lengths = [(p.input_tokens or profile.input_len, p.output_tokens) for p in prompts]
         entries = [trace.TraceEntry(0.0, *pair) for pair in lengths]
-        # A cache that isn't emptied must not know them from the point of a sweep before, either.
+        # A cache that is not emptied must not have them from an earlier point of the sweep, either.
         seed = derive_seed(options.seed, "warm-up", turn, profile.concurrency, profile.request_rate)
         texts = compose_trace(entries, context.tokens, seed, context.agreement.overhead)
         jobs = build_jobs(context.agreement, texts, [record.Timing()] * len(texts))
@@ -116,7 +116,7 @@ def build_warm_up(
 def build_jobs(
     agreement: Agreement, prompts: Sequence[record.Prompt], timings: Sequence[record.Timing]
 ) -> list[record.Job]:
-    """Prompts as requests ready to be sent; of the prompts only what is read later stays."""
+    """Turn prompts into requests ready to be sent. The jobs' prompts have no messages any more."""
     jobs = []
     for index, (prompt, timing) in enumerate(zip(prompts, timings, strict=True)):
         body = agreement.dialect.body(prompt, agreement.asking)
@@ -127,7 +127,7 @@ def build_jobs(
 
 
 def count_connections(load: record.Load) -> int:
-    """How many to open before the clock starts."""
+    """How many connections to open before the clock starts."""
     most = max((step.slots for step in load.steps), default=None)
     if most is not None:
         return min(most, len(load.jobs))
@@ -165,9 +165,9 @@ def _build_prompts(
         prompts.turns,
     )
     if prompts.cache == "hit":
-        # The repeats share their prompt, too: it is in the cache from the first on.
+        # All repeats have the same prompt, so it is in the cache from the first repeat on.
         seed = derive_seed(options.seed, "repeat", 0)
     elif options.sweep:
-        # Each point has prompts of its own, so that no prefix cache has them from the one before.
+        # Each point has its own prompts, so that no prefix cache has them from an earlier point.
         seed = derive_seed(seed, profile.concurrency, profile.request_rate)
     return compose(shape, context.tokens, seed, overhead)[: profile.num_prompts]

@@ -1,5 +1,7 @@
-"""Build the result of a finished run, with notes on what a reader of its figures should know, and
-write it; one that can't be written is to be printed."""
+"""Build the result of a finished run, with notes for its readers, and write it.
+
+A result that can't be written is left for the caller to print.
+"""
 
 import hashlib
 import re
@@ -30,8 +32,9 @@ BLOCK = 1024 * 1024
 class SavedResult:
     """A result and where it is.
 
-    path: None: not where it should be, so that it has to be printed
-    misplaced: it, or its requests, could not be written there; `notes` say where they are
+    path: its file; None: it is not where it should be, so the caller has to print it
+    misplaced: the result or its requests could not be written where they belong; `notes` say where
+        they are
     """
 
     result: schema.Result
@@ -52,8 +55,8 @@ def save_result(
 ) -> SavedResult:
     """Write a run's result, and its requests beside it with --save-requests.
 
-    reason: why it is partial; "": it is complete
-    point: tells the files of a sweep's points apart ("_c8")
+    reason: why the run is partial; "": it is complete
+    point: suffix that tells the files of a sweep's points apart, such as "_c8"
     """
     path = options.output.output
     if path is None:
@@ -82,7 +85,10 @@ def save_result(
 def _save_requests(
     path: Path, repeats: Sequence[measure.MeasuredRepeat], problems: list[str]
 ) -> Path | None:
-    """The file beside the result; None if they had to go elsewhere, as `problems` then says."""
+    """Write the requests beside the result and return the file.
+
+    Returns None if they had to go elsewhere; `problems` then says where.
+    """
 
     def rows() -> Iterator[codec.Row]:
         return (codec.to_row(r, m.started_ns, m.repeat.repeat) for m in repeats for r in m.requests)
@@ -129,7 +135,7 @@ def describe_config(
 ) -> schema.Config:
     """The configuration of a run, as this server accepted it.
 
-    warmup: requests sent before the first repeat
+    warmup: number of requests sent before the first repeat
     """
     load, prompts, profile = options.load, options.prompts, options.load.profile
     fixed = load.trace is None
@@ -186,29 +192,29 @@ def _describe_dataset(options: RunOptions) -> schema.Dataset | None:
     return schema.Dataset(format=kind, file=path.name, sha256=digest.hexdigest(), speed=speed)
 
 
-# Share of the contents' tokens. Every prompt finds in the cache what the template puts before them,
-# and a page of a cache may reach some tokens further.
+# Share of the prompts' own tokens that may come from the cache without a note. What the template
+# puts before them is always cached, and a page of the cache may reach a few tokens further.
 CACHED = 0.2
-# The first repeat differs where it lies farther outside the others than they lie apart, and by more
-# than this share of their median; with a single other one, by more than the second.
+# The first repeat stands out if it is farther outside the range of the others than that range is
+# wide, and by more than this share of their median; if there is only one other, the second share.
 FIRST_APART, FIRST_APART_OF_TWO = 0.03, 0.1
-# The figures that show it: one moves in a closed loop, the other at a given rate.
+# The figures that show it: the first in a closed loop, the second at a given rate.
 FIRST_BY = {
     "output_throughput": "output tokens a second",
     "mean_e2e_latency_ms": "ms of mean E2E latency",
 }
-# Kinds of failures whose detail is the server's own text, or quotes it.
+# Kinds of failures whose detail is, or quotes, the server's own text.
 QUOTED = re.compile("http_|model_not_found|stream_error|wrong_model|malformed_|too_large")
 
 
 def result_notes(
     options: RunOptions, agreement: negotiate.Agreement, repeats: Sequence[measure.MeasuredRepeat]
 ) -> Iterator[str]:
-    """Sentences; none for a run as it should be."""
+    """Yield sentences to take into account when reading the figures; none if all is well."""
     requests = [r for m in repeats for r in m.requests if r.ok]
     yield from _counting(options.measure.count_tokens, requests, [m.uncounted for m in repeats])
     if hidden := sum(r.hidden_tokens for r in requests):
-        # Reasoning that stays with the server, markers.
+        # Markers, or reasoning that the server keeps to itself.
         yield (
             f"{hidden} of {sum(r.output_tokens for r in requests)} tokens came before any text "
             "(markers, or reasoning that is not sent): TTFT is that of the first token with text"
@@ -217,7 +223,7 @@ def result_notes(
         yield note
     prompts, template = options.prompts, agreement.overhead.first
     if prompts.cache == "miss" and not (prompts.shared_prefix or prompts.turns > 1):
-        # By the server's own metrics, for engines that don't return it with each answer.
+        # The server's own metrics, for engines that don't report cached tokens with each answer.
         sides = [m.repeat.server for m in repeats]
         rates = [(side and side.cache_hit_rate) or 0.0 for side in sides]
         yield from cached_note(requests, template, rates)
@@ -227,7 +233,7 @@ def result_notes(
     yield from first_apart([m.repeat.summary for m in repeats if not m.interrupted])
     yield from dict.fromkeys(note for m in repeats if (note := own_pause_note(m.repeat)))
     if seconds := options.load.duration:
-        # Either ends a load: the time, or the prompts.
+        # A load ends when its time is up or its prompts run out, whichever comes first.
         whole = [m for m in repeats if not m.interrupted]
         if unsent := sum(m.unsent for m in whole):
             yield f"{unsent} prompts were not sent within --duration {seconds:g}"
@@ -241,7 +247,7 @@ def result_notes(
 
 
 def first_apart(repeats: Sequence[Summary]) -> Iterator[str]:
-    """Whether the first repeat differs from the others, as one on a server that isn't warm does."""
+    """Yield a note if the first repeat stands out, as it does on a server that was not warm."""
     for key, words in FIRST_BY.items():
         figures = [value for each in repeats if (value := getattr(each, key))]
         if len(figures) != len(repeats) or len(figures) < 2:
@@ -262,10 +268,10 @@ def first_apart(repeats: Sequence[Summary]) -> Iterator[str]:
 def lengthened_note(
     file: Path, limit: int, least: int, requests: Sequence[record.Request]
 ) -> Iterator[str]:
-    """Lengths of a trace that a chat template leaves no room for.
+    """Yield a note if a trace has lengths too short for the chat template.
 
     limit: entries of the trace that were used
-    least: tokens of a prompt with one token of text
+    least: tokens of the shortest prompt, which has one token of text
     """
     if all(r.asked_input != least for r in requests):
         return
@@ -278,7 +284,10 @@ def lengthened_note(
 
 
 def own_pause_note(measured: schema.Measurement) -> str:
-    """Whether a stall may be the client's: what came while it stood still has one time."""
+    """A note if a stall may be the client's own pause; "" if not.
+
+    All that arrives during a pause of the client gets the same time.
+    """
     stalls, longest = measured.stalls, measured.audit.lag_us.max / 1000
     if not stalls or not stalls.top or longest < (stalls.threshold_ms or 0.0):
         return ""
@@ -288,7 +297,7 @@ def own_pause_note(measured: schema.Measurement) -> str:
 
 
 def server_messages(failed: Iterable[record.Request]) -> Iterator[str]:
-    """What the server said about each kind of failure: the most frequent message of each."""
+    """Yield the server's most frequent message for each kind of failure."""
     messages = defaultdict[str, Counter[str]](Counter)
     for request in failed:
         if request.detail and QUOTED.match(request.failure):
@@ -303,7 +312,7 @@ def server_messages(failed: Iterable[record.Request]) -> Iterator[str]:
 def _counting(
     count_tokens: str, requests: Sequence[record.Request], uncounted: Sequence[str]
 ) -> Iterator[str]:
-    """Answers whose tokens could not be counted one by one, and why."""
+    """Yield a note if the tokens of some answers could not be counted one by one, and why."""
     even = sum(r.counted_by == "even" for r in requests)
     stopped = next(filter(None, uncounted), "")
     if even:

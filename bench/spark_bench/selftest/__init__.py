@@ -1,11 +1,11 @@
 """`spark-bench verify`: the client against a server with known times, on this machine.
 
-The client's side is what `run` uses: the recorder, the reading, the summary, the audit. The
-reference server logs when it really sent each chunk, so the difference is the client's own error.
+The client's side is the code that `run` uses: recorder, reading, summary, audit. The reference
+server logs when it really sent each chunk, so any difference is the client's own error.
 
-    selftest.py   all of it, one after the other; the search for the capacity
-    bench.py      one load against the reference server
-    accuracy.py   what the client reports against the truth; how accurate is enough
-    verdict.py    whether the machine is good enough; if not, why, and what helps
-    cores.py      cores to run on; what else the machine is doing
+    selftest.py         the whole selftest: which cores to use, each load, the search for capacity
+    bench.py            one load against the reference server
+    accuracy.py         the client's figures compared with the truth; how accurate is enough
+    verdict.py          whether the machine is good enough; if not, why, and what helps
+    selftest_tables.py  the tables that `verify` prints
 """

@@ -1,4 +1,4 @@
-"""How accurate the client is: what it reports against the truth, and how accurate is enough."""
+"""How accurate the client is: its figures compared with the truth, and what is good enough."""
 
 from collections.abc import Iterator, Mapping
 
@@ -15,21 +15,22 @@ from spark_bench.selftest.bench import LoadShape, Observation
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# A time stamp may be off by this at p99: a tenth of the shortest step of an engine (10 ms).
+# Largest acceptable p99 error of a time stamp, in µs: a tenth of an engine's shortest step (10 ms).
 STAMP_US = 1000.0
-# No chunk arrives before it was sent; the two clocks are compared to within this.
+# A chunk can't arrive before it was sent: an error below this (µs) means that the two clocks
+# disagree.
 EARLY_US = -5.0
-# A figure may be off by the larger of these: differences that people act on are several per cent,
-# and a switch and a network card add 0.1 ms by themselves.
+# A figure may be off by the larger of these: people act on differences of several percent, and a
+# switch and a network card alone add 0.1 ms.
 PERCENT, ABSOLUTE_US = 1.0, 100.0
-# Chunks that share a read share a time stamp; up to this share of them is the kernel's doing.
+# Chunks that share a read share a time stamp. Up to this share of them, the kernel is the cause.
 MERGED = 0.01
-# The reference server held the pace, so the client was really tried at it.
+# Share of the requested pace that the reference server must reach for the level to test the client.
 PACED = 0.95
 
 
 class Deviation(Struct, frozen=True):
-    """One figure as the client reports it, and as it was."""
+    """One figure: what the client reports, the true value, and the difference."""
 
     reported_ms: float
     true_ms: float
@@ -42,19 +43,20 @@ Deviations = dict[str, Deviation]
 
 
 class StreamLevel(Struct, frozen=True, kw_only=True):
-    """The figures of one number of streams at once.
+    """What was measured with one number of simultaneous streams.
 
-    itl_ms: the pace that the reference server was given
-    chunks_per_s: the rate it really sent at; paced: that, as a share of what it was given
+    itl_ms: time between chunks that the reference server was told to keep
+    chunks_per_s: the rate it really sent at; paced: that rate as a share of the requested one
     tokens: as the client counted them
     miscounted: answers of which the client saw more or fewer chunks than were sent, or which the
         reference server does not know
-    failures: by kind
-    stamp_us: the client's time of a chunk minus the true one; stamp_min_us: the least of them
-    ttft, itl: as reported, and as they were (TTFT: from the client's send to the server's stamp)
-    accept_us: from the client's send until the server had read the request; part of no error above
-    cpu_us: the client's CPU time a chunk during the load; read_us: for reading a chunk afterwards
-    core: share of a core that the client used during the load
+    failures: number of failed requests by kind
+    stamp_us: the client's time of a chunk minus the true one; stamp_min_us: the smallest difference
+    ttft, itl: reported and true latencies (TTFT: from the client's send to the server's stamp)
+    accept_us: from the client's send until the server had read the request; in none of the errors
+        above
+    cpu_us: the client's CPU time per chunk during the load; read_us: per chunk, reading afterwards
+    core: share of one core that the client used during the load
     """
 
     streams: int
@@ -77,12 +79,12 @@ class StreamLevel(Struct, frozen=True, kw_only=True):
 
     @property
     def kept_pace(self) -> bool:
-        """The reference server sent as fast as it was asked to."""
+        """Whether the reference server sent as fast as it was told to (see PACED)."""
         return self.paced >= PACED
 
     @property
     def followed(self) -> bool:
-        """The whole pace was sent, and received chunk by chunk."""
+        """Whether the full pace was sent, and the client received it chunk by chunk."""
         return (
             self.kept_pace
             and not self.failures
@@ -93,7 +95,7 @@ class StreamLevel(Struct, frozen=True, kw_only=True):
 
 
 def compare_with_truth(shape: LoadShape, observation: Observation) -> StreamLevel:
-    """The figures of one load."""
+    """Compare what the client reports about one load with what the reference server really sent."""
     pairs = match_streams(observation)
     true = (
         ground_truth([s for _, s in pairs], {s.id: r.sent_ns for r, s in pairs}) if pairs else None
@@ -124,14 +126,14 @@ def compare_with_truth(shape: LoadShape, observation: Observation) -> StreamLeve
 
 
 def match_streams(observation: Observation) -> list[tuple[record.Request, Stream]]:
-    """Each complete answer with the reference server's own record of it."""
+    """Pair each complete answer with the reference server's own record of it."""
     streams = {stream.id: stream for stream in observation.streams}
     ids = [(r, observation.ids.get(r.index, -1)) for r in observation.requests if r.ok]
     return [(request, streams[id]) for request, id in ids if id in streams]
 
 
 def count_miscounted(pairs: list[tuple[record.Request, Stream]]) -> int:
-    """Answers whose chunks or tokens differ from those sent."""
+    """Number of answers whose chunks or token counts differ from what was sent."""
     return sum(not np.array_equal(r.token_counts, s.token_counts) for r, s in pairs)
 
 
@@ -142,14 +144,14 @@ def stamp_errors(pairs: list[tuple[record.Request, Stream]]) -> Ints:
 
 
 def spread_us(ns: Ints | Floats) -> Spread:
-    """p50, p99 and maximum of nanoseconds, in microseconds; all zero where there are none."""
+    """p50, p99 and maximum in microseconds, from nanoseconds; all 0 if there are no values."""
     if not ns.size:
         return Spread()
     return Spread(*(round(float(figure) / 1e3, 1) for figure in np.percentile(ns, (50, 99, 100))))
 
 
 def deviations(summary: Summary, name: str, true: Floats) -> Deviations:
-    """Mean, p50 and p99 of a latency, as the summary has them and as they were (true: seconds)."""
+    """Mean, p50 and p99 of a latency: the summary's against the true ones (true: in seconds)."""
     if not true.size:
         return {}
     p50, p99 = np.percentile(true, (50, 99))
@@ -174,12 +176,12 @@ def deviation(reported_ms: float, true_ms: float) -> Deviation:
 
 
 def is_close(figure: Deviation) -> bool:
-    """A reported figure is as good as the true one."""
+    """Whether a reported figure is close enough to the true one to use in its place."""
     return abs(figure.error_us) <= max(ABSOLUTE_US, figure.true_ms * 10 * PERCENT)
 
 
 def level_problems(level: StreamLevel) -> Iterator[str]:
-    """What is not good enough at this number of streams, a phrase each."""
+    """Yield a phrase for each thing that is not good enough at this number of streams."""
     if level.failures:
         kinds = ", ".join(f"{count} {kind}" for kind, count in level.failures.items())
         yield f"{kinds} of {level.requests} requests failed"
@@ -222,5 +224,5 @@ def format_percent(figure: Deviation) -> str:
 
 
 def format_error(figure: Deviation) -> str:
-    """How far a figure is off, as a predicate."""
+    """Say how far a figure is off, as a predicate ("is 43.2 µs (0.01%) off")."""
     return f"is {format_us(abs(figure.error_us))} ({format_percent(figure)}) off"

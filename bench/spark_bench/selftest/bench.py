@@ -1,4 +1,4 @@
-"""One load against the reference server, by the code that `spark-bench run` uses."""
+"""One load against the reference server, sent by the code that `spark-bench run` uses."""
 
 import re
 from collections.abc import Iterator
@@ -20,30 +20,31 @@ from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.reference_server.streams import Stream
 from spark_bench.run import negotiate, reach, responses, run_load
 
-# Answers that each stream has one after the other, so that there are several TTFTs even of one.
+# Answers per stream, one after the other, so that even a single stream gives several TTFTs.
 ROUNDS = 4
-# Share of an answer's time up to the first token.
+# Share of an answer's duration that passes before its first token.
 TTFT_SHARE = 0.2
-# Between chunks where capacity is searched for: an engine's step on a good day.
+# Time between chunks in the search for capacity: an engine's step on a good day.
 PACE_MS = 10.0
-# The client sends all requests of a step of that search at once; none is answered before the last
-# is sent, at 0.1 ms each and up to 1,600 of them.
+# In that search, the client sends all requests at once (0.1 ms each, up to 1,600), and none may be
+# answered before the last is sent.
 PACED_TTFT_MS = 300.0
 ID = re.compile(rb"\r\nx-reference-id: (\d+)\r\n")
 # More than the reference server's longest head.
 HEAD = 1024
 TIMEOUT = 60.0
-# What the recorder leaves for files other than its sockets; more streams than are ever requested.
+# FILES: open files that are not the recorder's sockets. MOST_STREAMS: more than is ever requested.
 FILES = 64
 MOST_STREAMS = 4096
 
 
 @dataclass(frozen=True)
 class LoadShape:
-    """A load and its answers, which are all alike.
+    """A load, all of whose answers have the same shape.
 
-    slots: requests in flight; rounds: how many each slot sends
-    ttft_ms, itl_ms: both 0: the reference server never waits
+    slots: requests in flight; rounds: requests that each slot sends, one after the other
+    tokens: per answer
+    ttft_ms, itl_ms: of the reference server's answers; both 0: it never waits
     """
 
     slots: int
@@ -54,7 +55,7 @@ class LoadShape:
 
     @classmethod
     def lasting(cls, seconds: float, streams: int, itl_ms: float) -> Self:
-        """Streams for about this time; each answer has two gaps at least."""
+        """A load of about this duration; each answer has at least two gaps."""
         answer_ms = seconds * 1e3 / ROUNDS
         ttft_ms = answer_ms * TTFT_SHARE
         gaps = max(2, round((answer_ms - ttft_ms) / itl_ms))
@@ -62,7 +63,7 @@ class LoadShape:
 
     @classmethod
     def at_rate(cls, rate: int, seconds: float) -> Self:
-        """This many chunks a second, by as many streams as that takes."""
+        """A load of this many chunks per second, from as many streams as that takes."""
         streams = max(1, round(rate * PACE_MS / 1e3))
         return cls(streams, 1, round(seconds * 1e3 / PACE_MS) + 1, PACED_TTFT_MS, PACE_MS)
 
@@ -72,12 +73,12 @@ class LoadShape:
 
     @property
     def chunks_per_s(self) -> float:
-        """While all streams run."""
+        """Chunks per second while all streams are running; 0 if the server never waits."""
         return self.slots * 1e3 / self.itl_ms if self.itl_ms else 0.0
 
     @property
     def server_settings(self) -> dict[str, int]:
-        """What the reference server is configured with."""
+        """The reference server's settings for this load, in µs."""
         return {"ttft_us": round(self.ttft_ms * 1e3), "itl_us": round(self.itl_ms * 1e3)}
 
 
@@ -90,7 +91,7 @@ def count_streams(streams: int) -> str:
 
 
 def chunk_rate(streams: int) -> int:
-    """Chunks a second of paced streams."""
+    """Chunks per second from this many streams with PACE_MS between chunks."""
     return int(streams * 1e3 / PACE_MS)
 
 
@@ -98,7 +99,7 @@ def chunk_rate(streams: int) -> int:
 class Observation:
     """What the client received, and what the reference server sent.
 
-    ids: of the server's stream, by the request's index
+    ids: id of the server's stream by the index of the request
     """
 
     requests: list[record.Request]
@@ -125,11 +126,11 @@ class Bench:
 
     @property
     def most_streams(self) -> int:
-        """As many as there may be open files, less some for everything else."""
+        """As many as the limit on open files allows, less FILES for everything else."""
         return tally.files_allowed(MOST_STREAMS + FILES) - FILES
 
     def observe(self, shape: LoadShape, label: str) -> Observation:
-        """Send a load of this shape; read it and sum it up as a run does."""
+        """Send a load of this shape; read and summarize the responses as a run does."""
         self.reference.reset()
         self.reference.configure(**shape.server_settings)
         prompt = record.Prompt((record.Message("user", "How late are you?"),), None, shape.tokens)

@@ -1,4 +1,4 @@
-"""The whole selftest, on cores of its own: each number of streams, the capacity, the verdict."""
+"""The whole selftest: choose cores, measure each number of streams, find the capacity, judge."""
 
 import os
 import re
@@ -25,7 +25,7 @@ SYSTEM = Path("/sys/devices/system/cpu")
 
 @dataclass(frozen=True)
 class Cores:
-    """Where the client and the reference server run, each alone as far as we are concerned."""
+    """The cores of the client and the reference server; neither runs anything else of ours."""
 
     client: int
     reference: int
@@ -33,9 +33,10 @@ class Cores:
 
 @dataclass(frozen=True)
 class MachineUsage:
-    """CPU time of the whole machine so far, in seconds; throttled: see Surroundings.
+    """CPU time of the whole machine since boot, in seconds.
 
-    busy: by processes. Interrupts are left out, as those of loopback are our own traffic.
+    busy: used by processes. Interrupts don't count, since on loopback they are our own traffic.
+    stolen, throttled: see verdict.Surroundings; stolen is in seconds here
     """
 
     busy: float
@@ -47,11 +48,12 @@ class MachineUsage:
 def pick_two(
     allowed: set[int], capacity: Mapping[int, int], sibling: Mapping[int, int]
 ) -> Cores | None:
-    """Two of the fastest cores; None where there is only one.
+    """Choose two of the fastest cores; None if there is only one.
 
-    capacity: relative speed, where cores differ; sibling: the first hardware thread of each core,
-    as two threads of one core slow each other down. High numbers go first: interrupts are often
-    served by core 0.
+    capacity: relative speed of each core, if they differ
+    sibling: first hardware thread of each thread's core: two threads of a core slow each other down
+
+    Among equals, high numbers are preferred: core 0 often serves interrupts.
     """
     best = sorted(allowed, key=lambda cpu: (-capacity.get(cpu, 0), -cpu))
     if len(best) < 2:
@@ -62,7 +64,7 @@ def pick_two(
 
 
 def choose_cores() -> Cores | None:
-    """Two cores that this process may use; None where there is only one."""
+    """Choose two of the cores that this process may use; None if there is only one."""
     allowed = os.sched_getaffinity(0)
     capacity = {cpu: _number(SYSTEM / f"cpu{cpu}/cpu_capacity", 0) for cpu in allowed}
     topology = "topology/thread_siblings_list"
@@ -72,7 +74,7 @@ def choose_cores() -> Cores | None:
 
 @contextmanager
 def pin_thread(core: int | None) -> Iterator[None]:
-    """Keep this thread on that core; None: on any."""
+    """Pin this thread to a core for the duration of the block; None: don't pin it."""
     before = os.sched_getaffinity(0)
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -83,14 +85,16 @@ def pin_thread(core: int | None) -> Iterator[None]:
 
 
 def read_usage() -> MachineUsage:
-    """The machine's CPU time up to now."""
+    """Read the machine's CPU time up to now."""
     now = parse_stat(_text(Path("/proc/stat")), os.sysconf("SC_CLK_TCK"))
     throttled = re.search(r"^nr_throttled (\d+)", _text(Path("/sys/fs/cgroup/cpu.stat")), re.M)
     return MachineUsage(now.busy, now.stolen, now.total, int(throttled[1]) if throttled else 0)
 
 
 def parse_stat(text: str, ticks: int) -> MachineUsage:
-    """/proc/stat's first line (proc(5): user nice system idle iowait irq softirq steal ...).
+    """Parse the first line of /proc/stat (user nice system idle iowait irq softirq steal ...).
+
+    The order is that of proc(5). ticks: clock ticks per second
 
     >>> parse_stat("cpu  10 0 5 80 5 1 1 8 0 0", 100)
     MachineUsage(busy=0.15, stolen=0.08, total=1.1, throttled=0)
@@ -104,7 +108,7 @@ def parse_stat(text: str, ticks: int) -> MachineUsage:
 
 
 class UsageShares(NamedTuple):
-    """See Surroundings."""
+    """What other processes and the hypervisor took; see verdict.Surroundings."""
 
     others: float
     stolen: float
@@ -112,14 +116,14 @@ class UsageShares(NamedTuple):
 
 
 class CpuWatch:
-    """Watches the CPU time of everyone else, from its creation on."""
+    """Watches the CPU time that others use, from the moment it is created."""
 
     def __init__(self, reference: ReferenceServer) -> None:
         self._reference = reference
         self._began, self._usage, self._ours = time.monotonic(), read_usage(), self._own()
 
     def shares(self) -> UsageShares:
-        """Since the watch began."""
+        """What others have used since the watch began."""
         seconds, ours = time.monotonic() - self._began, self._own() - self._ours
         return usage_shares(self._usage, read_usage(), ours, seconds)
 
@@ -131,7 +135,11 @@ class CpuWatch:
 def usage_shares(
     before: MachineUsage, after: MachineUsage, ours: float, seconds: float
 ) -> UsageShares:
-    """What others used between two readings. ours: CPU seconds of this process and the server."""
+    """What others used between two readings.
+
+    ours: CPU seconds of this process and the reference server in that time
+    seconds: time between the readings
+    """
     total = after.total - before.total
     others = max(0.0, after.busy - before.busy - ours) / seconds
     stolen = (after.stolen - before.stolen) / total if total else 0.0
@@ -150,13 +158,14 @@ def _text(path: Path) -> str:
         return ""
 
 
-# A first load finds caches cold, and the kernel about to turn receive times on.
+# The first load finds caches cold, and the kernel takes a moment to turn on receive time stamps.
 WARM_UP_SECONDS = 0.2
-# Chunks a second. Two Sparks emit a few thousand; the client is designed for 40,000.
+# Rates to try, in chunks per second. Two Sparks send a few thousand; the client is designed for
+# 40,000.
 FIRST, LEAST, MOST = 20_000, 1_250, 160_000
-# The search for the capacity ends when it is bounded to within this share.
+# The search ends when the capacity is known to within this share of it.
 CLOSE = 0.25
-# One pause of the machine, as long as two chunks are apart, is not the client's limit.
+# A single pause of the machine as long as the gap between two chunks is not the client's limit.
 TRIES = 2
 UNPACED_STREAMS = 64
 REQUEST_SLOTS = 64
@@ -166,8 +175,10 @@ REQUEST_SLOTS = 64
 class SelftestOptions:
     """What to verify.
 
-    streams: rising; itl_ms: of each stream; seconds: for each number of streams
-    scale: of the length of the loads that the capacity is found with (1.0: the usual)
+    streams: numbers of simultaneous streams to try, in ascending order
+    itl_ms: time between two chunks of a stream
+    seconds: duration of the load for each number of streams
+    scale: factor on the length of the loads that find the capacity; 1.0 is the usual length
     """
 
     streams: tuple[int, ...]
@@ -179,7 +190,7 @@ class SelftestOptions:
 class SelftestReport(Struct, frozen=True, kw_only=True):
     """What `spark-bench verify --json` writes.
 
-    peak_rss_bytes: of this process, the search for its capacity included
+    peak_rss_bytes: peak memory of this process, including the search for its capacity
     """
 
     version: str
@@ -191,7 +202,7 @@ class SelftestReport(Struct, frozen=True, kw_only=True):
 
 
 def run_selftest(options: SelftestOptions, show: ProgressDisplay) -> SelftestReport:
-    """Measure the client on this machine. BenchError without a C compiler."""
+    """Measure the client's accuracy on this machine. Raises BenchError without a C compiler."""
     around = read_machine()
     cores = choose_cores()
     with ReferenceServer(core=cores.reference if cores else None, favor=True) as reference:
@@ -224,9 +235,9 @@ def run_selftest(options: SelftestOptions, show: ProgressDisplay) -> SelftestRep
 
 
 def find_capacity(bench: Bench, scale: float) -> verdict.ClientCapacity:
-    """How many chunks a second, paced and unpaced, and how many requests the client takes.
+    """Find how many chunks per second (paced and unpaced) and requests the client can take.
 
-    scale: of the loads' usual length (1.0)
+    scale: factor on the usual length of the loads
     """
     levels = search_rates(bench, scale)
     followed = {rate: level.followed for rate, level in levels.items()}
@@ -247,7 +258,7 @@ def find_capacity(bench: Bench, scale: float) -> verdict.ClientCapacity:
 
 
 def search_rates(bench: Bench, scale: float) -> dict[int, accuracy.StreamLevel]:
-    """Try rates until the highest that the client follows is bounded."""
+    """Try rates until the highest that the client can follow is known to within CLOSE."""
 
     def try_rate(rate: int) -> accuracy.StreamLevel:
         shape = LoadShape.at_rate(rate, scale)
@@ -261,7 +272,9 @@ def search_rates(bench: Bench, scale: float) -> dict[int, accuracy.StreamLevel]:
 
 
 def next_rate(tried: Mapping[int, bool], most: int = MOST) -> int | None:
-    """Where to try next: doubling, halving, then between what is followed and what isn't.
+    """The next rate to try, None at the end of the search: double or halve, then bisect.
+
+    tried: by rate, whether the client followed; most: highest rate to try
 
     >>> next_rate({}), next_rate({20_000: True}), next_rate({20_000: True, 40_000: False})
     (20000, 40000, 30000)
@@ -278,7 +291,7 @@ def next_rate(tried: Mapping[int, bool], most: int = MOST) -> int | None:
 
 
 def best_of(tries: int, measure_level: Callable[[], accuracy.StreamLevel]) -> accuracy.StreamLevel:
-    """The first level that was followed, else the last."""
+    """Measure up to `tries` times: the first level that the client followed, else the last."""
     for _ in range(tries - 1):
         if (level := measure_level()).followed:
             return level
@@ -286,7 +299,7 @@ def best_of(tries: int, measure_level: Callable[[], accuracy.StreamLevel]) -> ac
 
 
 def search_limit(levels: Mapping[int, accuracy.StreamLevel], followed: Mapping[int, bool]) -> str:
-    """What ended the search, by the lowest rate that was not followed."""
+    """What ended the search; see ClientCapacity.limit."""
     bad = [rate for rate, ok in followed.items() if not ok]
     if not bad:
         return "search"
@@ -294,12 +307,12 @@ def search_limit(levels: Mapping[int, accuracy.StreamLevel], followed: Mapping[i
 
 
 def choose_progress(stream: TextIO) -> ProgressDisplay:
-    """A bar on a terminal, else a line a load."""
+    """A progress bar on a terminal, else one line per load."""
     return choose_display(stream, quiet=False) if stream.isatty() else LineProgress(stream)
 
 
 class LineProgress:
-    """Names each load on `stream` as it begins; a stream that is gone is ignored."""
+    """Prints a line to `stream` as each load begins; ignores a stream that was closed."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -19,7 +19,7 @@ ABOUT_LATENCIES = "Latencies: error in µs; accept: from our send to the server'
 
 
 def render_selftest(report: SelftestReport) -> Iterator[RenderableType]:
-    """Everything, in the order in which it is printed."""
+    """Yield everything in the order in which it is printed."""
     yield Text(f"\n{ABOUT_STAMPS}", style="bold")
     yield _table(STAMPS, map(stamp_cells, report.levels))
     yield Text(ABOUT_LATENCIES, style="bold")
@@ -69,7 +69,7 @@ def verdict_rows(verdict: SelftestVerdict) -> Iterator[tuple[str, str]]:
 
 
 def machine_line(around: Surroundings) -> str:
-    """What it is, and how quiet it was."""
+    """Describe the machine, and how quiet it was."""
     machine = around.machine
     load = machine.load_average
     pins = (

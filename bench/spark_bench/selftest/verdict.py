@@ -9,20 +9,20 @@ from spark_bench.formats import digits, size
 from spark_bench.results.schema import Machine
 from spark_bench.selftest import accuracy, bench
 
-# The client and the reference server need a core each, all but this.
+# Client and reference server need a core each. Others may use the rest, and this share of a core.
 ROOM = 0.25
 STOLEN = 0.02
 
 
 class ClientCapacity(Struct, frozen=True, kw_only=True):
-    """How much the client can take.
+    """The client's limits on this machine.
 
-    paced: one-token chunks a second, of streams with 10 ms between two, that it followed
-    limit: what ended the search: "client", "ruler" (the reference server could not send more), or
-        "search"
-    tried: by rate, whether it followed
-    unpaced: chunks a second from a server that never waits
-    requests: answers of one token a second, over `slots` connections; request_us: CPU time for each
+    paced: highest rate that it followed, in one-token chunks per second (10 ms apart per stream)
+    limit: what ended the search: "client", "ruler" (the reference server could not send faster), or
+        "search" (it followed the highest rate tried)
+    tried: by rate, whether the client followed
+    unpaced: chunks per second from a server that never waits
+    requests: one-token answers per second over `slots` connections; request_us: CPU time per answer
     """
 
     paced: float
@@ -37,10 +37,11 @@ class ClientCapacity(Struct, frozen=True, kw_only=True):
 class Surroundings(Struct, frozen=True, kw_only=True):
     """What the machine was doing during the selftest.
 
-    client_core, ruler_core: the cores of client and reference server; None: one core for both
-    others: cores' worth of CPU that other processes used
+    client_core, ruler_core: the cores of client and reference server; None: they were not pinned,
+        since this process may use only one core
+    others: CPU time that other processes used, in cores
     stolen: share of CPU time that the hypervisor gave to others
-    throttled: times that a CPU quota (cgroup) stopped us
+    throttled: how many times a CPU quota (cgroup) stopped us
     """
 
     machine: Machine
@@ -52,7 +53,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
 
 
 class Aspect(Struct, frozen=True):
-    """One thing that matters, in a sentence."""
+    """One thing that matters to accuracy, and a sentence about it."""
 
     name: str
     good: bool
@@ -67,7 +68,10 @@ class Cause(Struct, frozen=True):
 
 
 class SelftestVerdict(Struct, frozen=True):
-    """streams, chunks_per_s: the largest level that was proven good; 0 if none was."""
+    """Whether the machine is good enough.
+
+    streams, chunks_per_s: of the largest level that was proven good; 0 if none was
+    """
 
     good: bool
     sentence: str
@@ -80,7 +84,7 @@ class SelftestVerdict(Struct, frozen=True):
 def judge_levels(
     levels: Sequence[accuracy.StreamLevel], capacity: ClientCapacity, around: Surroundings
 ) -> SelftestVerdict:
-    """Good if every level is. levels: by rising number of streams."""
+    """Good if every level is good. levels: by ascending number of streams."""
     problems = {level.streams: list(accuracy.level_problems(level)) for level in levels}
     proven = list(takewhile(lambda level: not problems[level.streams], levels))
     good = len(proven) == len(levels)
@@ -108,7 +112,7 @@ def judge_levels(
 def describe_aspects(
     levels: Sequence[accuracy.StreamLevel], capacity: ClientCapacity
 ) -> Iterator[Aspect]:
-    """A sentence on each thing that matters."""
+    """Yield a sentence on each thing that matters to accuracy."""
     worst = max(level.stamp_us.p99 for level in levels)
     early = min(level.stamp_min_us for level in levels)
     yield Aspect(
@@ -165,7 +169,7 @@ def _capacity(levels: Sequence[accuracy.StreamLevel], capacity: ClientCapacity) 
 def likely_causes(
     levels: Sequence[accuracy.StreamLevel], capacity: ClientCapacity, around: Surroundings
 ) -> Sequence[Cause]:
-    """What disturbed the client; if nothing did, overload; else what to try next."""
+    """Causes: what disturbed the client; if nothing did, overload; else what to try next."""
     unknown = Cause(
         "something took the CPU from the client for a moment",
         "verify again; if it happens again, --json has every figure",
@@ -174,7 +178,7 @@ def likely_causes(
 
 
 def disturbances(levels: Sequence[accuracy.StreamLevel], around: Surroundings) -> Iterator[Cause]:
-    """What probably disturbed the client, the surest first."""
+    """Yield what probably disturbed the client, the most certain first."""
     if levels[-1].audit.clock != "kernel":
         yield Cause(
             "receive times are this process's own: the kernel gave none",
@@ -216,7 +220,7 @@ def disturbances(levels: Sequence[accuracy.StreamLevel], around: Surroundings) -
 
 
 def overload(levels: Sequence[accuracy.StreamLevel], capacity: ClientCapacity) -> Iterator[Cause]:
-    """The levels demand more than the client can take."""
+    """Yield a cause if the levels demand more than the client can take."""
     most = max(level.chunks_per_s for level in levels)
     if capacity.limit == "client" and most > capacity.paced:
         yield Cause(

@@ -1,5 +1,7 @@
-"""A child process, followed line by line and ended at its time limit or with this process; and the
-progress display that shows its lines."""
+"""Run a child process line by line, and show its lines as progress.
+
+The child ends at its time limit, or with this process.
+"""
 
 import ctypes
 import os
@@ -20,15 +22,20 @@ from spark_bench.printable import printable
 
 # linux/prctl.h
 PR_SET_PDEATHSIG = 1
-POLL = 0.2  # seconds between two looks at the clock
-# Seconds that a run needs to write what it has measured.
+POLL = 0.2  # seconds between two checks of the time limit
+# Seconds that a terminated run is given to write what it has measured.
 GRACE = 20.0
-# Seconds of silence, where no terminal shows what is under way, until a line of it is kept.
+# Without a terminal, a line of what is under way is printed after this many seconds of silence.
 EVERY = 15.0
 
 
 class ChildExit(NamedTuple):
-    """code: the exit status; None: it reached its time limit. lines: its output, both streams."""
+    """How a command ended.
+
+    code: its exit status; None: it reached its time limit
+    lines: its output, stdout and stderr together
+    seconds: how long it ran
+    """
 
     code: int | None
     lines: list[str]
@@ -37,7 +44,7 @@ class ChildExit(NamedTuple):
 
 @dataclass
 class Deadline:
-    """When a command's time is over, by the monotonic clock; it can be extended."""
+    """When a command's time is up, by the monotonic clock in seconds; it can be extended."""
 
     at: float
 
@@ -51,12 +58,12 @@ def follow_command(
     environ: Mapping[str, str],
     restarts_clock: Callable[[str], bool] = lambda line: False,
 ) -> ChildExit:
-    """Run a command for at most `seconds`, write what it prints to `log`, report each line.
+    """Run a command for at most `seconds`, write its output to `log`, and report each line.
 
-    restarts_clock: called with each line; whether the time limit starts over
+    restarts_clock: called with each line; returns whether the time limit starts over
 
-    It has a session of its own, so a Ctrl-C is not sent to it; what it leaves behind on purpose (a
-    server in a session of its own) is left alone. An exception ends it, too.
+    The command runs in its own session, so Ctrl-C is not sent to it. An exception here ends it, but
+    not what it started in yet another session, such as a server.
     """
     began = time.monotonic()
     process = subprocess.Popen(
@@ -89,7 +96,10 @@ def follow_command(
 
 
 def end_group(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
-    """Terminate a process, then kill its whole process group. grace: seconds between the two."""
+    """Terminate a process, then kill its whole process group.
+
+    grace: seconds that the process has to end by itself
+    """
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(grace)
@@ -101,7 +111,10 @@ def end_group(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
 def _read_lines(
     process: subprocess.Popen[bytes], pipe: IO[bytes], deadline: Deadline
 ) -> Iterator[str]:
-    """The lines until it or its time ends; a process that inherited the pipe is not waited for."""
+    """Yield lines until the process ends or its time is up.
+
+    Does not wait for other processes that inherited the pipe.
+    """
     os.set_blocking(pipe.fileno(), False)
     rest = b""
     with selectors.DefaultSelector() as selector:
@@ -122,26 +135,26 @@ def _read_lines(
 
 
 def _decode(line: bytes) -> str:
-    # A bar that rewrites its line counts as what it says last.
+    # Of a progress bar that rewrites its line, keep the last state.
     return line.decode(errors="replace").rstrip("\r").rpartition("\r")[2]
 
 
 def _die_with_parent() -> Callable[[], None]:
-    """Between fork and exec: the kernel ends the child with us, even where we are killed."""
+    """A function to call between fork and exec: has the kernel kill the child when we end."""
     libc, parent = ctypes.CDLL(None), os.getpid()
 
     def request_signal() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # gone already
+        if os.getppid() != parent:  # the parent has already ended
             os.kill(os.getpid(), signal.SIGKILL)
 
     return request_signal
 
 
 class SuiteProgress:
-    """A line a step with the time since the start, and below it what is under way.
+    """Prints a line per step, with the time since the start, and below it what is under way.
 
-    Writes to `stream`; a stream that is gone is ignored.
+    Writes to `stream`, and ignores one that was closed.
     """
 
     def __init__(self, stream: TextIO, began: float | None = None) -> None:
@@ -151,13 +164,13 @@ class SuiteProgress:
         self._below, self._last = False, self.began
 
     def step(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self._last = time.monotonic()
         since = duration(self._last - self.began)
         self._write(f"{self._clear()}[{since:>11}] {printable(text, lines=True)}\n")
 
     def below(self, text: str) -> None:
-        """A line that the next one replaces; without a terminal one now and then."""
+        """Print a line that the next one replaces; without a terminal, only after some silence."""
         if not (text := printable(text).strip()):
             return
         if not self._terminal and time.monotonic() - self._last >= EVERY:

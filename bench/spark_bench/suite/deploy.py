@@ -1,4 +1,4 @@
-"""The deploy of one model by the project's own command line: why it failed, and what serves now."""
+"""Deploying one model with the project's own command line: why it failed, what is served now."""
 
 import re
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from spark_bench import formats, project, secret
 from spark_bench.protocol.models import parse_models
 from spark_bench.suite import child, job, plan, suite_tables, variants
 
-# Findings that are shown; more would repeat the cause.
+# Most findings to show; more would repeat the cause.
 MOST_FINDINGS = 4
-LONGEST = 400  # characters of one
+LONGEST = 400  # most characters of a shown line
 # Outcomes of a deploy after which the model serves.
 SERVES = ("converged", "changed")
-# Steps that bring what is large. Each has limits of its own (download_stall_timeout, pull_timeout)
-# and a line of progress every 10 s.
+# Steps that transfer large files. Each has its own limits (download_stall_timeout, pull_timeout)
+# and prints a line of progress every 10 s.
 TRANSFERS = ("image", "vocabularies", "weights")
 VERSION = 1
 
-# Settings that a rank's listing has, by the name that they have there.
+# Settings of the project that a rank's listing shows: their names there.
 LAUNCH = {
     "tensor_parallel": "tp",
     "pipeline_parallel": "pp",
@@ -42,12 +42,12 @@ RESTORED = (
     *("enable_dp_attention", "enable_metrics", "host", "port"),
 )
 SECONDS = 30.0
-# Of the list of models.
+# Largest acceptable list of models, in bytes.
 MOST_BYTES = 16 * 1024 * 1024
 
 
 class DeployFinding(Struct, frozen=True):
-    """A problem that a deploy reports; where: a node, or "" for all of them."""
+    """A problem that a deploy reports. where: the node; "": all nodes"""
 
     what: str
     level: str = "error"
@@ -62,10 +62,11 @@ class DeployFinding(Struct, frozen=True):
 
 
 class DeployReport(Struct, frozen=True):
-    """What a deploy writes about itself, from its beginning on; the project's
-    cluster/reports/outcome.py describes it.
+    """What a deploy reports about itself while it runs.
 
-    outcome: "converged", "changed", "refused", "failed", "interrupted" (or not ended yet), ...
+    The project's cluster/reports/outcome.py describes it.
+
+    outcome: "converged", "changed", "refused", "failed", "interrupted" (also while it runs), ...
     step: what it is doing, or did last
     """
 
@@ -76,7 +77,7 @@ class DeployReport(Struct, frozen=True):
 
 
 def read_report(file: Path) -> DeployReport | None:
-    """The report of a deploy; None where it has not written any, or none that we can read."""
+    """Read a deploy's report; None if there is none, or it can't be read."""
     try:
         report = msgspec.json.decode(file.read_bytes(), type=DeployReport)
     except (OSError, msgspec.DecodeError):
@@ -87,8 +88,8 @@ def read_report(file: Path) -> DeployReport | None:
 def deploy_argv(pyinfra: str, inventory: Path, data: variants.Settings, report: Path) -> list[str]:
     """The command line of a deploy that writes its report to a file.
 
-    A model that fails is followed by the next one: what served before the whole suite is restored
-    at its end, not after each failure.
+    A failed deploy does not restore what served before it: the next model follows, and what was
+    served before the suite is restored at its end.
     """
     settings = {"rollback": False, **data, "report": str(report)}
     pairs = [
@@ -98,10 +99,10 @@ def deploy_argv(pyinfra: str, inventory: Path, data: variants.Settings, report: 
 
 
 class TransferWatch:
-    """Called with a deploy's lines one by one: whether the start-up time limit starts over.
+    """Decides with each line of a deploy whether the start-up time limit starts over.
 
-    It does during transfers to the nodes, so that a transfer is ended only if it prints nothing for
-    the whole limit; and once more at the step after a transfer.
+    It starts over with every line of a transfer to the nodes, so that only a transfer that prints
+    nothing for the whole limit is ended, and once more at the step after a transfer.
     """
 
     def __init__(self, report: Path) -> None:
@@ -116,10 +117,10 @@ class TransferWatch:
 def deploy_failure(
     ended: child.ChildExit, report: DeployReport | None, seconds: float
 ) -> suite_tables.CaseFailure | None:
-    """What went wrong with a deploy that had `seconds` to start up; None: nothing."""
+    """What went wrong with a deploy; None: nothing. seconds: its start-up time limit"""
     if ended.code is None:
         lines = [line.strip() for line in ended.lines if line.strip() and " | " not in line]
-        # Without pyinfra's marks of operation and host.
+        # Remove pyinfra's marks of the operation and the host.
         last = re.sub(r"^(--> )?(\[[^\]]+\] ?)?", "", lines[-1]) if lines else ""
         return suite_tables.CaseFailure(
             "STARTUP_FAILED",
@@ -144,11 +145,11 @@ def deploy_failure(
     )
 
 
-# ---- what serves now, seen from outside
+# ---- what is served now, seen from outside
 
 
 def serving_problem(case: plan.Case, listing: project.ProjectListing, names: Sequence[str]) -> str:
-    """What is wrong with what is served; "": nothing. names: the ids in /v1/models."""
+    """What is wrong with what is served for a case; "": nothing. names: ids in /v1/models"""
     head = listing.head
     if head is None:
         return f"nothing is running; expected {case.model}"
@@ -166,7 +167,7 @@ def serving_problem(case: plan.Case, listing: project.ProjectListing, names: Seq
 
 
 def fetch_served_names(url: str, key: secret.Secret | None) -> list[str]:
-    """The ids in /v1/models; none where nothing answers so."""
+    """The ids in /v1/models; empty if there is no such answer."""
     import httpx
 
     headers = {"accept-encoding": "identity"}
@@ -188,7 +189,7 @@ def fetch_served_names(url: str, key: secret.Secret | None) -> list[str]:
 
 
 def served_before(listing: project.ProjectListing) -> job.ServedBefore | None:
-    """What runs now, with the settings for the deploy that brings it back; None: nothing runs."""
+    """What runs now, and the settings of a deploy that brings it back; None: nothing runs."""
     head = listing.head
     if head is None:
         return None

@@ -1,6 +1,6 @@
-"""A suite's folder: what it was begun for (job.json), what is done, and what a resume may change.
+"""A suite's folder: its job (job.json), what is done so far, and what a resume may change.
 
-One process at a time writes to it, and nothing stays half-written: all state is in its files.
+All state is in its files. Only one process at a time writes to it, and no file stays half-written.
 """
 
 import fcntl
@@ -23,15 +23,15 @@ from spark_bench.results import files, provenance, suite_results
 from spark_bench.suite import plan, suite_tables, variants
 
 JOB, TABLE, SUMMARY = "job.json", "results.csv", "summary.txt"
-# Files that a suite under way has not finished yet.
+# Subfolder for files that a running suite has not finished yet.
 UNFINISHED = ".under-way"
 _DRAFT = re.compile(r"\..+\.(json|csv|txt)\.\d+")
-# What every deploy of a project reads, besides the inventory.
+# The file that every deploy of a project reads besides the inventory.
 GROUP_DATA = Path("inventories", "group_data", "all.py")
 
 
 class JobCase(Struct, frozen=True, kw_only=True):
-    """A case as the job has it."""
+    """A case as job.json stores it."""
 
     name: str
     model: str
@@ -40,10 +40,10 @@ class JobCase(Struct, frozen=True, kw_only=True):
 
 
 class SuiteJob(Struct, frozen=True, kw_only=True):
-    """Everything that decides what is measured: two equal jobs give the same results.
+    """Everything that determines what is measured: equal jobs measure the same.
 
-    settings_sha256: of the inventory and of the project's group data
-    commit: of the project; "-dirty" where tracked files differ from it
+    settings_sha256: hash of the inventory and the project's group data
+    commit: the project's, with "-dirty" if tracked files differ from it
     """
 
     client: str
@@ -56,7 +56,7 @@ class SuiteJob(Struct, frozen=True, kw_only=True):
 
 
 class ServedBefore(Struct, frozen=True, kw_only=True):
-    """What was served before the first deploy; data: for the deploy that brings it back."""
+    """What was served before the first deploy. data: settings of a deploy that brings it back"""
 
     model: str
     data: variants.Settings
@@ -64,7 +64,7 @@ class ServedBefore(Struct, frozen=True, kw_only=True):
 
 
 class JobFile(Struct, frozen=True, kw_only=True):
-    """job.json. typed: the options, for a resume that doesn't give them again."""
+    """job.json. typed: the options, so that a resume need not repeat them"""
 
     kind: str = "spark-bench all job"
     version: int = 1
@@ -99,7 +99,7 @@ def describe_job(options: plan.SuiteOptions, cases: list[plan.Case]) -> SuiteJob
             repeat=options.repeat,
         ),
         parts=tuple(
-            # There may be a token when the suite is resumed.
+            # Not stored: by the time of a resume, there may be a token.
             JobCase(
                 name=case.name,
                 model=case.model,
@@ -112,7 +112,7 @@ def describe_job(options: plan.SuiteOptions, cases: list[plan.Case]) -> SuiteJob
 
 
 def read_job(folder: Path) -> JobFile:
-    """The job of a folder; BadInput where it holds none."""
+    """Read a folder's job. Raises BadInput if it has none."""
     try:
         data = (folder / JOB).read_bytes()
         return msgspec.json.decode(data, type=JobFile)
@@ -128,7 +128,7 @@ def read_job(folder: Path) -> JobFile:
 
 
 def refuse_changed(old: SuiteJob, new: SuiteJob, folder: Path) -> None:
-    """BadInput that says what changed, where anything did."""
+    """Raise BadInput that lists the changes, if the two jobs differ."""
     changes = list(job_changes(old, new))
     if changes:
         raise BadInput(
@@ -139,7 +139,7 @@ def refuse_changed(old: SuiteJob, new: SuiteJob, folder: Path) -> None:
 
 
 def job_changes(old: SuiteJob, new: SuiteJob) -> Iterator[str]:
-    """What is not the same, a line each."""
+    """Yield a line for each difference."""
     before, after = (msgspec.to_builtins(each) for each in (old, new))
     parts = [{p["name"]: p for p in each.pop("parts")} for each in (before, after)]
     for name, was, now in _changed_values(_flatten(before), _flatten(after)):
@@ -182,8 +182,10 @@ def _shorten(value: Any) -> str:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Create the folder where it is missing, keep it for this process alone, and remove what a
-    killed one left half-written. BadInput where another process writes to it."""
+    """Create the folder if it is missing, and lock it for this process during the block.
+
+    Removes what a killed process left half-written. Raises BadInput if another process holds it.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
@@ -214,7 +216,10 @@ def write_job(folder: Path, job: JobFile) -> None:
 
 
 def write_results(results: suite_results.SuiteResults, folder: Path) -> None:
-    """Write results.json, results.csv and summary.txt whole. NotSaved where the disk refuses."""
+    """Write results.json, results.csv and summary.txt, each in one step.
+
+    Raises NotSaved if a file can't be written.
+    """
     _replace(folder / suite_results.SUITE_RESULTS, suite_results.encode_results(results))
     _replace(folder / TABLE, suite_tables.rows_csv(results.results).encode())
     _replace(folder / SUMMARY, suite_tables.render_summary(results).encode())
@@ -226,7 +231,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def read_results(folder: Path) -> suite_results.SuiteResults | None:
-    """What an earlier run of the suite wrote; None: nothing."""
+    """Read the results in a suite's folder; None if there are none."""
     try:
         data = (folder / suite_results.SUITE_RESULTS).read_bytes()
         return msgspec.json.decode(data, type=suite_results.SuiteResults)
@@ -237,7 +242,7 @@ def read_results(folder: Path) -> suite_results.SuiteResults | None:
 
 
 def earlier_results(parent: Path) -> Iterator[suite_results.SuiteResults]:
-    """Results of the suites in `parent`, oldest first."""
+    """Yield the results of the suites in `parent`, oldest first."""
     for file in sorted(parent.glob(f"*/{suite_results.SUITE_RESULTS}")):
         with suppress(BadInput):
             if results := read_results(file.parent):
@@ -247,7 +252,7 @@ def earlier_results(parent: Path) -> Iterator[suite_results.SuiteResults]:
 def finished_rows(
     folder: Path, rows: Sequence[suite_results.CaseRow]
 ) -> dict[str, suite_results.CaseRow]:
-    """The rows that need no second measurement, by name: OK, and their result file is complete."""
+    """The rows that need not be measured again, by name: OK, with a complete result file."""
     from spark_bench.results.codec import read_result
 
     def is_complete(row: suite_results.CaseRow) -> bool:
@@ -260,8 +265,10 @@ def finished_rows(
 
 
 def finished_names(options: plan.SuiteOptions, cases: list[plan.Case]) -> set[str]:
-    """Names of the cases that a resume leaves as they are. BadInput where the folder holds another
-    job, or a suite though none is to be resumed."""
+    """Names of the cases that a resume does not measure again.
+
+    Raises BadInput if the folder has another job, or any suite when none is to be resumed.
+    """
     if not options.resume:
         if (options.folder / JOB).exists():
             raise BadInput(

@@ -1,4 +1,4 @@
-"""What is deployed and measured, in which order; what is not, and why."""
+"""Plan a suite: what is deployed and measured, in which order; what is skipped, and why."""
 
 import difflib
 import json
@@ -22,9 +22,9 @@ from spark_bench.suite.variants import Settings, variant_label
 
 FEASIBLE = "deploys/feasible.py"
 VERSION = 1
-# One argument of a command line is 128 KiB at most (Linux, MAX_ARG_STRLEN).
+# Cases per question to the project: Linux limits an argument to 128 KiB (MAX_ARG_STRLEN).
 AT_ONCE = 200
-# A folder's longest name is 255 bytes, and an ending follows.
+# File names have at most 255 bytes, and a suffix follows.
 LONGEST_NAME = 150
 NO_TOKEN = (
     "it is gated, and there is no Hugging Face token here: accept its license at the hub, then: "
@@ -34,17 +34,17 @@ NO_TOKEN = (
 
 
 class SuiteOptions(Struct, frozen=True, kw_only=True):
-    """What `spark-bench all` was asked to do. Every field is valid by itself. Times are seconds.
+    """What `spark-bench all` was asked to do. Each field is valid by itself; times are in seconds.
 
     models: names as typed; empty: the whole catalog
-    nodes: "" as the inventory says, "one" the head alone, "all" every node
-    skip_token: leave gated models out; None: where there is no token; False: try them all
-    variants: settings besides the model, one deployed after the other; never empty
-    profile: with the overrides in it
-    overrides: the fields that were given besides the profile's name
-    resume: the folder of a suite to go on with
+    nodes: "": as the inventory says; "one": only the head; "all": every node
+    skip_token: skip gated models; None: only if there is no token; False: try them all
+    variants: sets of settings besides the model, to be deployed in turn; never empty
+    profile: with the overrides applied
+    overrides: fields of the profile that were given explicitly
+    resume: folder of the suite to resume; None: a new suite
     folder: where the files go
-    typed: the options that decide what is measured, as typed
+    typed: the options that determine what is measured, as typed
     """
 
     project: Path
@@ -72,14 +72,14 @@ class SuiteOptions(Struct, frozen=True, kw_only=True):
 class Case(Struct, frozen=True, kw_only=True):
     """One model with one variant's settings: deployed, measured, a row of the results.
 
-    name: unique, fit for a file's name
-    model: the hub's id
-    short: what people call it
-    variant: the settings tried here, as text; "": none
-    settings: besides the model, for --data
+    name: unique, and usable in a file's name
+    model: id on the hub
+    short: what people call the model
+    variant: the variant's settings as text; "": none
+    settings: the settings besides the model, for --data
     served: the id in /v1/models
-    weight_bytes: of the checkpoint; None where not known
-    skip: why it is not measured; "": it is
+    weight_bytes: size of the checkpoint; None: unknown
+    skip: why it is not measured; "": it is measured
     """
 
     name: str
@@ -96,12 +96,12 @@ class Case(Struct, frozen=True, kw_only=True):
 
     @property
     def data(self) -> Settings:
-        """Everything for --data."""
+        """All settings for --data, the model included."""
         return {"model": self.model, **self.settings}
 
 
 class Feasibility(Struct, frozen=True):
-    """What the project says of a case's settings; see its cluster/reports/feasible.py."""
+    """What the project says about a case's settings; see its cluster/reports/feasible.py."""
 
     errors: tuple[str, ...] = ()
     model: str = ""
@@ -120,9 +120,9 @@ class _Document(Struct, frozen=True):
 
 
 def plan_suite(options: SuiteOptions) -> list[Case]:
-    """All cases, those that can't be measured with their reason; no node is contacted.
+    """All cases; those that can't be measured have a reason in `skip`. Contacts no node.
 
-    BadInput where none is left.
+    Raises BadInput if no case can be measured.
     """
     cases = plan_cases(options, list_project(options, light=True))
     file = project.inventory_file(options.project, options.inventory)
@@ -150,7 +150,10 @@ def plan_suite(options: SuiteOptions) -> list[Case]:
 
 
 def list_project(options: SuiteOptions, light: bool = False) -> ProjectListing:
-    """The project's listing; BadInput where there is no project. light: contact no node."""
+    """The project's listing. Raises BadInput if there is no project.
+
+    light: contact no node
+    """
     listing = project.find_listing(options.project, options.inventory, light=light)
     if listing is None:
         raise BadInput(
@@ -161,7 +164,7 @@ def list_project(options: SuiteOptions, light: bool = False) -> ProjectListing:
 
 
 def plan_cases(options: SuiteOptions, listing: ProjectListing) -> list[Case]:
-    """All requested cases, models in their order, a model's variants side by side.
+    """All requested cases: the models in their order, each with all its variants.
 
     listing: of the project, as its inventory declares it
     """
@@ -174,8 +177,8 @@ def plan_cases(options: SuiteOptions, listing: ProjectListing) -> list[Case]:
     if options.models:
         models = select_models(options.models, listing.catalogue)
     else:
-        # Without what only another runtime serves: a laptop's model is not for Sparks, nor theirs
-        # for it.
+        # Leave out what only another runtime serves: Sparks don't run a laptop's models, and a
+        # laptop doesn't run theirs.
         runtimes = {model.id: model.runtime for model in listing.catalogue}
         ours = runtimes.get(listing.model, "docker")
         models = [model for model in listing.catalogue if model.runtime == ours]
@@ -185,7 +188,7 @@ def plan_cases(options: SuiteOptions, listing: ProjectListing) -> list[Case]:
         short = model.alias or model.id.rpartition("/")[2]
         label = variant_label(variant)
         name = slug(f"{short}_{label}" if label else short)
-        # Names that are the same once characters are replaced get a number.
+        # Number the names that replacing characters has made equal.
         counts[name.lower()] += 1
         number = counts[name.lower()]
         case = Case(
@@ -201,7 +204,7 @@ def plan_cases(options: SuiteOptions, listing: ProjectListing) -> list[Case]:
 
 
 def _spread(options: SuiteOptions, variant: Settings, nodes: int) -> Settings:
-    """The setting that spreads a case over the requested nodes; a single GPU is the head's."""
+    """The setting that puts a case on the requested nodes; a single rank runs on the head."""
     if nodes < 2 or "head_only" in variant:
         return {}
     if options.nodes:
@@ -211,7 +214,7 @@ def _spread(options: SuiteOptions, variant: Settings, nodes: int) -> Settings:
 
 
 def slug(text: str) -> str:
-    """Fit for a file's name on every system.
+    """`text` as part of a file's name that every system allows.
 
     >>> slug("tp=2 mem_fraction=0.8"), slug("Qwen/Qwen2.5")
     ('tp2-mem_fraction0.8', 'Qwen-Qwen2.5')
@@ -222,8 +225,11 @@ def slug(text: str) -> str:
 def apply_feasibility(
     cases: Sequence[Case], answers: Sequence[Feasibility], skip_token: bool | None
 ) -> list[Case]:
-    """The cases with what the project says of each: what it would refuse is skipped, and what
-    can't be downloaded for lack of a token unless skip_token is False."""
+    """The cases with the project's answers filled in.
+
+    A case that the project would refuse is skipped, and so is one that can't be downloaded for lack
+    of a token, unless skip_token is False.
+    """
     return [
         replace(
             case,
@@ -242,7 +248,10 @@ def apply_feasibility(
 
 
 def _without_effect(case: Case, answer: Feasibility) -> str:
-    """From the head alone one GPU serves, whatever else is set."""
+    """Why a requested parallelism would be ignored; "": it would not.
+
+    With head_only, one GPU serves, whatever else is set.
+    """
     for name, actual in (("tensor_parallel", answer.tp), ("pipeline_parallel", answer.pp)):
         requested = case.settings.get(name, actual)
         if requested not in (actual, "auto"):
@@ -251,7 +260,7 @@ def _without_effect(case: Case, answer: Feasibility) -> str:
 
 
 def refuse_empty(cases: Sequence[Case]) -> None:
-    """BadInput where nothing is left to measure."""
+    """Raise BadInput if there is nothing to measure."""
     if any(not case.skip for case in cases):
         return
     if not cases:
@@ -263,8 +272,10 @@ def refuse_empty(cases: Sequence[Case]) -> None:
 
 
 def select_models(words: Sequence[str], catalog: Sequence[ProjectModel]) -> list[ProjectModel]:
-    """The models called by number, alias or id, in the order typed and each once. BadInput that
-    lists every word that names none."""
+    """The models named by number, alias or id, in the order typed and without duplicates.
+
+    Raises BadInput that lists every word that names no model.
+    """
     names = {
         name.lower(): model
         for model in catalog

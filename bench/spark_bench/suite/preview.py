@@ -1,4 +1,4 @@
-"""The plan for people: what will be done, what won't and why, and how long it will take."""
+"""The plan as text: what will be measured, what won't and why, and how long it will take."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -8,15 +8,15 @@ from spark_bench.results.suite_results import SuiteLoad
 from spark_bench.suite import job, plan, suite_tables, variants
 
 HEAD = ("#", "Model", "Nodes", "TP", "Start-up", "Benchmark", "Settings")
-# Rules of thumb, not measured: an engine's own start, and weights from an NVMe disk.
+# Rules of thumb, not measured: how long an engine takes to start, and an NVMe disk's read speed.
 START_SECONDS = 90.0
 LOAD_BYTES_PER_SECOND = 1e9
-# All streams together; what users of two Sparks report for gpt-oss-120b at 50 requests at once.
+# Over all streams; what users of two Sparks report for gpt-oss-120b with 50 concurrent requests.
 TOKENS_PER_SECOND = 75.0
 
 
 class Estimate(NamedTuple):
-    """Seconds; measured: an earlier suite's."""
+    """How long a case takes, in seconds. measured: the times are those of an earlier suite"""
 
     startup: float
     bench: float
@@ -34,7 +34,11 @@ def describe_plan(
     earlier: Mapping[str, Estimate],
     done: Collection[str] = (),
 ) -> str:
-    """All of it as text. done: names of the cases that were measured before a resume."""
+    """The whole plan as text.
+
+    earlier: measured times by the case's name
+    done: names of the cases that were measured before a resume
+    """
     left = [case for case in cases if not case.skip and case.name not in done]
     estimates = [estimate_case(case, options, earlier) for case in left]
     rows = []
@@ -72,7 +76,7 @@ def describe_plan(
 def estimate_case(
     case: plan.Case, options: plan.SuiteOptions, earlier: Mapping[str, Estimate]
 ) -> Estimate:
-    """How long a case will take. earlier: suites with the same load, by the case's name."""
+    """How long a case will take. earlier: times in suites with the same load, by case name"""
     if case.name in earlier:
         return earlier[case.name]
     profile = options.profile
@@ -86,7 +90,7 @@ def estimate_case(
 
 
 def earlier_estimates(options: plan.SuiteOptions, load: SuiteLoad) -> dict[str, Estimate]:
-    """What cases took in earlier suites with the same load, by name; the newest counts."""
+    """How long each case took in earlier suites with the same load, by name; the newest wins."""
     return {
         row.name: Estimate(row.startup_seconds, row.bench_seconds, True)
         for results in job.earlier_results(options.folder.parent)

@@ -1,8 +1,8 @@
-"""`spark-bench all` under way: each case in its turn, its row written at once, then restore.
+"""Run a suite: each case in turn, its row written at once; then restore what was served before.
 
-A case is deployed, checked and measured; whatever goes wrong is its row. `spark-bench run` is a
-process of its own: its memory and its client's accuracy are those of a single run, and it can be
-ended whatever it does.
+A case is deployed, checked and measured; if something goes wrong, its row says what. Measuring is a
+`spark-bench run` in a child process: its memory and accuracy are those of a single run, and it can
+be ended whatever it does.
 """
 
 import os
@@ -34,9 +34,9 @@ NOT_RESTORED = "is not served again"
 class SuiteRun:
     """A suite under way.
 
-    rows: by the case's name; with those of before a resume
-    earlier: seconds that the suite took before it was resumed
-    touched: whether any deploy was begun since the last restore
+    rows: by the case's name, including those from before a resume
+    earlier: seconds that the suite ran before it was resumed
+    touched: whether a deploy was begun since the last restore
     restored: what became of the previously served model, in words
     """
 
@@ -70,7 +70,7 @@ class SuiteRun:
 def begin_suite(
     options: plan.SuiteOptions, cases: list[plan.Case], progress: child.SuiteProgress
 ) -> Iterator[SuiteRun]:
-    """A suite with its folder, new or resumed; the folder is ours alone meanwhile."""
+    """Begin or resume a suite; its folder is locked for this process during the block."""
     with job.lock_folder(options.folder):
         job.finished_names(options, cases)
         if options.resume:
@@ -100,7 +100,10 @@ def begin_suite(
 
 
 def run_suite(run: SuiteRun) -> tuple[suite_results.SuiteResults, bool]:
-    """Everything that is left to do: what the files hold then, and whether Ctrl-C came."""
+    """Do everything that is left to do.
+
+    Returns what results.json then has, and whether Ctrl-C was pressed.
+    """
     interrupted = False
     try:
         _measure_all(run)
@@ -142,7 +145,7 @@ def _measure_all(run: SuiteRun) -> None:
 
 
 def _restore(run: SuiteRun) -> str:
-    """Serve again what was served before; what came of it, in words."""
+    """Deploy again what was served before; returns the outcome in words, "" if not needed."""
     if not run.options.restore or not run.touched:
         return ""
     if run.file.before is None:
@@ -169,9 +172,9 @@ def _restore(run: SuiteRun) -> str:
 def run_case(
     options: plan.SuiteOptions, progress: child.SuiteProgress, case: plan.Case, title: str
 ) -> suite_results.CaseRow:
-    """The row of a case. title: what it is called in the progress."""
+    """Deploy, check and measure a case; returns its row. title: its name in the progress"""
     log = options.folder / f"{case.name}.log"
-    with suppress(FileNotFoundError):  # of an earlier try, which failed
+    with suppress(FileNotFoundError):  # left by an earlier, failed attempt
         (options.folder / result_name(case)).unlink()
     fields: dict[str, Any] = {"started": round(time.time(), 3), "log": log.name}
     result = None
@@ -203,7 +206,7 @@ def run_case(
 def _check_serving(
     options: plan.SuiteOptions, case: plan.Case
 ) -> project.ProjectListing | suite_tables.CaseFailure:
-    """What runs after a deploy, or why it is not what was asked for."""
+    """What runs after a deploy, or how it differs from what the case needs."""
     try:
         listing = project.find_listing(options.project, options.inventory)
         assert listing
@@ -217,7 +220,7 @@ def _check_serving(
 
 @dataclass(frozen=True)
 class CaseCommands:
-    """The commands of a case: their output goes to `log`, their last line is shown."""
+    """The commands of a case. Their output goes to `log`, their latest line to the progress."""
 
     options: plan.SuiteOptions
     progress: child.SuiteProgress
@@ -226,7 +229,7 @@ class CaseCommands:
     def deploy(
         self, data: variants.Settings
     ) -> tuple[child.ChildExit, suite_tables.CaseFailure | None]:
-        """Deploy with these settings: how that ended, and what went wrong (None: nothing)."""
+        """Deploy with these settings; returns how it ended, and what went wrong (None: nothing)."""
         options, seconds = self.options, self.options.startup_timeout
         inventory = project.inventory_file(options.project, options.inventory)
         report = (options.folder / job.UNFINISHED / "deploy.json").absolute()
@@ -238,10 +241,12 @@ class CaseCommands:
         return ended, deploy.deploy_failure(ended, deploy.read_report(report), seconds)
 
     def measure(self, case: plan.Case) -> tuple[child.ChildExit, schema.Result | None, str | None]:
-        """Measure what is served: how that ended, the result, and its file's name."""
+        """Measure what is served; returns how it ended, the result, and its file's name.
+
+        The last two are None if there is no valid result.
+        """
         draft = self.options.folder / job.UNFINISHED / f"{case.name}.json"
-        # The server's key is for who asks the server, not for who deploys it; one that is in a
-        # file stays there.
+        # Only the run needs the server's key, not the deploy. A key in a file stays there.
         key = self.options.api_key if not self.options.api_key_file else None
         ended = self._follow(
             run_argv(self.options, case.served, draft),
@@ -271,12 +276,12 @@ class CaseCommands:
 
 
 def result_name(case: plan.Case) -> str:
-    """Of the result file in the folder."""
+    """Name of a case's result file in the suite's folder."""
     return f"{case.name}_benchmark.json"
 
 
 def run_argv(options: plan.SuiteOptions, served: str, output: Path) -> list[str]:
-    """The command line of a run; an API key travels in the environment or its file."""
+    """The command line of a run. An API key is passed in the environment or in its file."""
     overrides = [
         (option(name), NO_LIMIT[name] if value is None else value)
         for name, value in options.overrides.items()
@@ -289,7 +294,7 @@ def run_argv(options: plan.SuiteOptions, served: str, output: Path) -> list[str]
         *("--project", options.project, "--inventory", options.inventory),
         *("--max-failures", "100%", "--output", output),
     ]
-    # -P: people also work in folders that have a json.py of their own.
+    # -P: don't import modules from the current folder, which may have its own json.py.
     run = [sys.executable, "-P", "-m", "spark_bench", "run", options.profile.name]
     return [*run, *map(str, words)]
 
@@ -297,7 +302,7 @@ def run_argv(options: plan.SuiteOptions, served: str, output: Path) -> list[str]
 def run_failure(
     ended: child.ChildExit, result: schema.Result | None, options: plan.SuiteOptions, spec: str
 ) -> suite_tables.CaseFailure | None:
-    """What is wrong with a run; None: nothing. spec: what the head ran before it."""
+    """What went wrong with a run; None: nothing. spec: the head's spec before the run"""
     if ended.code is None:
         done = f": {result.summary.completed} requests were answered" if result else ""
         return suite_tables.CaseFailure(

@@ -1,4 +1,4 @@
-"""The rows of a suite, and what is made of them: results.csv, summary.txt, Markdown."""
+"""The rows of a suite, and what is made from them: results.csv, summary.txt, Markdown."""
 
 from __future__ import annotations
 
@@ -42,8 +42,11 @@ class CaseFailure(NamedTuple):
 def case_row(
     case: Case, failure: CaseFailure | None, result: Result | None = None, **more: Any
 ) -> CaseRow:
-    """The row of a case. failure: None: it is OK, and there is a result; more: of CaseRow's
-    fields."""
+    """The row of a case.
+
+    failure: what went wrong; None: the case is OK, and there is a result
+    more: further fields of CaseRow
+    """
     fields: dict[str, Any] = {
         "model": case.model,
         "model_short": case.short,
@@ -102,7 +105,7 @@ def _figures(result: Result) -> dict[str, Any]:
 
 
 def mark_pareto(rows: Sequence[CaseRow]) -> list[CaseRow]:
-    """The rows, with `pareto` set on those that are OK."""
+    """The rows, with `pareto` set where the status is OK."""
     varied = any(row.variant for row in rows)
     figures = [
         (row.output_throughput, -row.ttft_ms, row.model if varied else "")
@@ -112,7 +115,7 @@ def mark_pareto(rows: Sequence[CaseRow]) -> list[CaseRow]:
     ]
 
     def is_dominated(mine: tuple[float, float, str]) -> bool:
-        """By another one that is at least as good in both and better in one."""
+        """Whether another row is at least as good in both figures and better in one."""
         return any(
             each and each != mine
             and each[0] >= mine[0] and each[1] >= mine[1] and each[2] == mine[2]
@@ -126,7 +129,7 @@ def mark_pareto(rows: Sequence[CaseRow]) -> list[CaseRow]:
 
 
 def rows_csv(rows: Sequence[CaseRow]) -> str:
-    """results.csv's text, with a header; a missing figure is empty, and no text is a formula."""
+    """results.csv as text, with a header. Missing figures are empty; no text acts as a formula."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, bool):
@@ -144,7 +147,10 @@ def rows_csv(rows: Sequence[CaseRow]) -> str:
 
 
 def plain_table(head: Sequence[str], rows: TextRows, left: int = 1) -> str:
-    """Columns two blanks apart; the first `left` are flush left, and so is the last."""
+    """A table with two spaces between columns.
+
+    left: number of left-aligned columns at the start; the last column is left-aligned, too
+    """
     widths = [max(len(line[n]) for line in (head, *rows)) for n in range(len(head))]
 
     def render(line: Sequence[str]) -> str:
@@ -160,7 +166,7 @@ def plain_table(head: Sequence[str], rows: TextRows, left: int = 1) -> str:
 
 
 def matrix_rows(rows: Sequence[CaseRow]) -> list[list[str]]:
-    """The performance matrix, under HEAD; a missing figure is "-"."""
+    """The performance matrix, with the columns of HEAD; a missing figure is "-"."""
     return [
         [
             row_title(row),
@@ -177,7 +183,7 @@ def matrix_rows(rows: Sequence[CaseRow]) -> list[list[str]]:
 
 
 def row_title(row: CaseRow) -> str:
-    """A row's model, with the variant where there is one."""
+    """A row's model, with its variant if it has one."""
     return printable(f"{row.model_short} {row.variant}".strip())
 
 
@@ -185,7 +191,7 @@ def row_title(row: CaseRow) -> str:
 
 
 def render_summary(results: SuiteResults) -> str:
-    """The matrix, the rankings, and what went wrong."""
+    """summary.txt: the matrix, the rankings, and what went wrong."""
     rows = results.results
     done = sum(row.status == "OK" for row in rows)
     throughput = [(row, row.output_throughput) for row in by_throughput(rows)]
@@ -212,12 +218,12 @@ def render_summary(results: SuiteResults) -> str:
 
 
 def by_throughput(rows: Sequence[CaseRow]) -> list[CaseRow]:
-    """Highest first; those without at the end, in their order."""
+    """The rows by throughput, highest first; those without a figure stay in order at the end."""
     return sorted(rows, key=lambda r: -r.output_throughput if r.output_throughput else 1.0)
 
 
 def by_ttft(rows: Sequence[CaseRow]) -> list[CaseRow]:
-    """Lowest first; those without at the end, in their order."""
+    """The rows by TTFT, lowest first; those without a figure stay in order at the end."""
     return sorted(rows, key=lambda r: r.ttft_ms if r.ttft_ms is not None else float("inf"))
 
 
@@ -231,14 +237,14 @@ def _ranking(figures: Sequence[tuple[CaseRow, float | None]]) -> str:
 
 
 def rows_frame(rows: Sequence[CaseRow]) -> pd.DataFrame:
-    """Every row, under the columns of results.csv."""
+    """All rows, with the columns of results.csv."""
     import pandas as pd
 
     return pd.DataFrame([{name: getattr(row, name) for name in COLUMNS} for row in rows])
 
 
 def variant_matrix(rows: Sequence[CaseRow]) -> str:
-    """Output tokens/s: a line a variant, a column a model, "-" where there is none."""
+    """Output tokens/s, with a line per variant and a column per model; "-": no figure."""
     frame = rows_frame(rows)
     table = frame.pivot(index="variant", columns="model_short", values="output_throughput")
     variants = list(dict.fromkeys(row.variant for row in rows))
@@ -248,15 +254,15 @@ def variant_matrix(rows: Sequence[CaseRow]) -> str:
     return printable(str(text.to_string()), lines=True)
 
 
-# ---- Markdown, as people with Sparks publish it
+# ---- Markdown, as owners of Sparks publish it
 #
-# The published rows have the form of llama-benchy 0.4.0: `pp` is the speed at which a prompt is
-# read, `tg` the one at which the answer is written, `(cN)` with N requests at once, `@ dN` after N
-# tokens that all prompts begin with.
+# The published rows have the form of llama-benchy 0.4.0: `pp` is the speed of reading a prompt,
+# `tg` that of writing the answer, `(cN)` means N concurrent requests, `@ dN` after a prefix of N
+# tokens that all prompts share.
 
 
 def render_markdown(results: SuiteResults, folder: Path) -> str:
-    """The matrix, and the published rows of those that are OK."""
+    """Markdown with the matrix, and the rows to publish for each case that is OK."""
     from spark_bench.results.codec import read_result
 
     pairs = [
@@ -278,7 +284,7 @@ def render_markdown(results: SuiteResults, folder: Path) -> str:
 
 
 def published_rows(row: CaseRow, result: Result) -> Iterator[list[str]]:
-    """A row for reading prompts, and one for writing answers."""
+    """Yield a row for reading prompts, and one for writing answers."""
     config, peak = result.config, result.summary.peak_concurrency
     summaries = [repeat.summary for repeat in result.repeats] or [result.summary]
     distributions = [r.distributions for r in result.repeats] or [result.distributions]
@@ -306,7 +312,7 @@ def published_rows(row: CaseRow, result: Result) -> Iterator[list[str]]:
 
 
 def format_spread(spread: MeanDeviation | None) -> str:
-    """ "12.34 ± 0.56", without the second where there is one figure alone."""
+    """ "12.34 ± 0.56", without the deviation if there is only one figure."""
     if spread is None:
         return ""
     mean, deviation = spread
@@ -316,14 +322,14 @@ def format_spread(spread: MeanDeviation | None) -> str:
 def _request_rate(
     repeats: Sequence[Distributions | None], name: str, tokens: int
 ) -> MeanDeviation | None:
-    """Tokens a second of one request, by the time that they took."""
+    """Tokens per second of a single request: `tokens` over its time `name`, with the deviation."""
     import numpy as np
 
     rates = []
     for repeat in repeats:
         if repeat is None:
             continue
-        # At evenly spaced quantiles, which stand for the requests.
+        # Evenly spaced quantiles stand for the requests.
         pairs = zip(repeat.points, getattr(repeat, name), strict=False)
         times = np.array([time for point, time in pairs if (point * 2).is_integer()])
         times = times[times > 0]

@@ -1,4 +1,4 @@
-"""Variants: settings of the project that are tried one after the other."""
+"""Variants: sets of the project's settings that are tried one after the other."""
 
 import json
 import tomllib
@@ -11,21 +11,21 @@ from spark_bench.errors import BadInput
 
 Settings = dict[str, Any]
 
-# What people who know SGLang call them.
+# The short names that SGLang's users know.
 SHORT = {"tp": "tensor_parallel", "pp": "pipeline_parallel"}
-# What `all` decides itself.
+# Settings that `all` decides itself, so they can't be varied.
 RESERVED = {
     "model": "--models chooses the models",
     "state": "it must be running to be measured",
 }
-# More is a mistake, or a matter of days.
+# More variants are a mistake, or would take days.
 MOST = 1000
 
 
 def parse_variants(vary: Sequence[str], matrix: Path | None) -> tuple[Settings, ...]:
-    """Every combination of the --vary options, or those of a file; ({},) where nothing varies.
+    """Every combination of the --vary options, or the variants of a file; ({},) if there are none.
 
-    BadInput for an option or a file that can't be used.
+    Raises BadInput for an option or a file that can't be used.
     """
     if vary and matrix:
         raise BadInput("--vary doesn't go with --matrix: put it into the file's [vary]")
@@ -60,14 +60,14 @@ def variant_label(settings: Mapping[str, Any]) -> str:
 
 
 def format_setting(value: Any) -> str:
-    """A value as --data takes it: text as it is, unless it would be read as something else.
+    """A value as --data takes it. Text is quoted only if it would be read as another type.
 
     >>> format_setting(True), format_setting(0.8), format_setting("auto"), format_setting("1.10")
     ('true', '0.8', 'auto', '"1.10"')
     """
     if not isinstance(value, str):
         return json.dumps(value)
-    # pyinfra reads True and None as Python's as well.
+    # pyinfra also reads True and None as Python's values.
     if value.lower() in ("true", "false", "none", "null", ""):
         return json.dumps(value)
     try:
@@ -84,7 +84,7 @@ def _setting_name(name: str, source: str) -> str:
 
 
 def _parse_value(text: str) -> Any:
-    """A number, true or false, else the text itself."""
+    """The text as JSON (a number, true, false) if it is that, else the text itself."""
     try:
         return json.loads(text)
     except ValueError:
@@ -101,12 +101,12 @@ def _combine(axes: Mapping[str, Sequence[Any]], source: str) -> tuple[Settings, 
 
 
 def _unique(settings: Iterable[Settings]) -> tuple[Settings, ...]:
-    """Each once: 0.8 and 0.80 are the same."""
+    """Without duplicates; 0.8 and 0.80 are the same."""
     return tuple({json.dumps(each, sort_keys=True): each for each in settings}.values())
 
 
 def _from_file(file: Path) -> tuple[Settings, ...]:
-    """[vary] NAME = [VALUES], and [[variant]] tables of settings, one a variant."""
+    """Variants of a TOML file: [vary] with NAME = [VALUES], and a [[variant]] table for each."""
     source = f"--matrix {file}"
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
