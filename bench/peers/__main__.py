@@ -76,7 +76,10 @@ def compare(
     options: argparse.Namespace,
     missing: list[str],
 ) -> PeerComparison:
-    """All rounds; clients take turns at each load, and each round another one begins."""
+    """Run all rounds: at each load the clients take turns, and each round another one goes first.
+
+    missing: gets a sentence for each turn that failed
+    """
     turns: list[ClientTurn] = []
     stamps: list[dict[str, Any]] = []
     ladder: list[dict[str, Any]] = []
@@ -102,7 +105,7 @@ def compare(
 
 
 def rotated(clients: Sequence[BenchClient], number: int) -> list[BenchClient]:
-    """Each round another one goes first."""
+    """The clients in the order of a round: each round another one goes first."""
     first = number % len(clients)
     return [*clients[first:], *clients[:first]]
 

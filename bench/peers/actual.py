@@ -16,9 +16,10 @@ from peers.reported import FIGURES
 class Actual:
     """The truth under the names of Reported, in milliseconds.
 
-    tokens: that were generated for whole answers, hidden ones included
-    tpot: first to last token / (visible tokens - 1); tpot_after: / those after the first chunk,
-        which differs where a chunk holds several. Both are in use.
+    tokens: generated for whole answers, hidden ones included
+    tpot, tpot_after: time from first to last token, divided by (visible tokens - 1), or by the
+        tokens after the first chunk, which differs if chunks have several. Both definitions are in
+        use.
     itl: from token to token; icl: from chunk to chunk
     accept: from the client's send to the server's read; empty without the client's times
     began_ns, ended_ns: from the first request read to the last token sent
@@ -40,7 +41,11 @@ class Actual:
 
 
 def actual(streams: Sequence[Stream], sent_ns: Mapping[int, int] | None = None) -> Actual:
-    """The truth over these streams; with the client's send times, latencies count from those."""
+    """The truth about these streams.
+
+    sent_ns: the client's send times by the stream's id, from which latencies then count; None: they
+        count from the server's read of the request
+    """
     whole = [stream for stream in streams if stream.ok]
     true = ground_truth(whole, sent_ns)
     tokens = sum(stream.tokens for stream in whole)
@@ -64,8 +69,9 @@ def actual(streams: Sequence[Stream], sent_ns: Mapping[int, int] | None = None) 
 def steady_rate(streams: Sequence[Stream]) -> float:
     """Tokens per second that a client took in, by the server's clock alone.
 
-    Buffers between the two hold whole answers, so what was sent says little of what was read. But
-    a response was read before its slot sends again: those done when the last request came count.
+    Buffers between the two hold whole answers, so what was sent says little about what was read.
+    But a slot sends its next request only when it has read the response to the one before. So the
+    responses that were done when the last request came count as read.
     """
     began = min(s.asked_ns for s in streams)
     last = max(s.asked_ns for s in streams)
@@ -74,7 +80,7 @@ def steady_rate(streams: Sequence[Stream]) -> float:
 
 
 def figures(values: NDArray[np.float64]) -> dict[str, float]:
-    """By FIGURES; nothing of nothing."""
+    """Mean, p50 and p99, by FIGURES; none without values."""
     if not values.size:
         return {}
     figures = (values.mean(), *np.percentile(values, (50, 99)))
@@ -91,7 +97,7 @@ def _after_first_chunk(streams: Sequence[Stream]) -> float | None:
 
 
 def _token_gaps(streams: Sequence[Stream]) -> NDArray[np.float64]:
-    """The gap before a chunk, shared out evenly among its tokens."""
+    """The gaps between tokens, in ms: that before a chunk is divided evenly among its tokens."""
     shares = [
         np.repeat(np.diff(s.sent_ns) / s.token_counts[1:] / 1e6, s.token_counts[1:])
         for s in streams

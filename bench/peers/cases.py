@@ -13,9 +13,9 @@ class PeerLoad:
     """One load, the same for every client.
 
     streams: requests in flight
-    requests: in all, sent as slots come free
-    output: tokens requested
-    settings: the server's settings, the keys of its Config
+    requests: in all, sent as slots become free
+    output: tokens requested of each answer
+    settings: the reference server's settings, by the keys of its Config
     """
 
     name: str
@@ -26,20 +26,21 @@ class PeerLoad:
 
 
 def paced(streams: int, rounds: int) -> PeerLoad:
-    """TTFT 200 ms; ITL 10 ms, from 1024 streams on 40 ms, which is the same rate as 256 have."""
+    """A load with a TTFT of 200 ms and an ITL of 10 ms; from 1024 streams up of 40 ms, so that 1024
+    have the rate of 256."""
     itl = 40_000 if streams >= 1024 else 10_000
     pace = {"ttft_us": 200_000, "itl_us": itl}
     return PeerLoad(f"{streams} streams", streams, streams * rounds, settings=pace)
 
 
 def accuracy_loads(quick: bool) -> list[PeerLoad]:
-    """Loads at which reported latencies are held against the truth."""
+    """Loads at which reported latencies are compared with the truth."""
     if quick:
         return [paced(16, 2), paced(256, 2)]
     return [paced(1, 3), paced(16, 3), paced(64, 2), paced(256, 3), paced(1024, 2)]
 
 
-# The same load as one of accuracy's: CPU and time stamps are taken from its turns.
+# The load of `accuracy_loads` whose turns also give the clients' CPU use and time stamps.
 COST = "256 streams"
 
 ONE_TOKEN = PeerLoad("one-token answers", 64, 4096, output=1, settings={"ttft_us": 0, "itl_us": 0})

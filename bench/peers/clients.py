@@ -21,20 +21,21 @@ from peers.processes import ProcessUsage, settle
 from peers.reported import Reported, from_aiperf, from_ours, from_sglang
 
 SAMPLE = 0.004
-"""Seconds between looks at what a client uses."""
+"""Seconds between samples of a client's CPU and memory use."""
 
 TIMEOUT = 240.0
 
 
 class ClientFailed(Exception):
-    """A client gave no result; the end of what it printed."""
+    """A client gave no result; the message has the end of what it printed."""
 
 
 @dataclass(frozen=True)
 class ClientRun:
     """What one run gave.
 
-    parse_seconds: CPU seconds for reading the responses after the run, 0 where that is part of it
+    parse_seconds: CPU seconds for parsing the responses after the run; 0 if the client parses
+        during it
     """
 
     reported: Reported
@@ -48,9 +49,9 @@ class BenchClient(ABC):
 
     name: str
     module: str
-    # Loads that it takes part in, by their streams; None: all of them.
+    # The loads that it takes part in, by their streams; None: all of them.
     streams: tuple[int, ...] | None = None
-    # One process, which may go before all others of its core.
+    # Whether it is one process, which may then have priority over all others on its core.
     single = True
 
     def __init__(self, places: Places, folder: Path) -> None:
@@ -76,7 +77,7 @@ class BenchClient(ABC):
     @property
     @abstractmethod
     def help_command(self) -> list[str]:
-        """What shows its options."""
+        """The command that shows its options."""
 
     def environment(self) -> dict[str, str]:
         """Nothing leaves this machine: no hub, no proxy, no telemetry."""
@@ -95,7 +96,7 @@ class Spawned(BenchClient):
     @property
     @abstractmethod
     def command(self) -> list[str]:
-        """Without options."""
+        """The command, without options."""
 
     @property
     def help_command(self) -> list[str]:
@@ -122,11 +123,11 @@ class Spawned(BenchClient):
 
     @abstractmethod
     def read(self, result: Mapping[str, Any], usage: ProcessUsage) -> ClientRun:
-        """Its result file, understood."""
+        """Interpret its result file."""
 
 
 class Forked(BenchClient):
-    """A process with the client's imports done, forked for each run."""
+    """A process that has done the client's imports (keeper.py) and is forked for each run."""
 
     kind: str
     process: subprocess.Popen[str]
@@ -212,7 +213,8 @@ class Ours(Spawned):
 
 
 class OursUncounted(Ours):
-    """Without counts in the stream, as the other clients ask: what those cost shows beside it."""
+    """Ours without token counts in the stream, which the other clients don't request either. The
+    difference from `Ours` is what counts cost."""
 
     name = "spark-bench off"
 
@@ -237,7 +239,7 @@ class SGLang(Forked):
 
 
 class Rust(SGLang):
-    """One thread for parsing, since all have one core."""
+    """With one thread for parsing, since every client has one core."""
 
     name = "sglang Rust"
     kind = "rust"
@@ -291,7 +293,8 @@ class AIPerf(Spawned):
         return [*server, *model, *lengths, *load, *extra, *alone, *place]
 
     def environment(self) -> dict[str, str]:
-        """With HF_HUB_OFFLINE it refuses a tokenizer in a folder; it asks no hub for one anyway."""
+        """Without HF_HUB_OFFLINE, with which it refuses a tokenizer in a folder. It contacts no hub
+        for one anyway."""
         return {k: v for k, v in super().environment().items() if k != "HF_HUB_OFFLINE"}
 
     def run(self, case: PeerLoad, url: str) -> ClientRun:
@@ -306,7 +309,10 @@ KINDS: tuple[type[BenchClient], ...] = (Ours, OursUncounted, SGLang, Rust, VLLM,
 
 
 def _watch(pid: int, usage: ProcessUsage, ended: Any) -> bool:
-    """Look at a process' use until it ended, or for TIMEOUT; whether it did."""
+    """Sample a process's usage until it ends, for at most TIMEOUT seconds; return whether it did.
+
+    ended: waits for so many seconds and returns whether the process has ended
+    """
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         usage.look(pid)

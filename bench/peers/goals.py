@@ -15,7 +15,7 @@ OURS, PYTHON, RUST = "spark-bench", "sglang Python", "sglang Rust"
 
 @dataclass(frozen=True)
 class Middle:
-    """The median of several measurements, and the interval that they fill."""
+    """The median of several measurements, and their lowest, highest and number."""
 
     value: float
     low: float
@@ -24,7 +24,7 @@ class Middle:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Middle | None:
-        """None where there are none."""
+        """The median of these values; None if there are none."""
         return cls(median(values), min(values), max(values), len(values)) if values else None
 
     def text(self, form: str = "{:.1f}") -> str:
@@ -34,7 +34,7 @@ class Middle:
 
 @dataclass(frozen=True)
 class Goal:
-    """One line of the verdict; measured is None where it could not be."""
+    """One line of the verdict; measured is None if that was not possible."""
 
     name: str
     wanted: str
@@ -50,8 +50,9 @@ class Goal:
 class PeerComparison:
     """All that was measured.
 
-    turns: every client's; stamps, ladder: of our client in-process, see stamps.py
-    help_seconds: by client
+    turns: every client's turns; faults: those at the loads with faults
+    stamps, ladder: of our client in-process, see stamps.py
+    help_seconds: wall time of --help, by client
     """
 
     turns: Sequence[ClientTurn]
@@ -61,16 +62,17 @@ class PeerComparison:
     help_seconds: Mapping[str, Sequence[float]]
 
     def middle(self, client: str, case: str, of: Callable[[ClientTurn], float]) -> Middle | None:
-        """Of one figure over a client's turns at a load."""
+        """The median of one figure over a client's turns at a load."""
         return Middle.of([of(t) for t in self.turns if t.client == client and t.case == case])
 
     def error(self, client: str, case: str, key: str) -> Middle | None:
-        """Of a reported figure's distance from the truth, where the client reports it."""
+        """The median of reported minus true, in ms, over a client's turns at a load; None if the
+        client doesn't report the figure."""
         mine = [t for t in self.turns if t.client == client and t.case == case]
         return Middle.of([t.errors[key] for t in mine if key in t.errors])
 
     def stamp(self, case: str, *path: str) -> Middle | None:
-        """Of one figure of our client in-process."""
+        """The median of one figure of our client in-process; `path`: its keys in `stamps`."""
         return Middle.of([_at(s, path) for s in self.stamps if s["case"] == case])
 
 
@@ -82,14 +84,14 @@ def _at(stamps: Mapping[str, Any], path: Sequence[str]) -> float:
 
 
 def at_most(name: str, middle: Middle | None, limit: float, unit: str, form: str) -> Goal:
-    """Judged by the median."""
+    """The goal of at most `limit`, judged by the median."""
     wanted = f"<= {limit:g} {unit}".strip()
     reached = middle is not None and middle.value <= limit
     return Goal(name, wanted, middle.text(form) if middle else None, reached)
 
 
 def at_least(name: str, middle: Middle | None, limit: float, unit: str, form: str) -> Goal:
-    """Judged by the median."""
+    """The goal of at least `limit`, judged by the median."""
     wanted = f">= {limit:g} {unit}".strip()
     reached = middle is not None and middle.value >= limit
     return Goal(name, wanted, middle.text(form) if middle else None, reached)
@@ -102,14 +104,15 @@ def ratio(
     mine: Callable[[ClientTurn], float],
     its: Callable[[ClientTurn], float],
 ) -> Middle | None:
-    """Ours to a peer's, round by round: what disturbs a round disturbs both."""
+    """Our figure divided by a peer's, round by round, since what disturbs a round disturbs both."""
     ours = [mine(t) for t in comparison.turns if t.client == OURS and t.case == case]
     theirs = [its(t) for t in comparison.turns if t.client == peer and t.case == case]
     return Middle.of([a / b for a, b in zip(ours, theirs, strict=False) if b])
 
 
 def within(comparison: PeerComparison, case: str) -> Goal:
-    """Every reported figure within 0.5 % or 100 us of the truth; the worst is shown."""
+    """The goal that every reported figure is within 0.5 % or 100 us of the truth; the worst is
+    shown."""
     worst, worst_key, misses = 0.0, "", []
     for key in KEYS:
         error = comparison.stamp(case, "errors", key)
@@ -127,10 +130,11 @@ def within(comparison: PeerComparison, case: str) -> Goal:
 
 
 def keeps_up(step: Mapping[str, Any]) -> bool:
-    """A paced run that neither side fell behind in.
+    """Whether neither side fell behind in a paced run.
 
-    By the reference server's log its gaps are those it was set to; by ours, at most 1 % of the
-    tokens were read together with another one (and so have no time of their own).
+    By the reference server's log, its gaps were the 10 ms that it was set to; by ours, at most 1 %
+    of the tokens were read together with another one (and so have no time of their own), and the
+    median ITL was not too high by 0.2 ms.
     """
     on_pace = abs(step["true_itl_p50"] - 10.0) < 0.2
     return bool(on_pace and step["shared"] <= 0.01 and step["errors"]["itl_p50"] < 0.2)
@@ -153,7 +157,11 @@ def paced_rate(ladder: Sequence[Mapping[str, Any]]) -> Middle | None:
 
 
 def goals(comparison: PeerComparison, accuracy: Sequence[str], cost: str) -> list[Goal]:
-    """All of them, in the order in which they were set."""
+    """All goals, in the order in which they were set.
+
+    accuracy: the names of the loads for accuracy
+    cost: the name of the load for CPU use and time stamps
+    """
     stamps_p50 = comparison.stamp(cost, "stamp_us", "p50")
     stamps_p99 = comparison.stamp(cost, "stamp_us", "p99")
     python = ratio(comparison, cost, PYTHON, _lasting, _lasting)

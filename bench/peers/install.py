@@ -1,7 +1,7 @@
 """The peers' environments under .cache/peers, installed once.
 
-SGLang comes from what `make acceptance` installs; vLLM borrows that environment's torch and what
-else they share. Neither loads a model: what their clients never use is left out.
+SGLang comes from what `make acceptance` installs; vLLM borrows torch from that environment, and
+everything else that they share. Neither loads a model: what their clients never use is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 SGLANG = "0.5.23"
 # serving.py imports it for a dataset of images.
 WITH_SGLANG = ("datasets==5.2.0",)
-# openai is newer than SGLang's; the others are what its client imports and SGLang has not.
+# openai is newer than SGLang's; the others are what vLLM's client imports and SGLang's environment
+# lacks.
 WITH_VLLM = (
     "vllm==0.33.0",
     "cachetools==8.0.1",
@@ -32,7 +33,12 @@ AIPERF = ("aiperf==0.13.0",)
 
 @dataclass(frozen=True)
 class Places:
-    """Where everything is. tokenizer: a folder with a small tokenizer for all clients."""
+    """Where everything is.
+
+    peers: the folder of the peers' environments
+    acceptance: the folder that `make acceptance` fills
+    tokenizer: a folder with a small tokenizer for all clients
+    """
 
     peers: Path
     acceptance: Path
@@ -51,7 +57,7 @@ PLACES = Places(PROJECT / ".cache" / "peers", PROJECT / ".cache" / "acceptance")
 
 
 def install(places: Places = PLACES) -> list[str]:
-    """Make what is not there yet; what could not be, in words."""
+    """Install the environments that are missing; return a sentence for each that can't be."""
     missing = []
     for name, make in (("sglang", _sglang), ("vllm", _vllm), ("aiperf", _aiperf)):
         folder = places.peers / name
@@ -88,14 +94,14 @@ def _aiperf(_: Places, folder: Path) -> None:
 
 
 def _borrowing(places: Places, folder: Path) -> None:
-    """An environment over SGLang's: what it installs itself comes first."""
+    """Create an environment on top of SGLang's: its own packages take precedence."""
     _venv(folder)
     below = _packages(places.acceptance / "venv")
     (_packages(folder) / "sglang.pth").write_text(f"{below}\n")
 
 
 def _venv(folder: Path) -> None:
-    """Of the Python that SGLang's environment has, since its compiled modules are borrowed."""
+    """Create an environment with the Python of SGLang's, whose compiled modules are borrowed."""
     python = PLACES.acceptance / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
 
@@ -105,7 +111,7 @@ def _packages(folder: Path) -> Path:
 
 
 def _pip(folder: Path, *what: str) -> None:
-    """Quietly: that SGLang is not whole (its CUDA parts are missing) is meant so."""
+    """Install packages quietly: pip warns that SGLang's CUDA parts are missing, on purpose."""
     command = [str(folder / "bin" / "pip"), "install", "--quiet", *what]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

@@ -1,8 +1,9 @@
 """keeper.py WHICH: a peer that waits in its own interpreter, forked for each run.
 
-Its imports take 5 to 15 s; a forked child starts with them done. Reads a JSON list of arguments
-and a log's path a line, answers {"pid": ...} and, when the child has ended, {"status": ...}.
-Runs in the peer's environment, so it uses nothing but the standard library.
+Its imports take 5 to 15 s; a forked child starts with them done. Prints {"ready": true} after the
+imports. Then reads a line for each run, {"argv": [...], "log": PATH}, and answers {"pid": ...} and,
+when the child has ended, {"status": ...}. It runs in the peer's environment, so apart from the peer
+it uses nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ def vllm() -> Callable[[list[str]], None]:
 
 
 def child(run: Callable[[list[str]], None], argv: list[str], log: str) -> NoReturn:
-    """The run itself; the log gets what it prints."""
+    """The run itself, in the forked child; its output goes to the log."""
     status = 1
-    # As processes.settle does; the imports before were nobody's turn.
+    # As in processes.settle, but only now: the imports belong to no client's turn.
     with contextlib.suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)

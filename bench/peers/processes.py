@@ -1,4 +1,4 @@
-"""Processes of a turn: where they run, what they use. Linux's /proc."""
+"""The processes of a turn: where they run, and what they use, by Linux's /proc."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ TREE_NS = 50_000_000
 
 
 def settle(core: int = CLIENT_CORE, *, real_time: bool = True) -> None:
-    """Bind this process, and what it starts, to a core; put it before all others where allowed.
+    """Bind this process, and those it starts, to a core; give it priority over others if allowed.
 
-    Clients are compared, not how a busy machine shares itself out. Niceness alone leaves them
-    waiting for up to 10 ms, and now and then 100: longer than the gaps to be measured.
+    Clients are compared, not how a busy machine shares its time. With niceness alone they wait for
+    up to 10 ms, now and then for 100: longer than the gaps to be measured.
 
-    real_time: not for a client of several processes, which would wait 100 ms for each other
+    real_time: False for a client of several processes, which would wait 100 ms for each other
     """
     os.sched_setaffinity(0, {core})
     with contextlib.suppress(PermissionError):
@@ -36,7 +36,7 @@ def settle(core: int = CLIENT_CORE, *, real_time: bool = True) -> None:
 
 
 def first(pid: int) -> bool:
-    """Let a process run whenever it can; whether that was allowed."""
+    """Let a process run whenever it can (SCHED_RR); return whether that was allowed."""
     try:
         os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
     except PermissionError:
@@ -45,7 +45,7 @@ def first(pid: int) -> bool:
 
 
 def tree(pid: int) -> Iterator[int]:
-    """A process and all that descend from it."""
+    """A process and all its descendants, by id."""
     yield pid
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -54,10 +54,10 @@ def tree(pid: int) -> Iterator[int]:
 
 
 def process_cpu_seconds(pid: int) -> float:
-    """User and kernel time of a process, threads that ended included; 0 when it is gone.
+    """User and kernel time of a process, including threads that have ended; 0 if it is gone.
 
-    Its CPU clock, to the nanosecond; /proc/PID/stat has it to 10 ms. The number is that of
-    clock_getcpuclockid(3).
+    From its CPU clock, in nanoseconds; /proc/PID/stat only has units of 10 ms. The clock's number
+    is that of clock_getcpuclockid(3).
     """
     try:
         return time.clock_gettime((~pid << 3) | 2)
@@ -66,12 +66,12 @@ def process_cpu_seconds(pid: int) -> float:
 
 
 def waited_seconds() -> float:
-    """For how long this thread could have run, and somebody else did."""
+    """Seconds for which this thread could have run while another one did."""
     return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
 
 
 def resident(pid: int) -> int:
-    """Bytes; 0 when it is gone."""
+    """Bytes of memory that a process has resident; 0 if it is gone."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
     except OSError:
@@ -82,8 +82,8 @@ def resident(pid: int) -> int:
 class ProcessUsage:
     """CPU and memory of a process tree over time; times are CLOCK_MONOTONIC ns.
 
-    Every look takes the CPU; who belongs to the tree, and memory, only each TREE seconds, since
-    those take a hundred times as long.
+    Every look reads the CPU time. The tree's members and its memory are read only every TREE_NS,
+    since they take a hundred times as long.
     """
 
     at_ns: list[int] = field(default_factory=list)
@@ -114,7 +114,7 @@ class ProcessUsage:
 
 
 def machine_cpu() -> tuple[float, float]:
-    """CPU seconds that all of the machine's processes have used, and those stolen from it."""
+    """CPU seconds that all of the machine's processes have used, and those that its host took."""
     with open("/proc/stat") as file:
         fields = [int(number) / TICKS for number in file.readline().split()[1:9]]
     user, nice, system, _idle, _wait, irq, softirq, steal = fields

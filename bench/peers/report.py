@@ -10,7 +10,7 @@ from peers.turns import ClientTurn
 
 
 def plain_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as they need, the first one left, the others right."""
+    """A table with columns as wide as needed, the first one left-aligned, the others right."""
     lines = [list(head), *(list(row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     text = [
@@ -26,7 +26,7 @@ def plain_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) 
 
 
 def accuracy_table(comparison: PeerComparison, cases: Sequence[str]) -> str:
-    """Reported minus true of each figure; ours twice: by its command, and in-process."""
+    """Reported minus true for each figure; ours twice: from its command, and in-process."""
     rows = []
     for case in cases:
         for client in _clients(comparison.turns):
@@ -144,7 +144,7 @@ def fault_tables(comparison: PeerComparison) -> str:
 
 
 def noise_table(comparison: PeerComparison) -> str:
-    """How much else the machine had to do."""
+    """How many cores other processes used, and how many the host took, in each client's turns."""
     everything = [*comparison.turns, *comparison.faults]
     rows = []
     for client in _clients(everything):
@@ -169,7 +169,7 @@ def _clients(turns: Iterable[ClientTurn]) -> list[str]:
 
 
 def _counting(comparison: PeerComparison, client: str) -> str:
-    """How it knew the tokens of its events."""
+    """How a client knew the number of tokens in its events."""
     words = dict.fromkeys(t.reported.counting for t in comparison.turns if t.client == client)
     return "; ".join(filter(None, words))
 

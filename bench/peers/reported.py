@@ -1,4 +1,4 @@
-"""What a client says of a run, brought under common names. Times are milliseconds."""
+"""What a client reports about a run, under common names. Times are milliseconds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ FIGURES = ("mean", "p50", "p99")
 
 @dataclass(frozen=True)
 class Reported:
-    """A client's own figures; None where it tells none.
+    """A client's own figures; None if it doesn't report one.
 
     ttft, itl: by FIGURES
-    by_chunk: its ITL is, by its own definition, from chunk to chunk however many tokens they hold
+    by_chunk: whether it defines ITL as the time from chunk to chunk, however many tokens they have
     tpot: the mean over requests
     throughput: output tokens per second
-    counting: how it knows an event's tokens, of which it makes its ITL
+    counting: how it knows the number of tokens in an event, on which its ITL is based
     """
 
     completed: int
@@ -32,7 +32,7 @@ class Reported:
 
 
 def from_sglang(result: Mapping[str, Any]) -> Reported:
-    """The keys of sglang.benchmark.serving; vLLM's and ours are the same."""
+    """Read a result with the keys of sglang.benchmark.serving; vLLM's and ours are the same."""
     return Reported(
         completed=result["completed"],
         tokens=result["total_output_tokens"],
@@ -44,15 +44,15 @@ def from_sglang(result: Mapping[str, Any]) -> Reported:
 
 
 def from_ours(summary: Mapping[str, Any]) -> Reported:
-    """Ours tells by what share of the tokens each way of counting was used."""
+    """Read our summary, which also says for what share of tokens each way of counting was used."""
     shares = sorted(summary["itl_source"].items(), key=lambda each: -float(each[1]))
     words = [source if share == 1 else f"{share:.0%} {source}" for source, share in shares]
     return replace(from_sglang(summary), counting=", ".join(words))
 
 
 def from_aiperf(result: Mapping[str, Any]) -> Reported:
-    """profile_export_aiperf.json. Its "inter token latency" is what others call TPOT; the gaps are
-    its inter chunk latency."""
+    """Read profile_export_aiperf.json. Its "inter token latency" is what others call TPOT; the
+    gaps are its "inter chunk latency"."""
     return Reported(
         completed=round(_average(result, "request_count")),
         tokens=round(_average(result, "total_output_tokens")),

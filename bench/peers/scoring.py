@@ -6,14 +6,14 @@ from peers.actual import Actual
 from peers.reported import FIGURES, METRICS, Reported
 
 WRONG = 0.02
-"""A figure of the fault table is wrong from this share of the truth on."""
+"""A measured figure in the fault table is wrong if it is off by more than this share."""
 
 # ttft_mean and so on, in the order of tables.
 KEYS = tuple(f"{metric}_{figure}" for metric in METRICS for figure in FIGURES)
 
 
 def errors(reported: Reported, true: Actual) -> dict[str, float]:
-    """Reported minus true, in milliseconds, by KEYS, where the client reports that figure."""
+    """Reported minus true, in milliseconds, by KEYS; without figures that the client lacks."""
     return {
         f"{metric}_{figure}": getattr(reported, metric)[figure]
         - _true(true, metric, reported)[figure]
@@ -56,7 +56,8 @@ def _true(true: Actual, metric: str, reported: Reported) -> dict[str, float]:
 
 
 def _nearest(value: float | None, *facts: float | None) -> float | None:
-    """Of the truths by the definitions in use; the first where nothing was reported."""
+    """The truth that is nearest to a value, of those by the definitions in use; the first one if
+    nothing was reported."""
     definitions = [fact for fact in facts if fact is not None]
     if value is None or not definitions:
         return facts[0]

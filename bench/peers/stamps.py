@@ -1,9 +1,9 @@
-"""Our client inside this process, so that each token's time can be held against its own truth.
+"""Our client inside this process, so that each token's time can be compared with its true one.
 
     python -m peers.stamps URL STREAMS REQUESTS OUTPUT
 
-Uses what `spark-bench run` uses: recorder, reading, summary. Prints JSON, times in milliseconds,
-time stamps' errors in microseconds.
+Uses what `spark-bench run` uses: recorder, reading, summary. Prints JSON with times in
+milliseconds; the errors of time stamps are in microseconds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from peers.reported import from_sglang
 from peers.scoring import errors, truths
 
 ID = re.compile(rb"x-reference-id: (\d+)", re.IGNORECASE)
-# Counts with each event, as `spark-bench run` asks of the reference server.
+# Counts with each event, as `spark-bench run` requests them from the reference server.
 ASKING = Asking(model="", continuous_usage=True)
 
 
@@ -92,7 +92,7 @@ def measure(url: str, streams: int, requests: int, output: int) -> dict[str, Any
 
 
 def jobs(url: str, spoken: Dialect, requests: int, output: int) -> list[Job]:
-    """Prompts of words: the reference server counts words, and no exact lengths are needed here."""
+    """Requests with INPUT words each: the reference server counts words as tokens."""
     text = " ".join(["word"] * INPUT)
     prompt = Prompt((Message("user", text),), None, output)
     body = spoken.body(prompt, ASKING)
@@ -103,24 +103,24 @@ def jobs(url: str, spoken: Dialect, requests: int, output: int) -> list[Job]:
 
 
 def token_stamp_errors(pairs: Iterable[tuple[Request, Stream]]) -> NDArray[np.int64]:
-    """Our time - the reference server's of every token of every whole answer, in nanoseconds.
+    """Our time minus the reference server's, for every token of every whole answer, in nanoseconds.
 
-    The reference server's is taken before the bytes are handed to the kernel, so the way through
-    the kernel is part of it.
+    The reference server takes its time before it hands the bytes to the kernel, so the way through
+    the kernel is included.
     """
     each = [r.token_ns - s.sent_ns for r, s in pairs if r.ok and len(r.token_ns) == len(s.sent_ns)]
     return np.concatenate(each) if each else np.empty(0, np.int64)
 
 
 def microseconds(ns: Iterable[int]) -> dict[str, float]:
-    """Median, 99th percentile and maximum; zero of nothing."""
+    """Median, 99th percentile and maximum in microseconds; zeros without values."""
     values = np.fromiter(ns, np.int64) / 1e3
     ranks = np.percentile(values, (50, 99, 100)) if values.size else np.zeros(3)
     return dict(zip(("p50", "p99", "max"), ranks.tolist(), strict=True))
 
 
 def shared_stamps(requests: Sequence[Request]) -> float:
-    """Share of tokens that have the time of the one before: they were read together, late."""
+    """Share of tokens with the same time as the one before: they were read together, late."""
     together = sum(int((np.diff(r.token_ns) == 0).sum()) for r in requests)
     return together / max(1, sum(len(r.token_ns) for r in requests))
 

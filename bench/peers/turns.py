@@ -25,12 +25,15 @@ from peers.scoring import errors, truths, wrong
 
 @dataclass(frozen=True)
 class ClientTurn:
-    """errors, truths: see scoring; milliseconds.
+    """What a client's turn showed.
 
-    cpu_seconds: of the client from the first request to the last token
-    tokens_per_cpu: while the run lasted; with_parsing: the reading afterwards included
-    rate: tokens, requests_rate: requests per second, both by the server's clock
-    other_load: cores that all other processes used; stolen: cores that the host took away
+    errors, truths: in milliseconds, see scoring.py
+    cpu_seconds: of the client, from the first request to the last token
+    tokens_per_cpu: chunks with tokens per CPU second during the run
+    with_parsing: the same, including the time for parsing after the run
+    rate, requests_rate: tokens and requests per second, by the server's clock
+    other_load: cores that all other processes used
+    stolen: cores that the host took away
     """
 
     client: str
@@ -55,7 +58,8 @@ class ClientTurn:
 
 
 class Noise:
-    """The machine's work beside a turn: of no client, reference server or process of ours."""
+    """What else the machine does during a turn: the work of neither the client, nor the reference
+    server, nor this process."""
 
     def __init__(self, reference: int) -> None:
         self.reference = reference
@@ -67,7 +71,10 @@ class Noise:
         return process_cpu_seconds(self.reference) + own.user + own.system
 
     def result(self, client: float) -> tuple[float, float]:
-        """Busy cores of others and stolen ones, on average; client: its CPU seconds."""
+        """Cores that others used and that the host took, on average since the start.
+
+        client: the CPU seconds that the client has used
+        """
         seconds = time.monotonic() - self.began
         busy, steal = machine_cpu()
         mine = self._own_seconds() - self.before[2] + client
@@ -75,7 +82,7 @@ class Noise:
 
 
 def take_turn(client: BenchClient, case: PeerLoad, reference: ReferenceServer) -> ClientTurn:
-    """One run. Raises ClientFailed."""
+    """One run of a client, with its figures, the truth and its costs. Raises ClientFailed."""
     reference.configure(**case.settings)
     reference.reset()
     noise = Noise(reference.pid)
@@ -106,13 +113,13 @@ def take_turn(client: BenchClient, case: PeerLoad, reference: ReferenceServer) -
 
 
 def of_load(streams: list[Stream], case: PeerLoad) -> list[Stream]:
-    """Without what a client sends beside the load: probes and readiness checks are shorter."""
+    """The streams that belong to the load: a client's probes and readiness checks are shorter."""
     tokens = min(case.output, case.settings.get("stop_at", case.output))
     return [stream for stream in streams if stream.tokens == tokens]
 
 
 def take_stamps(case: PeerLoad, reference: ReferenceServer) -> dict[str, Any]:
-    """Our client with every token's time compared with the truth; see stamps.py.
+    """Run our client in-process and compare every token's time with the truth; see stamps.py.
 
     Raises ClientFailed.
     """
@@ -138,7 +145,7 @@ def take_stamps(case: PeerLoad, reference: ReferenceServer) -> dict[str, Any]:
 
 
 def help_seconds(client: BenchClient) -> float:
-    """Wall time of `--help`."""
+    """Wall time of a client's `--help`."""
     began = time.monotonic()
     subprocess.run(
         client.help_command,

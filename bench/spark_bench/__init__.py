@@ -1,8 +1,8 @@
-"""Measure an OpenAI-compatible LLM server, from what the kernel saw."""
+"""Measure an OpenAI-compatible LLM server, by the kernel's time stamps."""
 
 from pathlib import Path
 
 __version__ = "0.1.0"
 
-# Where a project is looked for unless it is named.
+# The project and its inventory, unless others are named.
 PROJECT, INVENTORY = Path("."), Path("inventories/spark.py")

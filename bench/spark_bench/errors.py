@@ -2,7 +2,7 @@
 
 ClickException
   BenchError            1  something went wrong on the way
-    Unreachable         1  no server, or not one of ours
+    Unreachable         1  no server there, or not an LLM server
     TooManyFailures     1  more failed requests than --max-failures allows
   BadInput              2  an invalid setting, option or file
 """
@@ -17,11 +17,11 @@ class BenchError(click.ClickException):
 
 
 class Unreachable(BenchError):
-    """The server can't be reached, or does not answer as such a server does."""
+    """The server can't be reached, or doesn't respond as an OpenAI-compatible server does."""
 
 
 class TooManyFailures(BenchError):
-    """The run is done, and too many of its requests failed."""
+    """The run is done, but more of its requests failed than --max-failures allows."""
 
 
 class BadInput(click.UsageError):

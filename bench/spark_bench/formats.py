@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 
 def digits(value: float | None, unit: str = "") -> str:
-    """Three significant digits, whole numbers from 100 up, with thousands separators; "-" for None.
+    """A number with three significant digits, or whole from 100 up, with thousands separators.
+
+    None and NaN give "-".
 
     >>> digits(0.01234), digits(12.345), digits(1234.5, "ms"), digits(None)
     ('0.0123', '12.3', '1,234 ms', '-')
@@ -25,7 +27,7 @@ def digits(value: float | None, unit: str = "") -> str:
 
 
 def brief(value: float | None, unit: str = "") -> str:
-    """The same, but a whole number has no decimals: for counts and for requested values.
+    """Like `digits`, but a whole number has no decimals: for counts and for requested values.
 
     >>> brief(4.0), brief(2.5, "W")
     ('4', '2.50 W')
@@ -57,8 +59,8 @@ def size(count: float, unit: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A duration with its units: seconds up to two minutes, then minutes and seconds, from an hour
-    up hours and minutes.
+    """A duration with its units: in seconds up to two minutes, then in minutes and seconds, and
+    from an hour up in hours and minutes.
 
     >>> duration(65.4), duration(150), duration(3900), duration(7200), duration(0.5), duration(None)
     ('65 s', '2 min 30 s', '1 h 5 min', '2 h', '0.5 s', '- s')
@@ -89,7 +91,7 @@ def with_sign(value: float) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A table as GitHub shows it; cells are Markdown, and all but the first `left` flush right.
+    """A table for GitHub. Cells are Markdown; columns after the first `left` are right-aligned.
 
     >>> print(markdown_table(["model", "tok/s"], [["a", "1.5"]]))
     | model | tok/s |
@@ -103,9 +105,11 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int
 def did_you_mean(
     word: str, names: Iterable[str] | Mapping[str, str], most: int = 3, cutoff: float = 0.6
 ) -> str:
-    """ " (did you mean x or y?)", with the names that resemble `word`; "" where none does.
+    """ " (did you mean x or y?)", with the names that resemble `word`; "" if none does.
 
-    names: where it is a mapping, its values are shown for its keys
+    names: the candidates; if it is a mapping, keys are matched and their values shown
+    most: names at most
+    cutoff: how similar a name must be, from 0 to 1 (as in difflib)
 
     >>> did_you_mean("quik", ["quick", "long"])
     ' (did you mean quick?)'

@@ -1,4 +1,4 @@
-"""The options of a run, checked, and its outcome: the types between the commands and the run."""
+"""A run's checked options and its outcome: the types that the commands and the run exchange."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FailureLimit(Struct, frozen=True):
         return f"{self.count}" if self.percent is None else f"{self.percent:g}%"
 
     def check(self, failed: int, total: int) -> None:
-        """TooManyFailures when more than that failed."""
+        """Raise TooManyFailures if more of the `total` requests failed than the limit allows."""
         allowed = self.count if self.percent is None else self.percent / 100 * total
         if failed > allowed:
             raise errors.TooManyFailures(
@@ -40,7 +40,7 @@ class FailureLimit(Struct, frozen=True):
 
 
 def parse_failure_limit(text: str) -> FailureLimit:
-    """`5` requests or `2.5%` of them; BadInput for anything else."""
+    """Parse `5` (requests) or `2.5%` (of all requests); BadInput for anything else."""
     try:
         if text.endswith("%"):
             percent = float(text[:-1])
@@ -59,12 +59,14 @@ def parse_failure_limit(text: str) -> FailureLimit:
 class LoadOptions(Struct, frozen=True, kw_only=True):
     """When to send, and how much. Times are seconds.
 
-    profile: with the overrides in it
+    profile: with the overrides applied
     overrides: the profile's fields that were given explicitly
-    burstiness: shape of the gamma distributed gaps; 1.0 Poisson, inf even
-    ramp: the rate that changes over the run, instead of the profile's
+    burstiness: shape of the gamma distribution of the gaps between requests: 1.0 is Poisson, inf
+        evenly spaced
+    ramp: a rate that changes over the run; replaces the profile's
     ramp_slots: time over which the limit on requests in flight rises to the profile's concurrency
-    duration: after it nothing more is sent; None: no limit
+    duration: time after which nothing more is sent; None: no limit
+    timeout: for one request, from its send to the end of the response
     warmup: uncounted requests before each repeat; None: only before the first, as many as it takes
         until the server is steady
     sweep: a run at each of these loads, which replace the profile's
@@ -102,8 +104,8 @@ class ServerOptions(Struct, frozen=True, kw_only=True):
 
     url: without /v1; "": the project's head, else localhost
     model: "": the one that the server lists
-    power: whether to read the nodes' power, which the project's listing is needed for; None: if
-        there is a project
+    power: whether to read the nodes' power, which takes the project's listing; None: if there is
+        a project
     """
 
     url: str = ""
@@ -143,7 +145,7 @@ class OutputOptions(Struct, frozen=True, kw_only=True):
 
 
 class RunOptions(Struct, frozen=True, kw_only=True):
-    """All options of a run; they are valid, alone and together."""
+    """All options of a run: each is valid, and so is their combination."""
 
     load: LoadOptions
     prompts: PromptOptions = PromptOptions()
@@ -155,9 +157,9 @@ class RunOptions(Struct, frozen=True, kw_only=True):
 class RunOutcome(Struct, frozen=True):
     """How a run ended.
 
-    results: one, or in a sweep one a point
-    written: their files; fewer than `results`: some could not be written, and `notes` say why
-    failed, total: requests over all repeats and points, warm-up left out
+    results: one, or in a sweep one per point
+    written: their files; if there are fewer than results, `notes` say why
+    failed, total: requests over all repeats and points, without the warm-up
     interrupted: Ctrl-C ended it early
     misplaced: a file could not be written where it belongs, and was saved or printed elsewhere
     notes: what else the user should know, one line each

@@ -1,33 +1,34 @@
-"""Text that came from outside (servers, files, nodes), as it may be shown or written.
+"""Make text from outside (servers, files, nodes) safe to show or write.
 
-The project's `cluster/printable.py` has the same functions, held to the same test: this package
-installs alone.
+The project's `cluster/printable.py` has the same functions and must pass the same test. They are
+here again because this package can be installed alone.
 """
 
 import json
 import re
 from typing import Any
 
-# Whole sequences of a terminal (ECMA-48): CSI; then OSC, DCS, PM, APC and SOS up to their end; and
-# letters that are blank (hangul fillers and the like), which `str.isprintable` lets pass.
+# Complete escape sequences (ECMA-48): CSI; then OSC, DCS, PM, APC and SOS up to their terminator;
+# and letters that look blank (Hangul fillers and the like), which `str.isprintable` accepts.
 _SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f]*(?:\x07|\x1b\\|\x9c)"
     r"|[\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0]"
 )
-# Signs with which table programs begin a formula; the wide ones count in some of them.
+# Characters that start a formula in a spreadsheet; some programs accept the full-width ones too.
 _FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001
-# What Markdown reads as more than text: its signs, tags and entities, and what GitHub makes links.
+# What Markdown would interpret, and what GitHub turns into links. (`markdown` escapes & < >.)
 _MARKS = re.compile(r"[\\`*\[\]|~#!@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.")
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """The text without anything that steers a terminal or hides what it says, on one line.
+    """The text on one line, without anything that controls a terminal or hides what it says.
 
-    Terminal sequences and control characters are left out; white space is a blank; whatever else is
-    not printable (bidirectional and zero-width characters, half surrogates) is "?".
+    Escape sequences and control characters are removed, white space becomes a blank, and anything
+    else that isn't printable (bidirectional and zero-width characters, lone surrogates) becomes
+    "?".
 
-    + lines: line ends stay
+    lines: keep line ends
     """
     shown = _SEQUENCE.sub("", text)
     if shown.isprintable():
@@ -41,14 +42,14 @@ def _instead(c: str) -> str:
 
 
 def json_text(document: bytes) -> str:
-    """An encoded JSON document, the same data, with what is not printable as JSON's escapes."""
+    """A JSON document as text, with unprintable characters as JSON escapes: the same data."""
     return "".join(
         c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in document.decode()
     )
 
 
 def cell(value: Any) -> Any:
-    """A value for CSV: a text that a table program would take for a formula has a ' before it."""
+    """A value for CSV; text that a spreadsheet would take for a formula gets a leading '."""
     if not isinstance(value, str):
         return value
     text = printable(value, lines=True)
@@ -56,12 +57,13 @@ def cell(value: Any) -> Any:
 
 
 def markdown(text: str) -> str:
-    """A text in Markdown, where it is shown as it stands."""
+    """Escape a text so that Markdown shows it literally."""
     marked = _MARKS.sub(r"\\\g<0>", printable(text))
     return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def code(text: str) -> str:
-    """A name as code in Markdown; as text where it holds what ends code, a cell or a tag."""
+    """A name as inline code in Markdown, or as escaped text if it is blank or contains a character
+    that could end the code, a table cell or a tag."""
     shown = printable(text)
     return markdown(text) if set(shown) & set("`|<>&") or not shown.strip() else f"`{shown}`"

@@ -1,4 +1,4 @@
-"""What the project has deployed, as its own command line lists it.
+"""What the project has deployed, as its own listing deploy reports it.
 
 Nothing of the project is imported: `deploys/listing.py` prints one JSON document on stdout, whose
 fields are described in the project's cluster/reports/listing.py.
@@ -18,7 +18,7 @@ from spark_bench.errors import BadInput, BenchError
 
 LISTING = Path("deploys", "listing.py")
 VERSION = 1
-# Two nodes over a LAN answer in 2 s; one that is off takes pyinfra's 10 s to give up.
+# Two nodes on a LAN answer in 2 s; pyinfra gives up on one that is off after 10 s.
 SECONDS = 60
 LAST_LINES = 4
 # Lines that pyinfra prints with every failure.
@@ -42,7 +42,7 @@ class ProjectModel(Struct, frozen=True):
 class ProjectRank(Struct, frozen=True):
     """A running rank.
 
-    image_id: what is inside the tag
+    image_id: identifies what the tag stood for
     spec: SHA-256 of everything that decides what it runs
     launch: the settings its engine was started with (tp, pp, nnodes, mem_fraction …)
     """
@@ -73,7 +73,7 @@ class ProjectSsh(Struct, frozen=True):
 
 
 class ProjectNode(Struct, frozen=True):
-    """A node. here: it is this machine; ssh: None where it is not reached by SSH."""
+    """A node. here: it is this machine; ssh: None if it is not reached by SSH."""
 
     name: str
     here: bool = False
@@ -87,11 +87,11 @@ class ProjectListing(Struct, frozen=True):
 
     light: no node was contacted: what runs is not known, and the URL is a guess
     url: the head's API as this machine reaches it
-    runs: rank 0 runs (not: it answers)
+    runs: whether rank 0 runs; that doesn't mean that it answers
     model: the one that the settings name; what runs is in `ranks`, in rank order
-    revision: commit of the weights that run, "" where not known
-    tokenizer: the folder of the weights that run, where it lies on this machine, else ""
-    api_key_file: on this machine, with the API's key; "" where it wants none
+    revision: commit of the weights that run; "" if unknown
+    tokenizer: the folder of the weights that run, if it is on this machine, else ""
+    api_key_file: a file on this machine with the API key; "" if the API requires none
     notes: what could not be read
     """
 
@@ -113,7 +113,7 @@ class ProjectListing(Struct, frozen=True):
 
     @property
     def head(self) -> ProjectRank | None:
-        """The rank that serves the API; None where it does not run."""
+        """The rank that serves the API; None if it doesn't run."""
         return self.ranks[0] if self.runs else None
 
 
@@ -124,12 +124,14 @@ class _Version(Struct):
 def find_listing(
     project: Path, inventory: Path | str, *, light: bool = False, seconds: float = SECONDS
 ) -> ProjectListing | None:
-    """What the project in this folder has deployed by this inventory; None: no project there.
+    """List what the project in this folder has deployed with an inventory.
 
-    inventory: a path from the project's folder, else from the current one
+    inventory: a path relative to the project's folder, else to the current one
     light: contact no node: the catalog, the nodes and a guess at the head's URL, in half a second
+    seconds: time limit
 
-    BadInput where there is no such inventory, BenchError where the project could not list.
+    Returns None if the folder has no project. Raises BadInput if there is no such inventory,
+    BenchError if the project can't list its deployment.
     """
     if not (project / LISTING).is_file():
         return None
@@ -139,7 +141,7 @@ def find_listing(
 
 
 def decode_listing(document: bytes) -> ProjectListing:
-    """The listing in a document; BenchError where there is none, or of another version."""
+    """Decode a listing; BenchError if the document isn't one or has another version."""
     try:
         version = msgspec.json.decode(document, type=_Version).version
         if version == VERSION:
@@ -156,7 +158,8 @@ def decode_listing(document: bytes) -> ProjectListing:
 
 
 def inventory_file(project: Path, inventory: Path) -> Path:
-    """The inventory's file, by its path from the project or from here; BadInput for none."""
+    """The inventory's absolute path, looked for in the project, then here; BadInput if it isn't a
+    file."""
     for file in (project / inventory, inventory):
         if file.is_file():
             return file.resolve()
@@ -168,7 +171,7 @@ def inventory_file(project: Path, inventory: Path) -> Path:
 
 
 def run_pyinfra(project: Path, args: list[str], seconds: float) -> bytes:
-    """What the project's pyinfra prints on stdout; BenchError where it fails."""
+    """Run the project's pyinfra and return its stdout; BenchError if it fails or takes longer."""
     try:
         completed = subprocess.run(
             [find_pyinfra(project), *args],
@@ -194,7 +197,10 @@ def closing_lines(log: str) -> list[str]:
 
 
 def find_pyinfra(project: Path) -> str:
-    """The project's own pyinfra, else the one on the PATH, else the one next to this Python."""
+    """The project's own pyinfra, else the one on the PATH, else the one next to this Python.
+
+    BenchError if there is none.
+    """
     own = project.resolve() / ".venv" / "bin" / "pyinfra"
     beside = Path(sys.executable).with_name("pyinfra")
     program = str(own) if own.is_file() else shutil.which("pyinfra")

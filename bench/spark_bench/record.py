@@ -57,7 +57,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One request, ready to send: its position in the run, its bytes (HTTP head and body)."""
+    """One request, ready to send: its position in the run, and its bytes (HTTP head and body)."""
 
     index: int
     wire: bytes
@@ -107,7 +107,7 @@ class Ended(StrEnum):
 
 @dataclass(slots=True)
 class Exchange:
-    """The bytes of one response as they came, unread.
+    """The bytes of one response as they came, not yet interpreted.
 
     scheduled_ns: when it was meant to be sent; in a closed loop, when a slot became free for it
     sent_ns: just before its first byte went to the kernel
@@ -115,7 +115,7 @@ class Exchange:
     stamps: for each read, when the kernel received it (the last segment, if it held several)
     ends: for each read, how many bytes had come by its end
     data: everything received, HTTP head included
-    reused: over a connection that had carried another request
+    reused: whether its connection had carried another request before
     """
 
     index: int
@@ -138,14 +138,16 @@ class Request:
     text_ns: the first delta that is not reasoning (ttfo)
     token_ns: when each delta with tokens came
     token_counts: how many tokens each of them carried; sums to the visible output tokens
-    counted_by: where token_counts is from: "chunk" (one each, and the usage agrees), "usage" (the
-        server returned them with each chunk), "tokenizer", "even" (the total spread evenly), "none"
+    counted_by: where token_counts come from: "chunk" (one each, and the usage agrees), "usage"
+        (the server returned them with each chunk), "tokenizer", "even" (the total spread evenly),
+        "none"
     done_ns: the end of the stream ([DONE]) or body
-    output_tokens: as the server's usage has it (see `usage`), hidden ones included
+    output_tokens: as the server counted them (see `usage`), hidden ones included
     hidden_tokens: generated before the first visible one (harmony's channel markers)
-    usage: the server returned token counts; else they are the tokenizer's, or count chunks
-    model: the name in the answer
-    blank_events: events whose text is empty, though nothing else ended or began there
+    usage: whether the server returned token counts; if not, they are the tokenizer's, or the
+        number of chunks
+    model: the name in the response
+    blank_events: events whose text is empty although nothing began or ended with them
     failure: the kind (see protocol.failures), or "" for a request that counts
     detail: of the failure, for people: the status, the server's message
     """
@@ -181,10 +183,10 @@ class Request:
 
     @property
     def ok(self) -> bool:
-        """It counts: a whole answer with at least one token."""
+        """Whether it counts: it got a whole answer with at least one token."""
         return not self.failure
 
     @property
     def stopped_early(self) -> bool:
-        """The model ended its answer before the length asked for."""
+        """Whether the model ended its answer before the requested length."""
         return self.ok and self.output_tokens < self.asked_output

@@ -21,14 +21,17 @@ class Secret:
         return "Secret(…)"
 
     def reveal(self) -> str:
-        """The text itself, for the request's head alone."""
+        """The text itself; only for the headers of requests."""
         return self._text
 
 
 def api_key(file: Path | None, environ: Mapping[str, str]) -> Secret | None:
-    """The key of `file`, else of $SPARK_BENCH_API_KEY, else None.
+    """The key in `file`, else in $SPARK_BENCH_API_KEY, else None.
 
-    $OPENAI_API_KEY is left alone: it would be sent to whatever server --url names.
+    $OPENAI_API_KEY is not used: it would be sent to whatever server --url names.
+
+    Raises BadInput for a file that can't be read or that others can read, and for a key that
+    doesn't fit into an HTTP header.
     """
     if file is not None:
         return _read_key(file, f"--api-key-file {file}")
@@ -38,12 +41,15 @@ def api_key(file: Path | None, environ: Mapping[str, str]) -> Secret | None:
 
 
 def project_key(file: str) -> Secret | None:
-    """The key in the file that the project's listing names; None where it names none."""
+    """The key in the file that the project's listing names; None if it names none.
+
+    Raises BadInput like `api_key`.
+    """
     return _read_key(Path(file), f"api_key_file = {file}") if file else None
 
 
 def _read_key(file: Path, source: str) -> Secret:
-    """The key in a file that nobody else can read, as the project's deploy demands too.
+    """The key in a file that nobody else can read, which the project's deploy requires too.
 
     source: what named the file, for the message of a BadInput
     """
@@ -60,7 +66,10 @@ def _read_key(file: Path, source: str) -> Secret:
 
 
 def _check_header(text: str, source: str) -> str:
-    """A key goes into one header line: printable ASCII, no blanks."""
+    """Return the key if it fits into one header line (printable ASCII, no blanks), else BadInput.
+
+    source: what named the key, for the message
+    """
     if not text.isascii() or not text.isprintable() or " " in text:
         raise BadInput(
             f"{source} holds a character that no HTTP header may have: it should be one line with "

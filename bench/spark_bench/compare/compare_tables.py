@@ -17,7 +17,7 @@ from spark_bench.compare.runs import ComparedRun
 from spark_bench.formats import digits, markdown_table, plural, with_sign
 from spark_bench.printable import cell, code, json_text, markdown, printable
 
-FEW = 8  # up to so many runs, each figure has a line per run
+FEW = 8  # up to this many runs, each figure has a line per run
 USUAL = ("output_throughput", "median_ttft_ms")  # beyond that, a line per run with two figures
 STYLES = {"better": "green", "worse": "bold red"}
 LONG = 20  # characters of a hash that are shown

@@ -144,7 +144,7 @@ FREE = ("command", "overrides", "repeat")
 # Which server, how tokens are counted, what ran before, and limits that are applied afterwards: may
 # differ, and are shown.
 SHOWN = ("model", "url", "slo", "count_tokens", "warmup")
-# Of these only whether there were any: how many it took to warm up says nothing.
+# For these, only whether there were any matters, not how many requests the warm-up took.
 EITHER = ("warmup",)
 ABSENT = None
 # Values of a field that a refusal names.
@@ -155,7 +155,7 @@ CHANCE = ("random_seed", "load_average")
 
 
 class CantCompare(errors.BenchError):
-    """Runs whose difference would say nothing."""
+    """The runs can't be compared: their difference would mean nothing."""
 
     exit_code = 2
 
@@ -270,5 +270,5 @@ def _differing(
 
 
 def _distinct(items: Iterator[Any]) -> tuple[Any, ...]:
-    """In their order; they need not be hashable."""
+    """The distinct items in their order; they need not be hashable."""
     return tuple({repr(each): each for each in items}.values())

@@ -96,7 +96,7 @@ def _row(columns: Sequence[Sequence[float]]) -> NDArray[np.float64]:
             p = np.where(apart.error > 0, apart.p(), np.where(same, 1.0, np.nan))
         spread = (np.full_like(p, np.nan), np.full_like(p, np.nan))
     row = np.stack([values, locations.n, *ratios, p, *spread])
-    row[2:, 0] = np.nan  # the first run differs from itself in nothing
+    row[2:, 0] = np.nan  # the first run is not compared with itself
     return row
 
 

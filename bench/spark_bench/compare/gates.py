@@ -3,19 +3,19 @@
 A gate's limit is the regression that must not pass. With L the limit and R the regression that the
 repeats show (stats.py: trimmed, on logarithms for per cent, as it is for milliseconds):
 
-  holds    a regression of L or more is excluded: R's one-sided 99 % bound lies short of L.
-           So a regression of L passes once in a hundred.
-  failed   it is not excluded, and there is one: R's one-sided bound on the other side lies beyond
-           0, at 1 % divided by the number of gates and runs held against them.
-           So all gates together fail for identical runs once in a hundred.
+  holds    a regression of L or more is excluded: R's one-sided 99 % bound is below L.
+           So a regression of L passes once in a hundred times.
+  failed   it is not excluded, and there is one: R's one-sided bound on the other side is above 0,
+           at 1 % divided by the number of gates and runs judged by them.
+           So all gates together fail for identical runs once in a hundred times.
   unjudged neither: the spread is too wide for so few repeats. An error, not a pass.
 
-Both rates hold by construction if the repeats show the spread; all that the spread decides is
+Both rates hold by construction if the repeats show the whole spread. The spread only decides
 whether there is a verdict, and `GateVerdict.detectable` says which regressions would be found. On
-the reference server, with the spread measured there and 5 repeats, output_throughput=-3% finds a
-3 % regression in 97 of 100 trials (short of 99 as runs differ a little more than their repeats) and
-never took identical runs for one. Runs whose figures are approximate are not judged: their spread
-may be the client's.
+the reference server, with the spread measured there and 5 repeats, output_throughput=-3% found a
+3 % regression in 97 of 100 trials (not 99, since runs differ a little more than their repeats) and
+never reported one for identical runs. Runs whose figures are approximate are not judged: their
+spread may be the client's.
 """
 
 import math

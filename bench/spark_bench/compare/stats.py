@@ -1,20 +1,20 @@
 """Whether two sets of repeats differ: Yuen's test on the logarithms of their figures.
 
-Yuen (1974) is Welch's t-test with trimmed means and winsorized variances: from five repeats on the
-best and the worst fifth count less, so that one repeat that another program disturbed neither
-feigns a difference nor hides one. With fewer repeats it is Welch's. Logarithms make the difference
-a ratio, the same forwards and backwards. A permutation test was not taken: of 5 + 5 repeats there
-are 252 arrangements, too few for one alarm in a hundred over several figures.
+Yuen's test (1974) is Welch's t-test with trimmed means and winsorized variances: with five repeats
+or more, the best and the worst fifth count less, so that one repeat that another program disturbed
+neither fakes a difference nor hides one. With fewer repeats it is Welch's. Logarithms make the
+difference a ratio, the same forwards and backwards. A permutation test would not do: 5 + 5 repeats
+have 252 arrangements, too few for one false alarm in a hundred over several figures.
 
-On the reference server's measured spread, all runs taken, a 3 % regression with 5 repeats was found
-in 98 % of trials this way and in 94 % by Welch's; both kept their error rates on normal,
+On the reference server's measured spread, with no run left out, a 3 % regression with 5 repeats was
+found in 98 % of trials this way and in 94 % by Welch's test; both kept their error rates on normal,
 heavy-tailed and unequal spreads.
 
 scipy's `ttest_ind(trim=0.2, equal_var=False)` gives the same p-values (a test compares them) but
-can't replace this: it believes repeats that are alike to the last digit, keeps Welch's degrees of
-freedom for 2 against 50 repeats, and computes neither the smallest difference that would be found
-nor how many repeats are enough. scipy has no Holm adjustment. The distributions (t, noncentral t,
-chi squared) are scipy's.
+can't replace this: it trusts the spread of repeats that are equal to the last digit, keeps Welch's
+degrees of freedom for 2 against 50 repeats, and computes neither the smallest difference that would
+be found nor how many repeats are enough. scipy has no Holm adjustment. The distributions (t,
+noncentral t, chi squared) are scipy's.
 
 Arrays are of any shape; NaN stands for what is unknown.
 """
@@ -118,9 +118,9 @@ def locations(samples: Sequence[Sequence[float]], finest: float = FINEST) -> Loc
 def contrast(first: Location, second: Location) -> Contrast:
     """Second minus first; NaN where either has fewer than two repeats.
 
-    Degrees of freedom are Welch's. Where one side has more than twice the other's repeats they are
-    the smaller side's: a handful of repeats that happen to be alike would be trusted too much (2
-    against 50 identical repeats: 8 false alarms in a hundred at 1%).
+    Degrees of freedom are Welch's. If one side has more than twice as many repeats as the other,
+    they are the lower of the two sides': a few repeats that happen to be alike would be trusted too
+    much (2 against 50 identical repeats: 8 false alarms in a hundred at 1%).
     """
     total = first.error2 + second.error2
     fewer, more = np.minimum(first.n, second.n), np.maximum(first.n, second.n)
@@ -144,7 +144,10 @@ def holm(p: Floats) -> Floats:
 def enough(contrast: Contrast, n: float, margin: float, alpha: float, miss: float) -> int | None:
     """Repeats per side that would decide `margin` with this spread; None if over a thousand.
 
-    contrast: a single one; n: its repeats on the smaller side
+    contrast: a single one
+    n: its repeats on the side that has fewer
+    margin: the difference to decide, on the contrast's scale
+    alpha, miss: probabilities of a false alarm and of a missed difference
     """
     per_repeat = float(contrast.error[0]) * math.sqrt(n)
     for wanted in range(max(2, int(n) + 1), 1001):

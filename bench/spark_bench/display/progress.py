@@ -45,7 +45,7 @@ class ProgressDisplay(Protocol):
 
 
 class Silent:
-    """`--quiet`."""
+    """Shows nothing (`--quiet`)."""
 
     def step(self, text: str) -> None:
         pass
@@ -136,7 +136,7 @@ def progress_line(view: View) -> str:
 
 
 def pair_text(figures: Pair) -> str:
-    """p50/p99."""
+    """A pair of figures as "p50/p99"."""
     return "/".join(digits(figure) for figure in figures)
 
 

@@ -129,7 +129,7 @@ def lengths_line(lengths: Lengths) -> str:
 
 
 def stalls_line(stalls: Stalls) -> str:
-    """How many stalls, whose fault they were, and the longest."""
+    """How many stalls there were, what they stopped, and the longest."""
     each = "; ".join(
         f"{count} {WHOSE.get(whose, whose)}, {digits(stalls.total_ms.get(whose), 'ms')} in total"
         for whose, count in stalls.counts.items()
@@ -161,7 +161,7 @@ def _stamps(audit: Audit) -> str:
 def server_lines(figures: ServerFigures) -> Iterator[tuple[str, str]]:
     """The server's queue and caches, then where the time went."""
     parts = [
-        # SGLang now and then doesn't set its gauge during a run: one that stays 0 says nothing.
+        # SGLang sometimes doesn't set its gauge during a run: one that stays 0 is left out.
         _range("running", figures.running) if figures.running and figures.running.max else "",
         _range("queued", figures.queued),
         _share("KV cache in use", figures.token_usage.max if figures.token_usage else None),

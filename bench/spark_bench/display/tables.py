@@ -76,7 +76,7 @@ ROWS = (
 
 
 def latencies(result: Result) -> Table:
-    """Latencies in milliseconds. Those from the scheduled time are shown for open loads alone."""
+    """Latencies in milliseconds. Those from the scheduled time are shown only for open loads."""
     due = open_loop(result.config)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("ms", no_wrap=True, style="bold")
@@ -160,7 +160,7 @@ def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
     """A row per load, the knee marked; latencies in milliseconds, E2E the mean."""
     ordered = sorted(results, key=lambda result: load_value(result, sweep.over))
     points = [sweep_point(result, sweep.over) for result in ordered]
-    # A point that was interrupted says nothing about its load.
+    # An interrupted point doesn't show what its load would have given.
     complete = [p for p, r in zip(points, ordered, strict=True) if r.status == "complete"]
     best = knee(complete) if complete else None
     stopped = next((r.reason for r in ordered if r.status == "partial"), "")
@@ -188,7 +188,8 @@ def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
 
 
 def load_value(result: Result, over: str) -> float:
-    """The load of a result: requests in flight or per second."""
+    """The load of a result, a point of a sweep: requests in flight or per second, as `over` says
+    ("concurrency" or "rate")."""
     config = result.config
     load = config.concurrency if over == "concurrency" else config.request_rate
     assert load is not None, f"a point of a sweep over {over} has none"

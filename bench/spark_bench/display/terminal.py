@@ -14,7 +14,7 @@ PIPED_WIDTH = 100  # columns when the output is no terminal
 
 
 class Terminal(Console):
-    """A console to which strings are text, never markup, and all text is printable."""
+    """A console that takes strings as text, never markup, and makes all text printable."""
 
     def __init__(self, **how: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **how)
@@ -33,7 +33,7 @@ class Terminal(Console):
 
 
 def print_all(things: Iterable[RenderableType], stream: TextIO | None = None) -> None:
-    """Print to stdout or `stream`; 100 columns without color where that is no terminal."""
+    """Print to stdout or `stream`; in 100 columns without color if that is not a terminal."""
     stream = stream or sys.stdout
     console = Terminal(file=stream, width=None if stream.isatty() else PIPED_WIDTH)
     for thing in things:

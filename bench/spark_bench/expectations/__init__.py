@@ -1,7 +1,7 @@
 """What a result could be: the decode roofline, and what others have published for its setting.
 
-Models' bytes are in models.toml, published figures in published.toml. A result file
-is all it takes.
+The sizes of models are in models.toml, published figures in published.toml. Nothing but a result
+is needed.
 """
 
 from __future__ import annotations

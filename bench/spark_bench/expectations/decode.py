@@ -15,7 +15,7 @@ from spark_bench.metrics.figures import Summary
 # Published figures for Sparks lie between 60% and 85% of the roofline.
 HEALTHY = 0.6
 # Without CUDA graphs an engine ran at 45% of its speed with them: 27% to 38% of the roofline. Such
-# settings don't explain less; NCCL over TCP is 10 to 20 times slower.
+# settings don't explain anything below this; NCCL over TCP does, which is 10 to 20 times slower.
 FAR_BELOW = 0.2
 # Real texts choose experts less evenly than the estimate for a batch assumes, but not by this much.
 FASTER = 1.5

@@ -16,7 +16,7 @@ def remember_result(result: Result, path: Path, store: Path | None = None) -> No
     store: None means default_store()
 
     A result written to a pipe or a device can't be read again and is not added. Raises BenchError,
-    with a sentence that is fit for a note, if the store can't be used.
+    with a sentence that can serve as a note, if the store can't be used.
     """
     from spark_bench.history.database import HistoryStore, default_store
     from spark_bench.history.entry import entry_of

@@ -282,7 +282,7 @@ def parse_moment(text: str, option: str, now: datetime) -> str:
         ) from None
 
 
-# Ids that a message names.
+# Most ids that a message names.
 SHOWN = 3
 
 

@@ -1,9 +1,9 @@
-"""When each request is due: in an open loop whatever became of those before it, in a
-conversation once the turn before has been answered, in a closed loop once there is a slot.
+"""When each request is due: in an open loop at its time, whatever became of those before it; in a
+conversation once the turn before has been answered; in a closed loop once a slot is free.
 
-Arrivals are drawn in operational time, where one request is due per unit, and then put on the
-clock through the inverse of the integrated rate (Lewis and Shedler 1979; Cinlar 1975, "time
-change"). So a ramp has the same burstiness as a constant rate, and no arrival is thrown away.
+Arrivals are drawn in operational time, where one request is due per unit, and then mapped to the
+clock by the inverse of the integrated rate (Lewis and Shedler 1979; Cinlar 1975, "time change").
+So a ramp has the same burstiness as a constant rate, and no arrival is drawn and then rejected.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from spark_bench.record import Prompt, SlotStep, Timing
 class Ramp:
     """A request rate that changes over the run: its start and its end, in requests per second.
 
-    shape: "linear", the rate grows by as much each second; "exponential", by the same factor.
-        Either is over time. (vllm 0.33 ramps over the request's number, so most of its run is
-        spent at the low rates.)
+    shape: each second the rate changes by the same amount ("linear") or by the same factor
+        ("exponential"). Both are functions of time. (vllm 0.33 ramps over the request's number, so
+        most of its run is spent at the low rates.)
 
     Raises BadInput for a rate that isn't a finite number above 0.
     """
@@ -50,7 +50,7 @@ class Ramp:
 
     @classmethod
     def parse(cls, text: str) -> Ramp:
-        """As an option has it: START:END or START:END:SHAPE.
+        """Parse an option's value, START:END or START:END:SHAPE; BadInput for anything else.
 
         >>> Ramp.parse("1:10")
         Ramp(start=1.0, end=10.0, shape='linear')
@@ -72,7 +72,8 @@ class Ramp:
         return cls(*rates, shape)  # type: ignore[arg-type]
 
     def seconds(self, requests: float) -> float:
-        """How long the run lasts in which so many requests come due."""
+        """Seconds that a run of this many requests lasts: the number divided by the mean rate
+        (arithmetic for a linear ramp, logarithmic for an exponential one)."""
         if self.start == self.end:
             return requests / self.start
         if self.shape == "linear":
@@ -80,7 +81,7 @@ class Ramp:
         return requests * math.log(self.end / self.start) / (self.end - self.start)
 
     def clock(self, operational: Sequence[float]) -> list[float]:
-        """Seconds after the start at which so many requests have come due, for each.
+        """Map operational times to seconds after the start: when that many requests have come due.
 
         operational: from 0, ascending; the last one is the end of the run
         """
@@ -92,13 +93,13 @@ class Ramp:
         return [invert(done, operational[-1]) for done in operational]
 
     def _linear(self, done: float, total: float) -> float:
-        """Solves start t + (end - start) t² / 2T = done, in the form that doesn't cancel."""
+        """Solve start t + (end - start) t² / 2T = done for t, in the form without cancellation."""
         growth = (self.end - self.start) / self.seconds(total)
-        # At the end of a steep descent, rounding might leave a trace below 0.
+        # At the end of a steep descent, rounding might leave slightly less than 0.
         return 2 * done / (self.start + math.sqrt(max(0.0, self.start**2 + 2 * growth * done)))
 
     def _exponential(self, done: float, total: float) -> float:
-        """Solves start T ((end / start)^(t / T) - 1) / ln(end / start) = done."""
+        """Solve start T ((end / start)^(t / T) - 1) / ln(end / start) = done for t."""
         ratio = self.end / self.start
         return self.seconds(total) * math.log1p((ratio - 1) * done / total) / math.log(ratio)
 
@@ -112,13 +113,13 @@ def arrival_timings(
     burstiness: the shape of the gamma distribution of the gaps, whose coefficient of variation is
         1 / sqrt(burstiness): 1 is Poisson, less is burstier, infinity is evenly spaced. As
         vllm 0.33 (benchmarks/serve.py, --burstiness) defines it; sglang 0.5.23
-        (benchmark/serving.py) knows Poisson alone.
+        (benchmark/serving.py) has only Poisson.
     seed: the same seed gives the same times
 
     The gaps are scaled so that their mean is exactly 1 / rate. Unscaled, a few hundred of them
-    would miss the requested rate by several percent, differently with each seed; vllm
-    scales too, we have no gap before the first request. For burstiness 1 this is still a Poisson
-    process: one of which the number of arrivals in the run is given.
+    would miss the requested rate by several percent, differently with each seed. vllm scales too,
+    but has a gap before the first request. For burstiness 1 this is still a Poisson process,
+    conditioned on the number of arrivals in the run.
 
     Raises BadInput for a rate or burstiness that isn't above 0.
     """
@@ -132,7 +133,7 @@ def arrival_timings(
     if burstiness == math.inf:
         arrivals = [float(index) for index in range(count)]
     else:
-        # Of its own, lest the arrivals follow from the prompts, which come of the same seed.
+        # Its own generator, so that arrivals don't depend on the prompts, which have the same seed.
         random = Random(f"arrivals {seed}")
         # A tiny shape underflows to gaps of 0, which can't be scaled to anything.
         drawn = (random.gammavariate(burstiness, 1.0) for _ in range(count - 1))
@@ -145,12 +146,13 @@ def arrival_timings(
 def conversation_timings(
     prompts: Sequence[Prompt], *, starts: Sequence[Timing] = (), pause: float = 0.0
 ) -> list[Timing]:
-    """When each prompt is due, by index: a first turn by its start, a later one after the last.
+    """When each prompt is due, by index: a first turn at its conversation's start, a later one
+    after the turn before.
 
     prompts: in any order; the turns of a conversation are put in the order of their numbers
     starts: when the conversations begin, in the order in which they first appear in `prompts`
         (`arrival_timings` of as many as there are conversations); empty: all at 0
-    pause: seconds that the user thinks between an answer's end and the next question
+    pause: seconds from an answer's end to the next question, for which the user thinks
     """
     turns: dict[int, list[int]] = {}
     for index, prompt in enumerate(prompts):
@@ -165,11 +167,11 @@ def conversation_timings(
 
 
 def steps(concurrency: int | None, ramp_seconds: float = 0.0) -> tuple[SlotStep, ...]:
-    """The limits on requests in flight in a closed loop: `concurrency` at once, or one more at a
-    time.
+    """The limits on requests in flight in a closed loop: all `concurrency` slots at once, or opened
+    one after another.
 
-    ramp_seconds: the first slot opens at 0, the last one then, the others evenly between, so that
-        a server doesn't get all its prompts to prefill in one batch
+    ramp_seconds: when the last slot opens; the first opens at 0, the others evenly between, so
+        that a server doesn't get all its prompts to prefill in one batch
     concurrency None: no limit, no steps
 
     Raises BadInput for a ramp that isn't a number of seconds, or that has no slots to open.

@@ -1,5 +1,5 @@
-"""How much load, of what shape: a profile, what is allowed in it, and the profiles by name: ours
-and those of the user's files."""
+"""Profiles: how much load, of what shape; which values are allowed; and the profiles by name, our
+own and those in the user's files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import msgspec
 from spark_bench.errors import BadInput
 from spark_bench.formats import did_you_mean
 
-# How the absence of a limit is written, where leaving the key out would keep the profile's.
+# How "no limit" is written, since leaving the key out would keep the profile's limit.
 NO_LIMIT = {"request_rate": "inf", "concurrency": "none"}
-# All of a load's prompts are made before it starts, and kept: this is some gigabytes of them.
+# All of a load's prompts are made before it starts and stay in memory: this many take gigabytes.
 MOST = 1_000_000
 _MOST = f"must be {MOST} at most; to measure for longer, give --repeat"
 _WHOLE = "must be a whole number, 1 or more"
@@ -26,7 +26,7 @@ _SLOTS = 'must be a whole number, 1 or more, or "none" for no limit'
 
 
 class Refusal(NamedTuple):
-    """Why a profile can't be: the field, its value, and what is allowed, with the cure."""
+    """Why a profile is invalid: the field, its value, and what is allowed, with the cure."""
 
     field: str
     value: object
@@ -69,7 +69,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """This profile with the given fields replaced; None keeps a field as it is.
 
         request_rate "inf" (or infinity) and concurrency "none" lift the limit; other text is read
-        as a number. Raises BadInput, naming the option, when the whole makes no sense.
+        as a number. Raises BadInput, naming the option, if the resulting profile is invalid.
         """
         given = {
             "num_prompts": num_prompts,
@@ -98,7 +98,7 @@ def option(field: str) -> str:
 
 
 def lifted(values: Mapping[str, object]) -> dict[str, object]:
-    """The same values, where "inf" and "none" have become None: no limit."""
+    """The values with "inf" and "none" replaced by None, which means no limit."""
     cleared = dict(values)
     for field, no_limit in NO_LIMIT.items():
         if values.get(field) == no_limit:
@@ -109,7 +109,7 @@ def lifted(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def profile_problem(values: Mapping[str, object]) -> Refusal | None:
-    """What is wrong with a profile's values, if anything: the first thing found."""
+    """The first thing that is wrong with a profile's values; None if they are valid."""
     for field in ("num_prompts", "input_len", "output_len"):
         if not _is_whole(values[field]):
             return Refusal(field, values[field], _WHOLE)
@@ -125,7 +125,7 @@ def profile_problem(values: Mapping[str, object]) -> Refusal | None:
         return Refusal("concurrency", slots, _SLOTS)
     prompts = values["num_prompts"]
     if isinstance(slots, int) and isinstance(prompts, int) and slots > prompts:
-        # The run would never be what its name says.
+        # The run could never reach that concurrency.
         why = (
             f"must be at most the number of prompts ({prompts}): lower it (--concurrency),"
             f" or raise num_prompts (--num-prompts) to {slots}"
@@ -139,7 +139,7 @@ def _sentence(place: str, refusal: Refusal) -> str:
 
 
 def _number(value: object, kind: Callable[[str], object]) -> object:
-    """Text as a number where it is one, anything else as it is."""
+    """Text as a number if it is one; anything else unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -159,9 +159,10 @@ _NEEDED = ("num_prompts", "input_len", "output_len")
 
 
 def user_file() -> Path:
-    """Where a user's own profiles are looked for, there or not.
+    """The path of the user's own profiles, whether the file exists or not.
 
-    The XDG base directory specification: $XDG_CONFIG_HOME if it is an absolute path.
+    By the XDG base directory specification: in $XDG_CONFIG_HOME if that is an absolute path, else
+    in ~/.config.
     """
     configured = Path(os.environ.get("XDG_CONFIG_HOME", ""))
     home = configured if configured.is_absolute() else Path("~/.config").expanduser()
@@ -171,8 +172,8 @@ def user_file() -> Path:
 def profile_catalog(files: Sequence[Path] = ()) -> dict[str, Profile]:
     """Every profile by its name: ours, those of `user_file()`, then those of `files`.
 
-    Of two with one name the later counts. Raises BadInput for a file that can't be read, and for
-    a profile with a wrong, missing or unknown key.
+    If several have the same name, the last one counts. Raises BadInput for a file that can't be
+    read, and for a profile with a wrong, missing or unknown key.
     """
     profiles: dict[str, Profile] = {}
     own = [user_file()] if user_file().is_file() else []
@@ -190,7 +191,8 @@ def profile_catalog(files: Sequence[Path] = ()) -> dict[str, Profile]:
 
 
 def find_profile(name: str, files: Sequence[Path] = ()) -> Profile:
-    """The profile of that name. Raises BadInput with the nearest names and the list."""
+    """The profile of that name. Raises BadInput, with similar names and the list, if there is none,
+    and where `profile_catalog` does."""
     profiles = profile_catalog(files)
     if name not in profiles:
         hint, names = did_you_mean(name.lower(), list(profiles)), ", ".join(profiles)

@@ -1,4 +1,4 @@
-"""Which loads to measure, one after the other, until more of it is of no use; and where that
+"""Which loads a sweep measures, one after another, until more load is of no use; and where that
 begins: the knee of throughput against latency."""
 
 import math
@@ -11,11 +11,11 @@ import msgspec
 
 from spark_bench.errors import BadInput
 
-# Power within this of the best is as good as the best: three or so per cent of noise in
-# throughput and in latency make about four in their ratio.
+# Power within this share of the best counts as equal to it: noise of about 3 % in both throughput
+# and latency makes about 4 % in their ratio.
 _NOISE = 0.05
-# Power down to this share of the best is past the knee. Far enough from 1 for noise not to get
-# there, near enough for the next doubling to: on a server that is full, each halves the power.
+# Power below this share of the best is past the knee: far enough from 1 that noise doesn't get
+# there, near enough that the next doubling does (on a full server, each halves the power).
 _PAST = 0.8
 _MOST_POINTS = 1000
 # A search starts at 1 and doubles; one for the rate also halves, to about a request a minute.
@@ -28,9 +28,9 @@ _RANGE = re.compile(r"(?P<low>[^:]+?)\.\.(?P<high>[^:]+)(:(?P<step>.+))?")
 
 
 class MeasuredPoint(msgspec.Struct, frozen=True):
-    """What one run at one load gave.
+    """The figures of one run at one load.
 
-    value: the load, requests in flight or requests per second
+    value: the load, in requests in flight or requests per second
     output_throughput: output tokens a second
     request_throughput: requests completed a second
     ttft_ms, e2e_ms: mean time to the first token, and to the last; NaN if none came
@@ -48,7 +48,7 @@ class MeasuredPoint(msgspec.Struct, frozen=True):
 
     @property
     def attainment(self) -> float | None:
-        """Share of all requests, failed ones among them, that met every objective."""
+        """Share of all requests, including failed ones, that met every objective."""
         if self.goodput is None:
             return None
         if not self.request_throughput:
@@ -64,14 +64,14 @@ def power(measured: MeasuredPoint) -> float:
 
 
 def past_knee(measured: Sequence[MeasuredPoint]) -> bool:
-    """The highest load measured is beyond the knee, and clearly so."""
+    """Whether the highest load measured is clearly beyond the knee."""
     best = max(map(power, measured), default=0.0)
     highest = max(measured, key=lambda each: each.value, default=None)
     return highest is not None and best > 0 and power(highest) < _PAST * best
 
 
 def from_below(measured: Sequence[MeasuredPoint]) -> bool:
-    """The lowest load measured is clearly below the knee."""
+    """Whether the lowest load measured is clearly below the knee."""
     best = max(map(power, measured), default=0.0)
     lowest = min(measured, key=lambda each: each.value, default=None)
     return lowest is not None and power(lowest) < _PAST * best
@@ -87,12 +87,12 @@ def knee(measured: Sequence[MeasuredPoint]) -> MeasuredPoint | None:
     requests in flight it is C; where the step time grows with the batch, as t (1 + n / k), it is k.
 
     We prefer it to Kneedle (Satopaa et al., "Finding a 'kneedle' in a haystack", 2011) because
-    that scales the curve to the range that was measured: its knee moves when a sweep goes on,
-    while power compares two loads whatever the others are, and so can end a sweep.
+    that scales the curve to the measured range: its knee moves as a sweep goes on, while power
+    compares two loads regardless of the others, and so can end a sweep.
 
     At the knee power is flat, so noise moves its highest point easily. Hence we take all loads
-    whose power is within the noise of the best, and of them the one in the middle: on a scale of
-    ratios, on which the curve of power is symmetric in both of the cases above.
+    whose power is within the noise of the best, and choose the one in the middle, on a logarithmic
+    scale: there the curve of power is symmetric in both of the cases above.
     """
     if not past_knee(measured):
         return None
@@ -144,7 +144,7 @@ class Sweep(msgspec.Struct, frozen=True):
         return self._excess(last) or past
 
     def _excess(self, run: MeasuredPoint) -> str | None:
-        """Which limit the run is beyond, in words."""
+        """Which limit the run exceeds, in words; None if none."""
         if run.failed > self.failed:
             return f"{run.failed:.1%} of the requests failed at {run.value:g}"
         attained = run.attainment
@@ -156,15 +156,15 @@ class Sweep(msgspec.Struct, frozen=True):
         return self.ended_by(ordered) is not None
 
     def _starts_too_high(self, ordered: Sequence[MeasuredPoint]) -> bool:
-        """The lowest load is beyond a limit, or more than it brought no more power.
+        """Whether to search lower: the lowest load exceeds a limit, or more gave no more power.
 
-        Far beyond the knee of a rate, power is flat: the queue is the whole run, whatever the rate.
+        Far beyond the knee of a rate, power is flat: requests queue for the whole run at any rate.
         """
         beyond = self._excess(ordered[0]) is not None
         return beyond or (len(ordered) > 1 and not from_below(ordered))
 
     def _brackets(self, ordered: Sequence[MeasuredPoint]) -> list[tuple[float, float]]:
-        """Between which loads to look more closely: around the knee, and at the limit."""
+        """The pairs of loads to look between more closely: around the knee, and at the limit."""
         best = max(ordered, key=power) if past_knee(ordered) else None
         return [
             (low.value, high.value)
@@ -173,7 +173,7 @@ class Sweep(msgspec.Struct, frozen=True):
         ]
 
     def _between(self, bracket: tuple[float, float]) -> float | None:
-        """A load between two, unless they are close to each other."""
+        """The geometric mean of two loads, rounded; None if they are close to each other."""
         low, high = bracket
         middle = math.sqrt(low * high)
         middle = round(middle) if self.over == "concurrency" else float(f"{middle:.3g}")
@@ -187,7 +187,7 @@ def parse_sweep(
     attainment: float | None = None,
     failed: float = 0.05,
 ) -> Sweep:
-    """A sweep as an option has it: OVER, OVER=auto, OVER=1..64, OVER=1..10:1 or OVER=1,2,4,8.
+    """Parse an option's value: OVER, OVER=auto, OVER=1..64, OVER=1..10:1 or OVER=1,2,4,8.
 
     most: the highest load that makes sense, such as the number of prompts for the concurrency
     attainment, failed: as of Sweep
@@ -195,7 +195,7 @@ def parse_sweep(
     >>> parse_sweep("concurrency=1..6").points
     (1, 2, 4, 6)
 
-    Raises BadInput for a text that is none of these, and for loads that can't be.
+    Raises BadInput for a text that is none of these, and for loads that are not allowed.
     """
     over, _, loads = text.partition("=")
     if over not in ("concurrency", "rate"):
@@ -235,7 +235,7 @@ def _points(loads: str) -> list[float]:
             doubled.append(low)
             low *= 2
         return [*doubled, high]
-    # Rounded, for 3 x 0.1 is more than 0.3.
+    # Rounded, since 3 x 0.1 is more than 0.3.
     steps = round((high - low) / step, 9)
     if steps >= _MOST_POINTS:
         raise BadInput(
@@ -246,6 +246,6 @@ def _points(loads: str) -> list[float]:
 
 
 def _number(text: str) -> float:
-    """An int where it is one: loads are shown, and a concurrency is counted."""
+    """A number, as an int if it is whole: loads are shown, and a concurrency is a count."""
     number = float(text)
     return int(number) if number.is_integer() else number

@@ -15,9 +15,9 @@ _Tokens = Annotated[int, Meta(ge=1)]
 _Time = Annotated[float, Meta(ge=0)]
 _MOONCAKE = '{"timestamp": MILLISECONDS, "input_length": N, "output_length": N, "hash_ids": [N]}'
 _PLAIN = '{"at": SECONDS, "input_len": N, "output_len": N, "prompt": TEXT or "messages": [...]}'
-# So much of a line is shown.
+# Characters of an invalid line that the message shows.
 _SHOWN = 60
-# A Timing at 0.0 is due whenever there is a slot; what a trace has at its start is due then.
+# A Timing at 0.0 is due whenever a slot is free; a trace's first requests are due at its start.
 _AT_ONCE = 1e-9
 
 
@@ -45,7 +45,7 @@ class _Message(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Mooncake(msgspec.Struct, forbid_unknown_fields=True):
-    """As kvcache-ai/Mooncake publishes them; timestamp is in milliseconds."""
+    """A line of the traces that kvcache-ai/Mooncake publishes; timestamp is in milliseconds."""
 
     timestamp: _Time
     input_length: _Tokens
@@ -59,7 +59,7 @@ class _Mooncake(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Plain(msgspec.Struct, forbid_unknown_fields=True):
-    """Ours; at is in seconds."""
+    """A line in our own format; at is in seconds."""
 
     at: _Time
     output_len: _Tokens
@@ -81,13 +81,13 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_trace(path: Path, *, speed: float = 1.0, limit: int | None = None) -> list[TraceEntry]:
-    """The requests of a trace in the order of their times, the first of them at 0.
+    """The requests of a trace in order of time, the first at 0.
 
     speed: 2.0 replays it in half the time
-    limit: so many of the earliest; None: all
+    limit: at most this many, the earliest; None: all
 
-    Raises BadInput, with file and line, for anything that isn't an entry. A key that we don't know
-    is refused, not passed over: it might mean sessions, delays, or times in another unit.
+    Raises BadInput, with file and line, for anything that isn't an entry. An unknown key is
+    refused, not ignored: it might mean sessions, delays, or times in another unit.
     """
     if not 0 < speed < math.inf:
         raise BadInput(f"--trace-speed: {speed} is not allowed; it must be a number above 0")
@@ -110,7 +110,8 @@ def read_trace(path: Path, *, speed: float = 1.0, limit: int | None = None) -> l
 
 
 def trace_timings(entries: Sequence[TraceEntry]) -> list[Timing]:
-    """When each entry is due, by index; none at 0.0, so that a wait for a slot counts for all."""
+    """When each entry is due, by index: never at exactly 0.0, so that every request's wait for a
+    slot counts."""
     return [Timing(at=max(entry.at, _AT_ONCE)) for entry in entries]
 
 
@@ -118,7 +119,7 @@ def _entry(line: bytes, place: str) -> TraceEntry:
     form = f"{_MOONCAKE} or {_PLAIN}"
     try:
         fields = msgspec.json.decode(line)
-        # Which format the line is in, by the name of its time.
+        # The name of its time tells which format the line is in.
         if isinstance(fields, dict) and "timestamp" in fields:
             form = _MOONCAKE
             return msgspec.convert(fields, _Mooncake).entry()

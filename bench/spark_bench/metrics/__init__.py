@@ -1,1 +1,2 @@
-"""From requests to figures."""
+"""From requests to figures: latencies, throughput, goodput, intervals, stalls, and the server's
+own histograms beside ours."""

@@ -66,7 +66,7 @@ class Summary(Struct, frozen=True):
     p99_itl_ms: float | None = None
     p99_9_itl_ms: float | None = None
     max_itl_ms: float | None = None
-    # one mean a request: see Times.latency_ms
+    # one mean per request: see Times.latency_ms
     mean_tpot_ms: float | None = None
     median_tpot_ms: float | None = None
     std_tpot_ms: float | None = None
@@ -84,7 +84,7 @@ class Summary(Struct, frozen=True):
     p99_e2e_latency_ms: float | None = None
     p99_9_e2e_latency_ms: float | None = None
     max_e2e_latency_ms: float | None = None
-    # send to first stream event, be it a role without a token
+    # send to first stream event, even if it has a role and no token
     mean_ttfc_ms: float | None = None
     median_ttfc_ms: float | None = None
     std_ttfc_ms: float | None = None
@@ -102,7 +102,7 @@ class Summary(Struct, frozen=True):
     p99_ttfo_ms: float | None = None
     p99_9_ttfo_ms: float | None = None
     max_ttfo_ms: float | None = None
-    # from token bearing delta to token bearing delta, however many tokens it holds
+    # from one token-bearing delta to the next, however many tokens it carries
     mean_icl_ms: float | None = None
     median_icl_ms: float | None = None
     std_icl_ms: float | None = None
@@ -111,7 +111,7 @@ class Summary(Struct, frozen=True):
     p99_icl_ms: float | None = None
     p99_9_icl_ms: float | None = None
     max_icl_ms: float | None = None
-    # from the intended send: coordinated omission can't hide in it
+    # from the intended send to the first token: coordinated omission can't hide in it
     mean_scheduled_ttft_ms: float | None = None
     median_scheduled_ttft_ms: float | None = None
     std_scheduled_ttft_ms: float | None = None

@@ -9,8 +9,8 @@ from spark_bench.errors import BadInput
 from spark_bench.formats import did_you_mean
 from spark_bench.metrics.times import TimedRequests
 
-# As they are written after --slo, and which latency of a request each limits. itl: the longest
-# one, so an answer with a visible pause misses it. e2el is sglang's and vLLM's word for e2e.
+# The names after --slo, and the latency of a request that each limits. itl: the longest one, so
+# an answer with a visible pause misses it. e2el is sglang's and vLLM's word for e2e.
 NAMES = {
     "ttft": "ttft",
     "tpot": "tpot",
@@ -42,7 +42,10 @@ class Goodput(Struct, frozen=True):
 
 
 def parse_slo(text: str) -> Slo:
-    """ "ttft=500,tpot=50,e2e=10s" in milliseconds or with a unit (ms, s); BadInput otherwise."""
+    """Parse "ttft=500,tpot=50,e2e=10s": in milliseconds, or with a unit (ms, s).
+
+    Raises BadInput for anything else, for an unknown name, and for one that is given twice.
+    """
     limits: dict[str, float] = {}
     for part in text.split(","):
         part = part.strip()
@@ -63,7 +66,8 @@ def parse_slo(text: str) -> Slo:
 
 
 def goodput(timed: TimedRequests, slo: Slo) -> Goodput:
-    """How many met it. What an answer doesn't have (the TPOT of one token) it can't miss."""
+    """How many answers met the objectives. An answer can't miss one that limits a latency it
+    doesn't have (such as the TPOT of a single token)."""
     times = timed.answered
     sent = sum(request.sent_ns > 0 for request in timed.requests)
     met = {name: ~(times.latency_ms(NAMES[name]) > limit) for name, limit in slo.limits_ms.items()}

@@ -26,7 +26,8 @@ NAMES = {
     "e2e_latency": ("sglang:e2e_request_latency_seconds", "vllm:e2e_request_latency_seconds"),
     "queue": ("sglang:queue_time_seconds", "vllm:request_queue_time_seconds"),
 }
-# Steps that the client sees as one delta, or doesn't see at all (hidden tokens), count otherwise.
+# Share by which the two counts may differ: steps that the client sees as one delta, or not at all
+# (hidden tokens), are counted differently.
 ITL_TOLERANCE = 0.01
 
 
@@ -99,10 +100,11 @@ class Reconciliation(Struct, frozen=True):
 def reconcile(
     before: Mapping[str, Histogram], after: Mapping[str, Histogram], timed: TimedRequests
 ) -> Reconciliation:
-    """`before`, `after`: the server's histograms by name, just before and after the run.
+    """Put the client's figures beside the server's.
 
-    A name that is in `after` alone began at zero: some servers show a histogram only once it has
-    an observation.
+    before, after: the server's histograms by name, just before and just after the run. A name that
+        is only in `after` began at zero: some servers show a histogram only once it has an
+        observation
     """
     times = timed.answered
     figures = {figure: _observed(names, before, after) for figure, names in NAMES.items()}
@@ -127,7 +129,7 @@ def reconcile(
 def _observed(
     names: tuple[str, ...], before: Mapping[str, Histogram], after: Mapping[str, Histogram]
 ) -> tuple[ServerFigure | None, str]:
-    """What the server observed between the two, or None and why there is no such figure."""
+    """What the server observed between the two readings; or None, and why there is no figure."""
     name = next((name for name in names if name in after), None)
     if name is None:
         return None, "n/a: the server has no such histogram"
@@ -148,7 +150,10 @@ def _observed(
 
 
 def bounded(observed: Histogram, percentile: float) -> Bounded:
-    """In which bucket that percentile lies."""
+    """The bucket in which a percentile (0 to 100) lies, in ms, and an estimate within it.
+
+    The estimate is linear within the bucket, as Prometheus' histogram_quantile has it.
+    """
     rank = observed.count * percentile / 100
     edges = [(0.0, 0.0), *observed.buckets]
     for (low, below), (high, count) in pairwise(edges):

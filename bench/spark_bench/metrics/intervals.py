@@ -10,10 +10,10 @@ from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, Ints, TimedRequests, without_nan
 
 LEVEL = 0.95
-# Enough that the ends of a 95 % interval move by a few percent of its width from seed to seed.
+# So many that the ends of a 95 % interval move by only a few percent of its width between seeds.
 RESAMPLES = 1000
 FEWEST_RESAMPLES = 200
-# Drawn indices in all, which bounds the time (0.1 s a figure), and at once, which bounds memory.
+# Indices drawn in all, which bounds the time (0.1 s per figure), and at once, which bounds memory.
 MOST_DRAWS = 2_000_000
 BLOCK_DRAWS = 250_000
 
@@ -54,9 +54,11 @@ class Interval(Struct, frozen=True):
 
 
 def over_repeats(summaries: Sequence[Summary]) -> dict[str, Interval]:
-    """By key of `Summary`: the mean of two or more repeats by Student's t, which takes the
-    repeats as independent and their figure as about normal. Figures that fewer than two repeats
-    have are left out."""
+    """The interval of each figure's mean over the repeats, by key of `Summary`.
+
+    By Student's t, which assumes that repeats are independent and their figures about normal.
+    Figures that fewer than two repeats have are left out.
+    """
     if len(summaries) < 2:
         return {}
     from scipy.special import stdtrit  # scipy.stats takes 0.7 s and 70 MB for it
@@ -76,12 +78,14 @@ def over_repeats(summaries: Sequence[Summary]) -> dict[str, Interval]:
 
 
 def over_requests(timed: TimedRequests, *, seed: int = 0) -> dict[str, Interval]:
-    """By key of `Summary`, for one run: a percentile bootstrap (Efron) over whole requests.
+    """Intervals within one run, by key of `Summary`: a percentile bootstrap (Efron) over requests.
 
-    Requests, not gaps, are drawn: the gaps of one request depend on each other. Requests that
-    ran together share the engine's luck as well, so these intervals are the narrowest that can be
-    defended; repeats tell more. output_throughput is concurrency x tokens / sum of E2E, at the
-    concurrency that was achieved.
+    Whole requests are drawn, not gaps: the gaps of one request depend on each other. Requests that
+    ran together depend on each other too (they share the engine's luck), so these intervals are
+    the narrowest that can be defended; repeats tell more. output_throughput is concurrency x
+    tokens / sum of E2E, at the concurrency that was achieved.
+
+    seed: of the draws; the same seed gives the same intervals
     """
     times = timed.answered
     rng = np.random.default_rng(seed)
@@ -122,7 +126,7 @@ def _latency(name: str, values: Floats, rng: np.random.Generator) -> dict[str, I
 def _ratio(
     above: Floats | Ints, below: Floats | Ints, scale: float, rng: np.random.Generator
 ) -> Interval:
-    """Of scale x sum(above) / sum(below)."""
+    """The interval of scale x sum(above) / sum(below)."""
 
     def sampled(drawn: Ints) -> Floats:
         ratio: Floats = above[drawn].sum(axis=1) / below[drawn].sum(axis=1)
@@ -134,8 +138,11 @@ def _ratio(
 
 
 def _bootstrap(sampled: Sampled, n: int, rng: np.random.Generator) -> Floats:
-    """The ends of the intervals, shape (2, figures). sampled: draws (resamples, n) of indices ->
-    (figures, resamples)."""
+    """The ends of the intervals, of shape (2, figures).
+
+    sampled: computes figures of shape (figures, resamples) from drawn indices (resamples, n)
+    n: the number of requests
+    """
     resamples = min(RESAMPLES, max(FEWEST_RESAMPLES, MOST_DRAWS // n))
     block = max(1, BLOCK_DRAWS // n)
     sizes = [min(block, resamples - done) for done in range(0, resamples, block)]

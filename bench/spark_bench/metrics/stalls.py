@@ -1,9 +1,9 @@
-"""Where the tokens stopped, and for whom.
+"""Stalls: when tokens stopped coming, and in which streams.
 
 A gap is long when it is far outside the run's own spread. Long gaps that end together are one
 stall: an engine that paused gives all its streams their next token in one step. A stall of
-(nearly) all streams that were running is the engine's, of one stream that request's, and of some
-streams something between: a batch, one of several replicas, the network to some.
+(nearly) all running streams is the engine's, a stall of one stream is its request's. One of some
+streams has a cause in between: a batch, one of several replicas, the network to some clients.
 """
 
 from collections import Counter
@@ -16,17 +16,17 @@ from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Counts, Gaps, TimedRe
 
 Whose = Literal["engine", "partial", "request", "alone"]
 
-# Long: 10 robust standard deviations over the median (1.4826 MAD is one, of a normal), at least
-# 3 medians (a skipped step is no stall), and at least what a busy client machine can cause itself.
+# Long: 10 robust standard deviations above the median (one is 1.4826 MAD if gaps are normal), at
+# least 3 medians (a skipped step is no stall), and more than a busy client machine can cause.
 DEVIATIONS = 10
 SIGMA_PER_MAD = 1.4826
 MEDIANS = 3
 FLOOR_NS = 5_000_000
-# One step's tokens leave a server within a fraction of a step, or a millisecond.
+# The tokens of one step leave a server within this share of a step, or within a millisecond.
 TOGETHER_MEDIANS = 0.25
 TOGETHER_NS = 1_000_000
 NEARLY_ALL = 0.9
-# Fewer gaps than this have no spread to speak of.
+# With fewer gaps than this, there is no spread to judge by.
 MIN_GAPS = 20
 
 
@@ -62,10 +62,13 @@ class Stalls(Struct, frozen=True):
 
 
 def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
-    """Of all streams, those that failed later too: they ran as well."""
+    """The stalls of all streams, including those that failed later, since they ran as well.
+
+    top: how many of the longest stalls to return one by one
+    """
     times = timed.streamed
     gaps = times.gaps()
-    # Deltas of one read share one stamp: one delivery, whose gap is that of its first delta.
+    # Deltas of one read share a stamp: they are one delivery, with the gap of the first delta.
     apart = gaps.ns[gaps.ns > 0]
     if apart.size < MIN_GAPS:
         return Stalls()
@@ -94,7 +97,7 @@ def _grouped(times: Times, long: Gaps, owner: Counts, together: float, began: in
     group = np.cumsum(np.diff(ends, prepend=ends[0]) > together, dtype=np.int64)
     first = np.flatnonzero(np.diff(group, prepend=-1))
     mean = np.bincount(group, ns) / np.bincount(group)
-    # How many owners each group has.
+    # How many streams each group has.
     streams = np.bincount(np.unique(np.stack([group, owner]), axis=1)[0])
     # How many streams were between their first and last token then.
     middle = ends[first] - mean / 2

@@ -1,15 +1,16 @@
 """The steady part of a run: without the ramp at its start and the tail at its end.
 
-A closed loop is steady while every slot is busy. It starts when the requests that filled the
-slots all have their first token (they came in one burst, which never recurs: later prompts come
-one by one among running answers), and ends when a slot falls free for good.
+A closed loop is steady while every slot is busy. The steady part starts when the requests that
+filled the slots all have their first token (they came in one burst, which never recurs: later
+prompts come one by one among running answers), and ends when a slot becomes free for good.
 
 An open loop is steady once the answers of its start have left: from the first send on, the number
-in flight grows until the longest answer's time is over (the M/G/infinity queue: Eick, Massey,
-Whitt, "The physics of the Mt/G/infinity queue", Operations Research 41, 1993). It ends with the
-last send. Of the longest times, the 95th percentile is taken: one straggler shall not decide.
+in flight grows for as long as the longest answer takes (the M/G/infinity queue: Eick, Massey,
+Whitt, "The physics of the Mt/G/infinity queue", Operations Research 41, 1993). The steady part
+ends with the last send. For the longest answer, the 95th percentile of durations is taken, so that
+a single straggler doesn't decide.
 
-Requests that are all sent before one has ended are a closed loop of as many slots.
+If all requests are sent before any of them has ended, they are a closed loop of as many slots.
 """
 
 from typing import Literal
@@ -63,7 +64,10 @@ class Steady(Struct, frozen=True):
 
 
 def steady(timed: TimedRequests, slots: int | None = None) -> tuple[Steady | None, str]:
-    """The steady part, or None and why there is none. `slots`: of a closed loop, None: open."""
+    """The steady part; or None, and why there is none.
+
+    slots: how many a closed loop has; None: an open loop
+    """
     times = timed.answered
     if not len(times):
         return None, "no request was answered"
@@ -104,7 +108,7 @@ def _figures(
 ) -> Steady:
     seconds = (end - start) / NS_PER_S
     tokens = times.token_counts.copy()
-    # Hidden tokens have no time of their own; they were there when the first visible one came.
+    # Hidden tokens have no time of their own: they count when the first visible token comes.
     tokens[times.begins] += times.hidden_tokens
     tokens_inside = int(tokens[(times.token_ns > start) & (times.token_ns <= end)].sum())
     completed = int(((times.last_ns > start) & (times.last_ns <= end)).sum())

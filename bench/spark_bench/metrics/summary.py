@@ -12,7 +12,7 @@ from spark_bench.metrics.steady import steady
 from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, TimedRequests, Times, without_nan
 from spark_bench.record import Request
 
-# The latencies that each request has one of; itl and icl are pooled.
+# The latencies with one value per request; itl and icl are pooled over all requests.
 BY_REQUEST = (
     "ttft",
     "tpot",
@@ -23,14 +23,18 @@ BY_REQUEST = (
     "scheduled_e2e_latency",
     "e2e_done",
 )
-# Of a distribution, small enough for a result file: 0, 0.5 ... 100, and finer where tails differ:
-# 99.1 ... 99.9.
+# Percentiles of a stored distribution, few enough for a result file: 0, 0.5 ... 100, and finer
+# where tails differ: 99.1 ... 99.9.
 POINTS = tuple(sorted({i / 2 for i in range(201)} | {(990 + i) / 10 for i in range(1, 10)}))
 QUANTILES = {"median": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
 
 
 def summarize(timed: TimedRequests, *, slo: Slo | None = None, slots: int | None = None) -> Summary:
-    """What a run showed. `slots`: how many requests a closed loop kept in flight."""
+    """All figures of a run.
+
+    slo: latency objectives; None: no goodput
+    slots: how many requests a closed loop kept in flight; None: an open loop
+    """
     requests, times = timed.requests, timed.answered
     lasted_ns = int(times.last_ns.max()) - timed.began_ns if len(times) else None
     duration = None if lasted_ns is None else lasted_ns / NS_PER_S
@@ -61,7 +65,10 @@ def summarize(timed: TimedRequests, *, slo: Slo | None = None, slots: int | None
 
 
 def describe_latency(name: str, values: Floats) -> dict[str, float]:
-    """Its figures by their keys ("mean_ttft_ms", ...); nothing of nothing. Reorders `values`."""
+    """A latency's figures by key ("mean_ttft_ms", ...); none without values.
+
+    values: in ms; they are reordered
+    """
     if not values.size:
         return {}
     plain = {"mean": values.mean(), "std": values.std(), "max": values.max()}
@@ -71,12 +78,12 @@ def describe_latency(name: str, values: Floats) -> dict[str, float]:
 
 
 def input_tokens(request: Request) -> int:
-    """As the server counted them; if it didn't, as requested."""
+    """A request's prompt tokens: as the server counted them; if it didn't, as requested."""
     return request.prompt_tokens or request.asked_input or 0
 
 
 def _counts(timed: TimedRequests, duration: float | None) -> dict[str, Any]:
-    """Requests and tokens, and how many of each a second; no rates without a duration."""
+    """Requests and tokens, and how many of each per second; no rates without a duration."""
     whole = [request for request in timed.requests if request.ok]
     failed = [request.failure for request in timed.requests if not request.ok]
     tokens_in = sum(map(input_tokens, whole))
@@ -126,7 +133,7 @@ class Distributions(Struct, frozen=True):
 
 
 def distributions(timed: TimedRequests) -> Distributions:
-    """Of the whole answers among them."""
+    """The distributions of latencies over the run's whole answers."""
     times = timed.answered
     return Distributions(
         points=POINTS,

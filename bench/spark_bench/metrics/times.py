@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 NS_PER_MS = 1e6
 NS_PER_S = 1e9
 
-# Of Request, as they are.
+# Fields of Request that become columns unchanged.
 COLUMNS = (
     "index",
     "scheduled_ns",
@@ -34,9 +34,11 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Gaps:
-    """The gaps between successive token bearing deltas of one request, of all requests pooled.
+    """The gaps between successive token-bearing deltas of a request, pooled over all requests.
 
-    ns: how long; end_ns: when the delta came that ended it; tokens: how many that delta carried
+    ns: their lengths
+    end_ns: when the delta that ended each gap came
+    tokens: how many tokens that delta carried
     """
 
     ns: Ints
@@ -48,13 +50,14 @@ class Gaps:
         return Gaps(self.ns[chosen], self.end_ns[chosen], self.tokens[chosen])
 
     def itl_ms(self) -> Floats:
-        """One latency for each token after a first delta: a gap before k tokens counts k times
-        as gap/k, as sglang 0.5.23 has it (benchmark/serving.py, `adjusted_itl`)."""
+        """One latency in ms for each token after a first delta: a gap before k tokens counts k
+        times as gap/k, as in sglang 0.5.23 (benchmark/serving.py, `adjusted_itl`)."""
         each = self.each_ms()
         return np.repeat(each, self.tokens) if np.any(self.tokens != 1) else each
 
     def each_ms(self) -> Floats:
-        """Each gap divided by its tokens; whole where a delta has none (one step's second)."""
+        """Each gap in ms divided by its tokens; undivided if its delta has no token of its own
+        (the second delta of one step)."""
         each = self.ns / NS_PER_MS
         each /= np.maximum(self.tokens, 1)
         return each
@@ -62,11 +65,12 @@ class Gaps:
 
 @dataclass(frozen=True)
 class Times:
-    """Requests with at least one visible token. Each array but the last three has an entry a
-    request; `_ns` is CLOCK_MONOTONIC, 0 where it never happened.
+    """Requests with at least one visible token, as arrays with one entry per request, except
+    token_ns and token_counts; `_ns` is CLOCK_MONOTONIC, 0 if it never happened.
 
     ok: 1 for a whole answer, 0 for a request that failed later
-    token_ns, token_counts, begins: all deltas of all requests, and where each request's begin
+    token_ns, token_counts: when each delta of all requests came, and how many tokens it carried
+    begins: where each request's deltas begin in those two
     """
 
     index: Ints
@@ -84,7 +88,7 @@ class Times:
 
     @classmethod
     def of(cls, requests: Iterable[Request]) -> Times:
-        """Of those requests among them that have a visible token."""
+        """The times of those requests that have a visible token."""
         chosen = [request for request in requests if np.any(request.token_counts > 0)]
         rows = np.array(
             [[getattr(request, column) for column in COLUMNS] for request in chosen], np.int64
@@ -93,7 +97,7 @@ class Times:
         counts = np.concatenate([r.token_counts for r in chosen]) if chosen else _none()
         sizes = np.array([r.token_ns.size for r in chosen], np.int64)
         if not counts.all():
-            # A delta without a token of its own ("even" has such): the next one ends the gap.
+            # A delta without a token of its own (as with "even") ends no gap: the next one does.
             bearing = counts > 0
             owner = np.repeat(np.arange(sizes.size), sizes)
             sizes = np.bincount(owner[bearing], minlength=sizes.size)
@@ -127,12 +131,12 @@ class Times:
 
     @property
     def first_ns(self) -> Ints:
-        """Each request's first token."""
+        """When each request's first visible token came."""
         return self.token_ns[self.begins]
 
     @property
     def last_ns(self) -> Ints:
-        """Each request's last token."""
+        """When each request's last token came."""
         return self.token_ns[self.ends - 1]
 
     @cached_property
@@ -144,7 +148,7 @@ class Times:
         return np.asarray(visible - self.token_counts[self.begins], np.int64)
 
     def gaps(self) -> Gaps:
-        """Of all requests, in their order."""
+        """The gaps of all requests, in the order of the requests."""
         later = self._later()
         return Gaps(
             np.diff(self.token_ns)[later[1:]], self.token_ns[later], self.token_counts[later]
@@ -162,16 +166,19 @@ class Times:
         return later
 
     def latency_ms(self, name: str) -> Floats:
-        """One figure a request, in ms, NaN where it has none (no text, one token, ...).
+        """One value per request, in ms; NaN if it has none (no text, one token, ...).
 
-        ttft: send to first token (a role is none, reasoning is one)
-        ttfc: send to first stream event, be it a role alone
+        ttft: send to first token (a role doesn't count, reasoning does)
+        ttfc: send to first stream event, even if it has only a role
         ttfo: send to first token that is not reasoning
         e2e_latency: send to last token
         e2e_done: send to the end of the stream, which is sglang's e2e_latency
         scheduled_ttft, scheduled_e2e_latency: from when it should have been sent, so that a
             client or a server that holds requests back can't hide that time
-        tpot: see `_tpot_ms`; longest_itl: the longest gap, each divided by its tokens
+        tpot: see `_tpot_ms`
+        longest_itl: the longest gap, each divided by its tokens
+
+        Raises KeyError for any other name.
         """
         match name:
             case "ttft":
@@ -224,14 +231,17 @@ class Concurrency:
         return int(self.count.max(initial=0))
 
     def mean(self, start_ns: int, end_ns: int) -> float:
-        """Over that time, weighted by time."""
+        """The mean number in flight between two times, weighted by time."""
         edges = np.clip(np.append(self.at_ns, end_ns), start_ns, end_ns)
         return float(np.dot(self.count, np.diff(edges)) / (end_ns - start_ns))
 
 
 def concurrency(requests: Iterable[Request]) -> Concurrency:
-    """Of all that were sent, failed ones too: they had a slot. A slot that is handed on in the
-    same nanosecond is one slot."""
+    """How many requests were in flight over time.
+
+    Failed ones count too, since they had a slot. Where one ends in the same nanosecond in which
+    another is sent, they share a slot.
+    """
     spans = [(r.sent_ns, ended_ns(r)) for r in requests if r.sent_ns]
     if not spans:
         return Concurrency(np.empty(0, np.int64), np.empty(0, np.int64))
@@ -242,32 +252,32 @@ def concurrency(requests: Iterable[Request]) -> Concurrency:
 
 
 def ended_ns(request: Request) -> int:
-    """The end of its stream; without one its last token, or its send."""
+    """When a request's stream ended; if it has no end, its last token, else its send."""
     last = int(request.token_ns[-1]) if request.token_ns.size else 0
     return max(request.done_ns, last, request.sent_ns)
 
 
 class TimedRequests:
-    """The requests of one run with their times, which every figure is made of: each is computed
-    once, when it is first needed."""
+    """The requests of one run and their times, from which all figures are made. Each property is
+    computed once, when it is first needed."""
 
     def __init__(self, requests: Sequence[Request]) -> None:
         self.requests = requests
 
     @cached_property
     def answered(self) -> Times:
-        """Of whole answers with a visible token, which figures are made of."""
+        """The times of whole answers with a visible token, from which figures are made."""
         whole = self.streamed.ok == 1
         return self.streamed if whole.all() else self.streamed.where(whole)
 
     @cached_property
     def streamed(self) -> Times:
-        """Of all that have a visible token, also those that failed later."""
+        """The times of all requests with a visible token, including those that failed later."""
         return Times.of(self.requests)
 
     @cached_property
     def concurrency(self) -> Concurrency:
-        """Of all that were sent."""
+        """How many of all sent requests were in flight over time."""
         return concurrency(self.requests)
 
     @cached_property
@@ -277,7 +287,7 @@ class TimedRequests:
 
 
 def without_nan(values: Floats) -> Floats:
-    """Without the NaNs."""
+    """The values that are not NaN."""
     return values[~np.isnan(values)]
 
 

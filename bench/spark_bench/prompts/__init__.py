@@ -1,1 +1,1 @@
-"""What is sent: texts of exact token counts, conversations, files of recorded ones."""
+"""What is sent: texts of exact token counts, conversations, and recorded ones from files."""

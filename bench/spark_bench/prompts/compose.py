@@ -1,12 +1,12 @@
 """Prompts of exact lengths, made from a seed.
 
-What an input length N means: the server counts N (`usage.prompt_tokens == N`), its chat template
-and a beginning-of-text token included. The content therefore has N minus the template's overhead,
-by the tokenizer.
+An input length of N means that the server counts N tokens (`usage.prompt_tokens == N`), including
+its chat template and a beginning-of-text token. So the content has N tokens, by the tokenizer,
+minus the template's overhead.
 
-What the template adds is unknown until the server has answered once, so a probe goes first: prompts
-composed with no overhead, whose `input_tokens` therefore is their content alone, against the
-`usage.prompt_tokens` that came back.
+What the template adds is unknown until the server has responded once, so probes go first: prompts
+composed with no overhead. What the response's `usage.prompt_tokens` has beyond their
+`input_tokens`, which count only the content, is the overhead.
 
 The same shape, tokenizer, overhead and seed give the same texts everywhere.
 """
@@ -25,20 +25,20 @@ from spark_bench import errors, record
 from spark_bench.load.trace import TraceEntry
 from spark_bench.prompts.tokens import Tokens, Vocabulary
 
-ROUNDS = 100  # of counting all that isn't right yet; one is the rule, 10 are a lot
-NEAR = 4  # tokens missing from which on each addition is tried before it is made
-TRIALS = 12  # words tried then, and as many times letters
-CONTEXT = 24  # characters before an addition that can change what it counts
+ROUNDS = 100  # of counting the texts that don't fit yet; usually one is enough, 10 are a lot
+NEAR = 4  # if no more tokens than this are missing, candidates are counted before one is added
+TRIALS = 12  # words tried then, and as many runs of letters
+CONTEXT = 24  # characters before an addition that can affect how many tokens it adds
 
 
 def choice(rng: Random, options: Sequence[str]) -> str:
-    """One of the options. Python promises random() alone to be the same in every version."""
+    """A random option. Of Random's methods, only random() is the same in every Python version."""
     return options[int(rng.random() * len(options))]
 
 
 @dataclass(slots=True)
 class Draft:
-    """A text on its way to `target` tokens: the head stays, the parts come and go."""
+    """A text being fitted to `target` tokens: the head stays, parts are added and removed."""
 
     target: int
     rng: Random
@@ -50,7 +50,7 @@ class Draft:
         return self.head + "".join(self.parts)
 
     def add(self, tokens: int, words: Vocabulary) -> None:
-        """Put on so many words."""
+        """Append as many words as `tokens`, as if each were one token."""
         if not self.parts and not self.head:
             self.parts.append(choice(self.rng, words.first))
             tokens -= 1
@@ -58,9 +58,9 @@ class Draft:
         self.parts += [rest[int(random() * size)] for _ in range(tokens)]
 
     def resize(self, gap: int, words: Vocabulary) -> None:
-        """Put on words for the `gap` tokens that are missing, or take off those below zero.
+        """Append words for the `gap` tokens that are missing, or remove some if it is negative.
 
-        One word at least, and as many as it takes if all are like those that are there.
+        At least one word; how many is estimated from the tokens per word so far.
         """
         counted = self.target - gap
         share = abs(gap) * len(self.parts) // counted if self.parts and counted else abs(gap)
@@ -70,7 +70,7 @@ class Draft:
             del self.parts[len(self.parts) - max(1, share) :]
 
     def options(self, words: Vocabulary) -> list[str]:
-        """What could come next: words, and letters that make the last word longer."""
+        """Candidates for the next part: words, and letters that make the last word longer."""
         begins = not self.parts and not self.head
         options = [choice(self.rng, words.first if begins else words.rest) for _ in range(TRIALS)]
         for number in range(TRIALS):
@@ -80,7 +80,7 @@ class Draft:
 
 
 def fit_length(drafts: Sequence[Draft], tokens: Tokens, words: Vocabulary) -> list[str]:
-    """The drafts' texts, each of exactly its target tokens; a BadInput if that can't be."""
+    """The drafts' texts, each of exactly its target tokens; BadInput if one can't be found."""
     texts = [draft.text for draft in drafts]
     pending = list(range(len(drafts)))
     for _ in range(ROUNDS):
@@ -107,7 +107,8 @@ def fit_length(drafts: Sequence[Draft], tokens: Tokens, words: Vocabulary) -> li
 
 
 def _close(near: Sequence[tuple[Draft, int]], tokens: Tokens, words: Vocabulary) -> None:
-    """Add to each draft what most nearly fills its gap, or take its last part off."""
+    """Append to each draft the candidate that most nearly fills its gap; if none fits, remove its
+    last part."""
     tried = [(draft.text[-CONTEXT:], draft.options(words)) for draft, _ in near]
     counts = iter(
         tokens.count(
@@ -129,7 +130,7 @@ def _close(near: Sequence[tuple[Draft, int]], tokens: Tokens, words: Vocabulary)
 
 
 def smallest(tokens: Tokens, words: Vocabulary) -> int:
-    """Tokens of the shortest text that there is."""
+    """How many tokens the shortest text has that can be made."""
     return min(count for count in tokens.count([*words.first, *string.ascii_lowercase]) if count)
 
 
@@ -141,7 +142,7 @@ class Overhead(msgspec.Struct, frozen=True):
 
     first: for a conversation of one question
     turn: more for each further question and the answer before it
-    steady: every probe said the same, so lengths can be exact
+    steady: all probes agreed, so lengths can be exact
     """
 
     first: int = 0
@@ -157,14 +158,14 @@ class PromptShape(msgspec.Struct, frozen=True):
         included. Each further turn adds as many again: its own part of the template and a new
         question
     output_tokens: to generate for each request, and the length of each made-up answer
-    cache: "miss": no two prompts begin alike: their first words differ as long as there are words
-        enough (up to 4096; then two together do), all others are drawn anew, so that no prefix
-        cache has a block of them from this run or from one of another seed. What the template puts
-        before the content is the same for all, and stays in a cache.
-        "hit": all conversations are one and the same: all but the first request find it in a
-        prefix cache, if a warm-up with the same prompt went before even that
-    shared_prefix: the first so many tokens of content are common to the prompts of a group, in
-        addition to what the template puts before them
+    cache: "miss": no two prompts begin alike. Their first words differ while there are enough
+        (up to 4096; beyond that, the first two together do), and all others are drawn anew, so
+        that no prefix cache has a block of them from this run or from one with another seed. What
+        the template puts before the content is the same for all, and stays in the cache.
+        "hit": all conversations are the same. All requests but the first find theirs in a prefix
+        cache, and so does the first if a warm-up with the same prompt went before
+    shared_prefix: so many tokens at the start of the content are the same for all prompts of a
+        group, in addition to what the template puts before them
     prefix_groups: conversation i is of group i % prefix_groups
     turns: questions of a conversation. A later turn's request contains the earlier questions
         verbatim, and made-up answers between them: all bytes are known before the run. A prefix
@@ -185,7 +186,12 @@ def compose(
     shape: PromptShape, tokens: Tokens, seed: int, overhead: Overhead | None = None
 ) -> list[record.Prompt]:
     """The prompts, conversation by conversation and turn by turn; `input_tokens` of each is what
-    the server should count. A shape that can't be had is a BadInput."""
+    the server should count.
+
+    overhead: of the chat template; None: it adds nothing
+
+    Raises BadInput for a shape that is impossible.
+    """
     overhead = overhead or Overhead()
     validate(shape, overhead)
     words = tokens.words()
@@ -222,7 +228,7 @@ def compose(
 
 
 def validate(shape: PromptShape, overhead: Overhead) -> None:
-    """Raise a BadInput for a shape that no prompt can have."""
+    """Raise BadInput for a shape that no prompt can have."""
     for name, option in COUNTS.items():
         if getattr(shape, name) < 1:
             raise errors.BadInput(f"{option} {getattr(shape, name)}: must be 1 or more")
@@ -256,7 +262,7 @@ COUNTS = {
 def rng_for(seed: int, *what: object) -> Random:
     """A generator of its own for each thing, so that no text depends on how many others there are.
 
-    A str seeds by its SHA-512: the same everywhere.
+    Random derives its state from the SHA-512 of a str: the same everywhere.
     """
     return Random("/".join(map(str, (seed, *what))))
 
@@ -296,7 +302,7 @@ def _draft(
     head_tokens: int = 0,
     opening: tuple[str, ...] = (),
 ) -> Draft:
-    """A draft of `target` tokens, if each of its words is one; `head_tokens` are its head's."""
+    """A draft of `target` tokens if each word is one token; the head has `head_tokens` of them."""
     free = target - head_tokens
     draft = Draft(target, rng, head, list(opening[:free]))
     draft.add(free - len(draft.parts), words)
@@ -306,7 +312,8 @@ def _draft(
 def _openings(
     first: tuple[str, ...], second: tuple[str, ...], seed: int, what: str
 ) -> Iterator[tuple[str, ...]]:
-    """How texts begin, each differently: by one word as long as there are some, then by two."""
+    """Beginnings of texts, no two the same: one word while there are any left, then two words;
+    nothing once those are used up."""
     order = _shuffled(first, rng_for(seed, what, 1))
     for word in order:
         yield (word,)
@@ -325,9 +332,9 @@ ANSWER = 7
 
 
 def probe_prompts(tokens: Tokens, seed: int, turns: int = 1) -> list[record.Prompt]:
-    """Two prompts of one question; two of two questions more, if conversations shall have turns.
+    """Two prompts of one question; if conversations have several turns, also two of two questions.
 
-    They are composed with no overhead: `input_tokens` is their content's.
+    They are composed with no overhead: `input_tokens` counts only their content.
     """
     prompts = [
         prompt
@@ -343,11 +350,12 @@ def calibrate(first: Sequence[_Pair], second: Sequence[_Pair] = ()) -> Overhead:
     """The overhead, from probes.
 
     first: (tokens of the content, usage.prompt_tokens) of prompts of one question
-    second: the same of prompts of a question, its answer and another question; without any,
-        further turns are taken to add nothing
+    second: the same for prompts of a question, its answer and another question; without any,
+        further turns are assumed to add nothing
 
-    Two probes of different lengths tell a template (always the same) from a tokenizer that isn't
-    the server's (more, the longer the text): then `steady` is False and the middle one counts.
+    Two probes of different lengths tell a template (always the same overhead) from a tokenizer
+    that isn't the server's (the longer the text, the more); then `steady` is False, and the lower
+    median of the probes is used.
     """
     once, steady = _extra(first)
     twice, steady_twice = _extra(second)
@@ -356,13 +364,17 @@ def calibrate(first: Sequence[_Pair], second: Sequence[_Pair] = ()) -> Overhead:
 
 
 def _extra(pairs: Sequence[_Pair]) -> tuple[int, bool]:
-    """How many tokens the server counts beyond the content, and whether always as many."""
+    """How many tokens the server counts beyond the content, and whether all probes agree."""
     extra = [counted - content for content, counted in pairs]
     return (median_low(extra), len(set(extra)) == 1) if extra else (0, True)
 
 
 def overhead(prompts: Sequence[record.Prompt], counted: Sequence[int]) -> Overhead:
-    """What the template adds, by the `usage.prompt_tokens` of each of the probes."""
+    """What the template adds.
+
+    prompts: the probes (see `probe_prompts`)
+    counted: the `usage.prompt_tokens` of each
+    """
     pairs = [
         (prompt.turn, (prompt.input_tokens or 0, count))
         for prompt, count in zip(prompts, counted, strict=True)
@@ -371,7 +383,7 @@ def overhead(prompts: Sequence[record.Prompt], counted: Sequence[int]) -> Overhe
     return calibrate(first, [pair for turn, pair in pairs if turn == 1])
 
 
-# Tokens of a hashed block (kvcache-ai/Mooncake, the README of its traces).
+# Tokens of a hashed block, by the README of the traces in kvcache-ai/Mooncake.
 BLOCK = 512
 
 
@@ -381,12 +393,12 @@ def compose_trace(
     """Prompts for a recorded trace, one for each entry, in their order.
 
     Entries without texts get random ones of their length. Those whose `hash_ids` begin alike begin
-    with the same text, whole blocks of it: their last block may be shorter, and is their own. An
-    input length that the chat template alone exceeds becomes a content of one token.
+    with the same text, in whole blocks; an entry's last block may be shorter and is never shared.
+    If the chat template alone exceeds the input length, the content is one token.
     """
     words = tokens.words()
     blank = [number for number, entry in enumerate(entries) if not entry.messages]
-    # The text of each hashed block that is some prompt's and not its last one.
+    # All hashed blocks but the last one of each prompt: these can be shared.
     hashed = (block for number in blank for block in entries[number].hash_ids[:-1])
     block_drafts = {block: Draft(BLOCK, rng_for(seed, "block", block)) for block in hashed}
     for draft in block_drafts.values():

@@ -1,10 +1,10 @@
 """A tokenizer.json read by the tokenizers library, and the process that holds it.
 
-The vocabulary of a large model takes 150 to 400 MB while it is read, more than all else of the
-client together. So a process of its own holds it (`python -m spark_bench.prompts.library FILE`),
-which answers on its standard output what comes on its standard input, in frames of 4 bytes of
-length and MessagePack: a list of texts is answered by their counts, nil by the words. It ends with
-its input.
+The vocabulary of a large model takes 150 to 400 MB while it is read, more than the rest of the
+client together. So a process of its own holds it (`python -m spark_bench.prompts.library FILE`).
+It reads questions from stdin and answers on stdout, each a frame: its length in 4 bytes, then
+MessagePack. The answer to a list of texts is their counts, that to nil the words. It exits when
+its input ends.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from spark_bench.prompts.tokens import POOL, Vocabulary, pick, plain_words
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Characters encoded at once. An encoding holds some 100 bytes a token: 1000 prompts of 1024 tokens
-# in one batch would be 100 MB.
+# Characters encoded at once. An encoding takes about 100 bytes per token: 1000 prompts of 1024
+# tokens in one batch would take 100 MB.
 BATCH = 1 << 18
 QUESTION = 1 << 20  # characters in one question
-TIMED_QUESTION = 1 << 15  # where time is bounded: some 10 ms each
+TIMED_QUESTION = 1 << 15  # the same if time is limited: about 10 ms each
 
 
 class CountReply(msgspec.Struct):
-    """The process' answer; the first, when the file is read, holds at most an error."""
+    """The process's answer. The first, sent when the file has been read, has at most an error."""
 
     counts: list[int] = []
     words: Vocabulary | None = None
@@ -50,8 +50,8 @@ class LibraryTokens:
     exact = True
 
     def __init__(self, tokenizer: Tokenizer, name: str) -> None:
-        # A tokenizer.json may ask for both, which would make long texts count too little, and
-        # short ones in a batch too much.
+        # A tokenizer.json may enable both: a long text would then count too few tokens, a short
+        # one in a batch too many.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
@@ -71,11 +71,11 @@ class LibraryTokens:
         return pick(list(islice(plain_words(entries), 4 * POOL)), self.count)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Nothing to free."""
 
 
 def batches(texts: Sequence[str], characters: int) -> Iterator[list[str]]:
-    """The texts in order, in lists of about so many characters."""
+    """The texts in order, in lists that have about this many characters each."""
     batch: list[str] = []
     size = 0
     for text in texts:
@@ -97,14 +97,14 @@ def send_frame(file: IO[bytes], message: object) -> None:
 
 
 def receive_frame(file: IO[bytes]) -> bytes | None:
-    """Read one frame; None at the end of the file, be it in the middle of one."""
+    """Read one frame; None at the end of the file, even if that is within a frame."""
     size = int.from_bytes(file.read(4), "big")
     frame = file.read(size)
     return frame if frame and len(frame) == size else None
 
 
 def count_texts(tokens: LibraryTokens, texts: list[str] | None) -> CountReply:
-    """What the process says to one question."""
+    """The process's answer to one question: counts, or words if `texts` is None."""
     return (
         CountReply(words=tokens.words())
         if texts is None
@@ -185,7 +185,7 @@ class FileTokens:
         self._process: _Process | None = None
 
     def start(self) -> _Process:
-        """The process, with the file read; a BadInput if that isn't a tokenizer's."""
+        """The process, with the file read; BadInput if the file isn't a tokenizer."""
         if self._process is None:
             process = _Process(self._file)
             if error := process.reply().error:
@@ -225,8 +225,8 @@ FILE = "tokenizer.json"
 
 
 def load_local_tokens(path: Path) -> FileTokens:
-    """The tokenizer at `path`: the file, a folder with one, or a model's folder in a Hugging Face
-    cache (models--org--name). Anything else is a BadInput."""
+    """The tokenizer at `path`: a tokenizer.json, a folder with one, or a model's folder in a
+    Hugging Face cache (models--org--name). BadInput for anything else."""
     file = _file(path)
     if file is None:
         raise BadInput(
@@ -239,8 +239,10 @@ def load_local_tokens(path: Path) -> FileTokens:
 
 
 def folder_of(model: str) -> Path | None:
-    """Where this machine has the model's tokenizer.json: `model` is a folder, or the id of one in
-    the Hugging Face cache."""
+    """The folder on this machine with the model's tokenizer.json; None if there is none.
+
+    model: a folder's absolute path, or the id of a model in the Hugging Face cache
+    """
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     folders = [cache / f"models--{model.replace('/', '--')}"]

@@ -39,7 +39,7 @@ Answer = TypeVar("Answer", _Counts, _Count, _Ids)
 
 
 class NoAnswer(Exception):
-    """The server gives no count in this form."""
+    """The server returned no count in this form of request."""
 
 
 class _Server:
@@ -47,7 +47,7 @@ class _Server:
         self._client, self._model = client, model
 
     def lists(self, texts: Sequence[str], until: float | None = None) -> Iterator[int]:
-        """SGLang's way."""
+        """SGLang's form: a list of texts per request."""
         for batch in batches(texts, BATCH):
             counts = self._post(_Counts, until, **self._prompt(batch))
             if len(counts.count) != len(batch):
@@ -55,12 +55,12 @@ class _Server:
             yield from counts.count
 
     def prompts(self, texts: Sequence[str], until: float | None = None) -> Iterator[int]:
-        """vLLM's way."""
+        """vLLM's form: one text per request."""
         for text in texts:
             yield self._post(_Count, until, **self._prompt(text)).count
 
     def contents(self, texts: Sequence[str], until: float | None = None) -> Iterator[int]:
-        """llama.cpp's way, which leaves special tokens out by default."""
+        """llama.cpp's form: one text per request; it leaves special tokens out by default."""
         for text in texts:
             yield len(self._post(_Ids, until, content=text).tokens)
 
@@ -68,7 +68,10 @@ class _Server:
         return {"model": self._model, "prompt": prompt, "add_special_tokens": False}
 
     def _post(self, kind: type[Answer], until: float | None, **body: object) -> Answer:
-        """until: the time of the monotonic clock after which no answer is waited for."""
+        """Send a request and decode its response; NoAnswer if there is none of this kind.
+
+        until: when to stop waiting, by the monotonic clock; None: the client's own time limit
+        """
         left = None if until is None else until - time.monotonic()
         if left is not None and left <= 0:
             raise NoAnswer("out of time")
@@ -120,7 +123,7 @@ class ServedTokens:
 
 
 def ask_tokenize(client: httpx.Client, model: str) -> ServedTokens | None:
-    """The server's tokenizer; None if it has no way to ask for one."""
+    """The server's tokenizer; None if it supports none of the three forms."""
     server = _Server(client, model)
     for way in (server.lists, server.prompts, server.contents):
         try:

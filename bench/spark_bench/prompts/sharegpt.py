@@ -1,15 +1,16 @@
 """Recorded conversations in ShareGPT's format, from a file on this machine.
 
-A JSON list (or one object a line) of `{"conversations": [{"from": "human", "value": …}, {"from":
-"gpt", "value": …}, …]}`; "conversation" or "messages" for the list, "role" and "content" in each
-message, and the roles "user" and "assistant" mean the same. A content may be a list of text parts.
+The file is a JSON list (or has one object per line) of `{"conversations": [{"from": "human",
+"value": …}, {"from": "gpt", "value": …}, …]}`. Also accepted: "conversation" or "messages" for the
+list, "role" and "content" in a message, the roles "user" and "assistant", and a content that is a
+list of text parts.
 
-Of each conversation the first question that has an answer right after it is asked, alone; the
-recorded answer's length is the length to generate. As in sglang 0.5.23 (benchmark/datasets/
-sharegpt.py) conversations without such a pair are skipped, and so are questions or answers
-below 2 tokens, and pairs that together are longer than the context. Other than there the question
-is always a human's, whatever message comes first. Rows of any other kind are skipped, too, and
-counted: tool calls without a text, images, what is no conversation at all.
+Of each conversation, only the first question with an answer right after it is asked; the recorded
+answer's length is the length to generate. As in sglang 0.5.23 (benchmark/datasets/sharegpt.py),
+conversations without such a pair are skipped, and so are questions or answers below 2 tokens, and
+pairs that together are longer than the context. Unlike there, the question is always a human's,
+whatever message comes first. Rows of any other kind are skipped and counted: tool calls without a
+text, images, anything that is no conversation.
 """
 
 import heapq
@@ -26,16 +27,16 @@ from spark_bench.prompts.compose import Overhead
 from spark_bench.prompts.tokens import Tokens
 
 WINDOW = 1 << 20  # characters read at once
-ENTRY = 1 << 24  # characters that one entry may have: beyond, the file is something else
+ENTRY = 1 << 24  # most characters of an entry; with more, the file is something else
 BLANK = " \t\r\n"
-SHORTEST = 2  # tokens of a question and of an answer, as sglang has it
+SHORTEST = 2  # fewest tokens of a question and of an answer, as in sglang
 SPARE = 64  # entries drawn beyond twice those requested, as some are filtered out
 WANTED = (
     'expected {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}'
 )
 LISTS = ("conversations", "conversation", "messages")
 ROLE_NAMES, TEXT_NAMES = ("from", "role"), ("value", "content", "text")
-# In small letters; the last four are in ShareGPT's own rows.
+# In lower case; the last four occur in ShareGPT's own rows.
 ROLES = {"human": "user", "user": "user", "prompter": "user"} | dict.fromkeys(
     ("gpt", "assistant", "model", "chatgpt", "bing", "bard", "claude"), "assistant"
 )
@@ -46,7 +47,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class DatasetEntry:
-    """One entry, and where it stands: "line 3", "entry 3"."""
+    """One entry, and where in the file it is: "line 3", "entry 3"."""
 
     place: str
     value: object
@@ -66,11 +67,11 @@ def load_sharegpt(
 
     overhead: what the chat template adds; `input_tokens` of each prompt counts it
     output_tokens: to generate, instead of the recorded answer's length
-    context: drop what is longer, prompt and answer together
+    context: drop pairs that are longer than this many tokens, prompt and answer together
     tell: called with a note about rows that were skipped
 
-    A file that can't be read, that has another format, or has too few usable entries is a BadInput.
-    The file may be larger than memory: what is not drawn is not kept.
+    Raises BadInput for a file that can't be read, has another format, or has too few usable
+    entries. The file may be larger than memory: only what is drawn is kept.
     """
     extra = (overhead or Overhead()).first
     drawn = 2 * count + SPARE
@@ -97,8 +98,8 @@ def load_sharegpt(
 
 
 def check_sharegpt(path: Path) -> None:
-    """Read as far as the first question with an answer; BadInput for a file without, or of another
-    format."""
+    """Check that a file has a question with an answer, reading only up to the first one. BadInput
+    if it has none, or another format."""
     if not any(map(_pair, read_entries(path))):
         raise errors.BadInput(f"{path} has no question with an answer; {WANTED}")
 
@@ -127,7 +128,7 @@ def _draw(path: Path, size: int, seed: int) -> tuple[list[Pair], int, int]:
 
 
 def _pair(entry: DatasetEntry) -> Pair | None:
-    """The first question with an answer right after it; None where there is none in text."""
+    """The first question with an answer right after it, both text; None if there is none."""
     value = entry.value
     messages_field = (
         next((value[n] for n in LISTS if n in value), None) if isinstance(value, dict) else None
@@ -140,7 +141,7 @@ def _pair(entry: DatasetEntry) -> Pair | None:
 
 
 def _message(item: object) -> tuple[str, str]:
-    """Its role ("user", "assistant", or as it stands there) and its text; "" where it has none."""
+    """A message's role ("user", "assistant", or any other as written) and text; "" if missing."""
     if not isinstance(item, dict):
         return "", ""
     role = next((item[name] for name in ROLE_NAMES if item.get(name)), "")
@@ -148,7 +149,7 @@ def _message(item: object) -> tuple[str, str]:
     if isinstance(content, str):
         text = content.encode("utf-8", "replace").decode()  # half a surrogate can't be sent
     else:
-        # Parts; one that is no text makes the whole none.
+        # A list of parts: if one of them isn't text, the message has none.
         listed = content if isinstance(content, list) else []
         parts = [
             part.get("text") if isinstance(part, dict) and part.get("type") in TEXT_PARTS else part
@@ -174,8 +175,8 @@ def _prompts(
 
 
 def read_entries(path: Path) -> Iterator[DatasetEntry]:
-    """All entries of a JSON list or of JSON lines in order, one at a time: a file may be larger
-    than memory. What can't be read is a BadInput."""
+    """All entries of a JSON list or of JSON lines, in order, one at a time, since a file may be
+    larger than memory. BadInput for what can't be read."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             while (character := file.read(1)) and character in BLANK:
@@ -208,15 +209,15 @@ class _Window:
         self.text, self.at = "", 0
 
     def more(self) -> bool:
-        """Read on; False at the file's end. As much again as there is, so that a long entry is
-        not decoded from its start too often."""
+        """Read more; False at the end of the file. Each read doubles what is left, so that a long
+        entry is decoded from its start only a few times."""
         rest = self.text[self.at :]
         added = self._file.read(max(WINDOW, len(rest)))
         self.text, self.at = rest + added, 0
         return bool(added)
 
     def next(self) -> str:
-        """Go to the next character that isn't blank, and give it; "" at the end."""
+        """Skip blanks; return the next character without consuming it, "" at the end."""
         while True:
             while self.at < len(self.text) and self.text[self.at] in BLANK:
                 self.at += 1

@@ -1,8 +1,8 @@
-"""How many tokens a text is, by the served model's own tokenizer where it can be had; and the
-words that prompts are made of: plain lowercase ASCII, so that neither JSON nor a tokenizer has
-anything to escape or to split.
+"""How many tokens a text has, by the served model's own tokenizer if it is available; and the
+words that prompts are made of: plain lower-case ASCII, so that JSON has nothing to escape and a
+tokenizer nothing to split.
 
-Nothing here ever asks a model hub: a tokenizer comes from a folder of this machine or from the
+Nothing here ever contacts a model hub: a tokenizer comes from a folder on this machine or from the
 server under test.
 """
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import httpx
 
 
-POOL = 4096  # words a prompt is drawn from at most: 12 bits of chance a token
-ENOUGH = 64  # one-token words below which the common ones are taken, whatever they cost
+POOL = 4096  # most words that prompts are drawn from: 12 random bits per token
+ENOUGH = 64  # with fewer one-token words, COMMON is used, however many tokens its words have
 PLAIN = re.compile(r"[a-z]{2,10}")
 MARKERS = "Ġ▁"  # how a vocabulary writes the space before a word: byte-level BPE, SentencePiece
 
@@ -50,10 +50,12 @@ COMMON = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What a text can be put together from, word by word.
+    """The words that texts are made of.
 
-    first: words that begin a text; rest: words with the space before them. Each is one token, as
-    far as the tokenizer has such words.
+    first: words that begin a text
+    rest: words with the space before them
+
+    Each is one token, unless the tokenizer has too few such words.
     """
 
     first: tuple[str, ...]
@@ -74,7 +76,10 @@ def plain_words(vocabulary: Iterable[str]) -> Iterator[str]:
 
 
 def pick(candidates: Sequence[str], count: Count) -> Vocabulary:
-    """Those of the candidates that are one token, at the start of a text and after a word."""
+    """The candidates that are one token, at the start of a text and after a word.
+
+    The words of COMMON, unchecked, if there are too few.
+    """
     alone = count(candidates)
     twice = count([f"{word} {word}" for word in candidates])
     rest = [w for w, one, two in zip(candidates, alone, twice, strict=True) if two - one == 1]
@@ -94,7 +99,7 @@ class Tokens(Protocol):
     """A tokenizer, as far as prompts need one.
 
     name: where it is from, for the result: "tokenizer.json of /models/x", "the server's /tokenize"
-    exact: the counts are a tokenizer's, not an estimate
+    exact: whether the counts are a tokenizer's rather than an estimate
     """
 
     @property
@@ -106,13 +111,12 @@ class Tokens(Protocol):
     def count(self, texts: Sequence[str], seconds: float | None = None) -> list[int]:
         """Tokens of each text as plain content: no special token, no chat template.
 
-        seconds: after so long the counts of those texts are given that were counted until then,
-            from the first on
+        seconds: time limit, after which only the first texts' counts are returned; None: no limit
         """
         ...
 
     def words(self) -> Vocabulary:
-        """Words to make texts from, of one token each where there are such."""
+        """Words to make texts from, each one token if possible."""
         ...
 
     def close(self) -> None:
@@ -123,9 +127,8 @@ class Tokens(Protocol):
 class ApproximateTokens:
     """Lengths without a tokenizer: an estimate, and never called anything else.
 
-    A word of up to 8 letters counts as one token, a longer one as one for each 8 letters begun, any
-    other sign as one. That holds to some percent for common English and the large vocabularies of
-    today's models.
+    A word counts as one token for each 8 letters or part of 8, any other character as one. That is
+    right to within some percent for common English and the large vocabularies of today's models.
     """
 
     name = "words (no tokenizer: lengths are approximate)"
@@ -139,7 +142,7 @@ class ApproximateTokens:
         return as_they_are([word for word in COMMON if len(word) <= 8])
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Nothing to free."""
 
 
 def find_tokens(tokenizer: Path | None, client: httpx.Client | None, model: str) -> Tokens:
@@ -147,8 +150,7 @@ def find_tokens(tokenizer: Path | None, client: httpx.Client | None, model: str)
 
     In this order: the one given; the server's own, asked through `client` (its base_url is the
     server's); the tokenizer.json of the model's folder or of its snapshot in this machine's Hugging
-    Face cache; none, which makes all lengths approximate. A given one that can't be used is a
-    BadInput.
+    Face cache; none, which makes all lengths approximate. BadInput if the given one can't be used.
     """
     from spark_bench.prompts import library, served  # tokenizers and httpx, when needed
 

@@ -1,5 +1,5 @@
-"""The reference server's process: compile it when it is first needed, into the user's cache; start
-it, set it, read its log."""
+"""The reference server's process: compile it into the user's cache when it is first needed; start
+it, configure it, read its log."""
 
 from __future__ import annotations
 
@@ -30,11 +30,15 @@ COMPILERS = ("cc", "gcc", "clang")
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 FAVOR = -12
-"""The nice level of a favored reference server: its stamps must not wait for the client's work."""
+"""The nice level of a favored reference server: its stamps must not wait until the client yields
+the CPU."""
 
 
 def compiler() -> list[str]:
-    """$CC (which may hold options), else the first of COMPILERS on the PATH."""
+    """$CC (which may contain options), else the first of COMPILERS on the PATH.
+
+    BenchError if there is none.
+    """
     chosen = shlex.split(os.environ.get("CC", ""))
     candidates = [chosen] if chosen else [[name] for name in COMPILERS]
     for command in candidates:
@@ -54,7 +58,8 @@ def binary_folder() -> Path:
 
 
 def fingerprint(command: list[str]) -> str:
-    """Of the sources, the compiler and its flags: another one is another binary."""
+    """A hash of the sources, the compiler and its flags, so that a change of any makes a new
+    binary."""
     digest = hashlib.sha256(shlex.join([*command, *FLAGS]).encode())
     for path in sorted(SOURCE.iterdir()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -62,7 +67,10 @@ def fingerprint(command: list[str]) -> str:
 
 
 def build_reference_server() -> Path:
-    """The compiled reference server. BenchError: there is no compiler, or it fails."""
+    """The compiled reference server's path; compiles it unless that has been done.
+
+    BenchError if there is no compiler, it fails, or the binary can't be written.
+    """
     command = compiler()
     binary = binary_folder() / f"reference-{fingerprint(command)}"
     if binary.exists():
@@ -70,7 +78,7 @@ def build_reference_server() -> Path:
     sources = [str(path) for path in sorted(SOURCE.glob("*.c"))]
     try:
         binary.parent.mkdir(parents=True, exist_ok=True)
-        # Into a file of its own first: another process may be building the same.
+        # Into a temporary file first: another process may be building the same.
         with tempfile.TemporaryDirectory(dir=binary.parent) as scratch:
             compiled = Path(scratch) / "reference"
             argv = [*command, *FLAGS, "-o", str(compiled), *sources]
@@ -103,13 +111,14 @@ class Stats(msgspec.Struct, frozen=True):
 
 
 class ReferenceServer:
-    """A reference server of its own on a free loopback port, as long as the context lasts.
+    """A private reference server on a free loopback port, which runs as long as the context.
 
-    core: pin it there
+    core: the CPU core to pin it to
     favor: ask the scheduler to prefer it (`favored` tells whether that was allowed)
     ipv6: listen on ::1 instead of 127.0.0.1
 
     The thread that enters the context must outlive it: the reference server dies with that thread.
+    Entering raises BenchError if it can't be compiled or doesn't start.
 
     >>> with ReferenceServer() as reference:
     ...     reference.configure(ttft_us=50_000, itl_us=5_000)
@@ -127,7 +136,7 @@ class ReferenceServer:
 
     @property
     def pid(self) -> int:
-        """Of its process; 0 while there is none."""
+        """The id of its process; 0 while there is none."""
         return self._process.pid if self._process else 0
 
     def __enter__(self) -> ReferenceServer:
@@ -146,7 +155,7 @@ class ReferenceServer:
         if self.core is not None:
             os.sched_setaffinity(self.pid, {self.core})
         if self.favor:
-            # The process in its scheduling group, and that group among the others.
+            # Favor the process within its scheduling group, then the group among the others.
             try:
                 os.setpriority(os.PRIO_PROCESS, self.pid, FAVOR)
             except PermissionError:
@@ -169,23 +178,24 @@ class ReferenceServer:
             self._process = None
 
     def configure(self, **keys: int) -> dict[str, int]:
-        """Sets these keys and all others to their defaults; returns all of them.
+        """Set these keys, and all others to their defaults; return all of them.
 
         The keys are the fields of Config in source/reference_server.h, where each is described.
+        BadInput if the server refuses a value.
         """
         query = urllib.parse.urlencode({"defaults": 1, **{k: int(v) for k, v in keys.items()}})
         return msgspec.json.decode(self._get(f"config?{query}"), type=dict[str, int])
 
     def reset(self) -> None:
-        """Forgets finished requests, counters and histograms."""
+        """Forget finished requests, counters and histograms."""
         self._get("reset")
 
     def stats(self) -> Stats:
-        """The counters."""
+        """Its counters since the last reset."""
         return msgspec.json.decode(self._get("stats"), type=Stats)
 
     def dump(self) -> list[Stream]:
-        """Every request since the last reset, in the order of their coming."""
+        """Every request since the last reset, in order of arrival."""
         return read_dump(self._get("dump"))
 
     def _get(self, what: str) -> bytes:

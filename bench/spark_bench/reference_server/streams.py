@@ -53,14 +53,15 @@ class Stream:
 
     id: the answer's x-reference-id header, and, in hex, the id of its events
     chunks: with visible tokens, as planned; sent_ns has those that were sent
-    per_chunk: tokens in each chunk but perhaps the last
-    tokens: of the whole answer; `hidden` of them, at its start, invisible
+    per_chunk: tokens in each chunk; the last may have fewer
+    tokens: of the whole answer; `hidden` of them, at its start, are invisible
     reasoning: chunks of reasoning_content, at the start
     earlier: requests that its connection had carried before
-    blocked: how often the client's socket took no more
-    accepted_ns: its connection; asked_ns: the request was read; started_ns: left the queue
-    role_ns: the role chunk, or where the API has none the first step
-    done_ns: the last bytes, [DONE] among them
+    blocked: how often the client's socket accepted no more data
+    accepted_ns: when its connection was accepted
+    asked_ns, started_ns: when the request had been read, and when it left the queue
+    role_ns: when the role chunk was sent; the first step's time if the API has none
+    done_ns: when the last bytes were sent, which include [DONE]
     """
 
     id: int
@@ -83,7 +84,7 @@ class Stream:
 
     @property
     def ok(self) -> bool:
-        """A whole answer, without an injected fault."""
+        """Whether it is a whole answer, without an injected fault."""
         return self.done_ns > 0 and not self.flags & (Flags.CUT | Flags.ERROR_EVENT)
 
     @property
@@ -113,7 +114,7 @@ def read_dump(dump: bytes) -> list[Stream]:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What really happened, in seconds, over the streams that were answered whole.
+    """What really happened, in seconds, over the streams that were answered completely.
 
     ttft: to the first visible token; one per stream
     itl: gaps between chunks with tokens, of all streams
@@ -123,7 +124,7 @@ class GroundTruth:
         server's queue); empty without the client's times
     tokens: visible ones
     duration: from the first send to the last token
-    peak: most requests under way at once
+    peak: most requests in flight at once
     """
 
     requests: int
@@ -148,9 +149,9 @@ def ground_truth(
 ) -> GroundTruth:
     """The true metrics of these streams.
 
-    sent_ns: when the client sent each request, by the stream's id; latencies then run from there
-    to the reference server's stamps. Without it they start where the reference server has read the
-    request. Streams that the client has no time for are left out.
+    sent_ns: when the client sent each request, by the stream's id. Latencies then start there, and
+        streams without such a time are left out. None: latencies start when the reference server
+        has read the request
     """
     chosen = [s for s in streams if s.ok and len(s.sent_ns) and (not sent_ns or s.id in sent_ns)]
     starts = [sent_ns[s.id] if sent_ns else s.asked_ns for s in chosen]
@@ -183,7 +184,7 @@ def _seconds(ends: list[int], starts: list[int]) -> NDArray[np.float64]:
 
 
 def peak(starts: Iterable[int], ends: Iterable[int]) -> int:
-    """Most intervals open at once; one that ends when another starts is over."""
+    """The most intervals open at once; one that ends just as another starts doesn't overlap it."""
     changes = sorted([(end, -1) for end in ends] + [(start, 1) for start in starts])
     steps = np.array([change for _, change in changes], np.int64)
     return int(np.cumsum(steps).max(initial=0))

@@ -54,9 +54,10 @@ def headline_table(
     rooflines: Sequence[expectations.Expectation],
     without: Sequence[named_runs.Unmeasured] = (),
 ) -> page_table.Table:
-    """A row per run; rooflines: in the same order, a column if one is known.
+    """A row per run, then one for each model or variant that could not be measured.
 
-    without: what could not be measured also gets rows
+    rooflines: of the runs, in the same order; a column if any is known
+    without: what could not be measured
     """
     judged = any(each.share is not None for each in rooflines)
     columns = (

@@ -188,7 +188,8 @@ def _or_nan(value: float | None) -> float:
 
 
 def _origin(result: schema.Result) -> Iterator[tuple[str, str]]:
-    """What the result tells of it, without what differs between any two runs (the load average)."""
+    """What a run was measured with, as (subject, text); without what differs between any two runs
+    (the load average)."""
     provenance = result.provenance
     server, machine, client = provenance.server, provenance.machine, provenance.client
     yield "engine", " ".join(filter(None, (server.engine, server.version))) or "unknown"

@@ -66,7 +66,9 @@ class Page(Struct, frozen=True, kw_only=True):
 def build_page(
     gathered: Gathered, title: str, created: datetime, wanted: str | None = None
 ) -> Page:
-    """Build the page; wanted: the run whose timeline is shown; None: the newest that has one.
+    """Build the page.
+
+    wanted: the run whose timeline is shown; None: the newest that has one
 
     BadInput if there is no such run.
     """
@@ -165,7 +167,7 @@ def collect_remarks(runs: Iterable[NamedRun]) -> tuple[Remark, ...]:
 
 
 def exactness_text(runs: Sequence[NamedRun]) -> str:
-    """How accurate all of it is, in sentences."""
+    """How accurate the page's figures are, in sentences."""
     kernel = sum(named.run.kernel for named in runs)
     lag = max(named.run.lag_us for named in runs)
     late = max(named.run.late_us for named in runs)

@@ -12,7 +12,8 @@ from spark_bench.metrics.histograms import Histogram
 from spark_bench.project import ProjectNode
 from spark_bench.telemetry.prometheus import MetricsReading
 
-# A busy engine answers /metrics late, since it shares the loop that streams its tokens.
+# Time limit of one reading. A busy engine answers /metrics late, since the same loop streams its
+# tokens.
 SCRAPE_SECONDS = 5
 
 
@@ -20,7 +21,7 @@ class SamplerJob(Struct, frozen=True):
     """What to sample.
 
     url: of the server ("http://spark-1:30000", with or without /v1); "": none
-    api_key: sent to the server alone; passed on stdin, never shown
+    api_key: sent only to the server; passed on stdin, never shown
     interval: seconds between samples
     nodes: whose power, temperature, memory and RDMA counters
     """

@@ -100,7 +100,7 @@ def parse_metrics(text: str, *, histograms: bool = True) -> MetricsReading:
 
 
 def _samples(text: str) -> dict[str, list[_Sample]]:
-    """By name; of those that differ in rank alone, the lowest rank's."""
+    """Samples by name; of those that differ only in rank, the lowest rank's."""
     from prometheus_client.parser import text_string_to_metric_families
 
     best: dict[str, dict[frozenset[tuple[str, str]], _Sample]] = {}

@@ -23,7 +23,7 @@ import msgspec
 from spark_bench.project import ProjectNode
 from spark_bench.telemetry import messages, prometheus, sampling
 
-# The measuring client goes first.
+# The measuring client has priority.
 NICENESS = 5
 END_SECONDS = 2
 
@@ -138,7 +138,11 @@ class NodeThread(threading.Thread):
 
 
 def sample_until(job: messages.SamplerJob, tell: Tell, wait: Callable[[], bool]) -> None:
-    """Sample until `wait` returns: True for an orderly end with a last reading, False for now."""
+    """Sample until `wait` returns: True for an orderly end with a last reading, False to end at
+    once.
+
+    tell: called with each line, from several threads
+    """
     ways = [(node, sampling.sampling_argv(node, job.interval)) for node in job.nodes]
     names = {node.name for node, words in ways if words} | ({job.url} if job.url else set())
     ready = Ready(tell, set(names))
@@ -178,7 +182,7 @@ def main() -> None:
 
 
 METRICS_PATH = "/metrics"
-# A busy engine sends some hundred kilobytes; parsed, they take fifty times that.
+# A busy engine sends a few hundred kilobytes; parsed, they take fifty times as much memory.
 MOST_BYTES = 4 * 1024 * 1024
 
 
@@ -202,7 +206,7 @@ class Scraper:
         )
 
     def ask(self, *, histograms: bool) -> messages.ServerLine:
-        """Read it now; NoMetrics if it never will work."""
+        """Take a reading; NoMetrics if no attempt can ever succeed."""
         try:
             self._connection.request("GET", self.path, headers=self._headers)
             reply = self._connection.getresponse()
