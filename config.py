@@ -15,6 +15,6 @@ read_any_bytes()
 
 # Every line, ours and pyinfra's own, may quote a node, a server or a log.
 logger.addFilter(printable_record)
-# What -v shows of a node's answers goes past the logger.
+# With -v, pyinfra prints nodes' answers directly, not through its logger.
 set_echo(lambda text="", **how: click.echo(colored(str(text)), **how))
 check_command_line()

@@ -26,7 +26,8 @@ from cluster.settings.schema import NAMES
 
 REFRESH_SECONDS = 10
 STALE_SECONDS = 60
-# Counted from before the last refresh: the head must not call a lease stale that a run still holds.
+# Seconds since the last refresh began; less than STALE_SECONDS, so that a run gives its lease up
+# before the head calls it stale.
 LOST_SECONDS = 50
 # Gone after a reboot, writable for every login on Ubuntu and its like; else TMPDIR or /tmp.
 BASE = "/run/lock"

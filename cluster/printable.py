@@ -37,7 +37,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def colored(text: str) -> str:
-    """Our own lines as pyinfra colors them: `printable`, but line ends and those colors stay."""
+    """One of our own lines as pyinfra colors it: `printable`, but with its line ends and colors."""
     parts = _COLOR.split(text)
     return "".join(c if i % 2 else printable(c, lines=True) for i, c in enumerate(parts))
 
@@ -49,12 +49,12 @@ def printable_record(record: logging.LogRecord) -> bool:
 
 
 def tail(text: str, characters: int = 500) -> str:
-    """The end of a long output, where the reason of a failure is; "" of none."""
+    """The end of a long output, where the reason for a failure is."""
     return text.strip()[-characters:]
 
 
 def json_text(document: bytes) -> str:
-    """An encoded JSON document, the same data, with what is not printable as JSON's escapes."""
+    """An encoded JSON document as text: the same data, unprintable characters as JSON escapes."""
     return "".join(
         c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in document.decode()
     )

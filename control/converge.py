@@ -18,7 +18,7 @@ from cluster.reports.status import start_time
 from control import deployment as nodes, inventory, lease, run, secrets
 from operations import outcome, shell
 
-# One odd answer of a serving group is no reason to restart it: seconds until it is asked again.
+# Seconds until a serving group is asked again: one odd answer is no reason to restart it.
 PAUSES = (3, 6)
 LEFT_OUT_SECONDS = 40
 
@@ -56,7 +56,8 @@ def declared_deployment(state: State) -> nodes.Deployment:
 
 
 def read_deployment(state: State) -> nodes.Deployment:
-    """What is declared and what runs, for reports; the head's image is not asked for anything."""
+    """What is declared and what runs, for reports; the head's image is not asked for its
+    version."""
     deployment = declared_deployment(state)
     readings = Readings(nodes.read_light(deployment.hosts, deployment.declaration))
     deployment.decision = decide(deployment.declaration, deployment.model, readings)
@@ -131,7 +132,7 @@ def _reason_to_restart(deployment: nodes.Deployment) -> str:
         return ""
     if serving.locked(served) or not _is_starting(deployment):
         return str(problems[0])
-    # A key that is missing or another one on the head's node keeps rank 0 from starting.
+    # Rank 0 can't start if its node has no key, or a different one.
     settings = deployment.settings
     if settings.runtime != "docker" or not (key := secrets.find_api_key(settings.api_key_file)):
         return ""

@@ -29,7 +29,7 @@ from facts.serving import Served
 from operations import shell
 
 T = TypeVar("T")
-# Starting Python in an image that is not in the page cache.
+# For starting Python in an image that is not in the page cache.
 VERSION_SECONDS = 90
 # A reading's own parts give up after 30 s each; this is for a node that has gone silent.
 READING_SECONDS = 120
@@ -75,7 +75,7 @@ class Deployment:
 
     @property
     def running(self) -> bool:
-        """Whether the group shall run; else it is stopped or absent."""
+        """Whether the group should run; otherwise it is stopped or absent."""
         return self.decision.running
 
     @property
@@ -129,7 +129,7 @@ class Deployment:
 
     @property
     def docker(self) -> bool:
-        """Whether the group shall run in containers."""
+        """Whether the group should run in containers."""
         return self.running and self.settings.runtime == "docker"
 
     @property
@@ -248,7 +248,7 @@ def read_node(host: Host, options: Mapping[str, Any], seconds: int) -> shell.Rea
     reading = shell.read_fact(host, fact, fact.command(**options), seconds)
     if reading.value is None:
         return shell.Reading(why=reading.why or "it printed nothing")
-    # Whatever name its output has.
+    # The output may have any name.
     return shell.Reading(replace(reading.value, name=host.name))
 
 

@@ -17,7 +17,7 @@ from control.status import Survey, group_url, status_document, take_survey
 from facts import serving
 from operations import shell
 
-# Of two commands, each with a limit of its own.
+# For two commands, each with a limit of its own.
 READ_SECONDS = 2 * serving.DIAGNOSIS_SECONDS + 5
 
 
@@ -43,7 +43,7 @@ def print_report(state: State) -> None:
         looked.append(f"fabric: {survey.decision.fabric.summary}")
     if survey.nodes:
         looked.append("GPU, driver, Docker, disks, memory, clocks, ports, links of every node read")
-    # As a user in the project's folder would write it.
+    # The inventory as a user in the project's folder would type it.
     inventory = str(next(iter(state.inventory)).data.get("inventory") or "INVENTORY")
     near = os.path.relpath(inventory)
     report = doctor.doctor_report(

@@ -23,7 +23,7 @@ from cluster.rank.spec import EVERYWHERE
 from cluster.settings import declaration, inventory as names, schema, ssh_config
 
 GROUPS = ("head", "workers")
-# Of --data alone: the file of the run's outcome (control/run.py). Every program takes it.
+# The file for the run's outcome (control/run.py). It comes from --data alone, for any deploy.
 REPORT = "report"
 CONFIG = "~/.ssh/config"
 # `ssh -G` contacts nothing, except for a Match exec, and for names that it must canonicalize.
@@ -62,15 +62,16 @@ def load_inventory(
 ) -> Inventory:
     """pyinfra's own reading of an inventory: a file, a host, or hosts with commas between.
 
-    The catalog has the entries beside a file from then on. Refused with every group and every name
-    that pyinfra would not use as its author means, and with every entry that is wrong.
+    From then on, the catalog includes the entries beside the file. Raises Refused with every group
+    and name that pyinfra would read differently than its author means, or with an entry that is
+    wrong.
 
     + data: overrides everything that the inventory says
     + folders: further group data
     + ours: it must have our groups
     + connect: its hosts will be connected to, so ~/.ssh/config is checked too
     """
-    # Not before it is needed: importing pyinfra's CLI replaces the threads of the process.
+    # Imported only when needed: pyinfra's CLI replaces the threads of the process (gevent).
     from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
     from pyinfra_cli.util import exec_file  # type: ignore[import-untyped]
 
@@ -93,7 +94,7 @@ def load_inventory(
     except (PyinfraError, click.ClickException):
         raise
     except Exception as e:
-        # pyinfra does not catch what it does not expect of an inventory.
+        # pyinfra lets errors through that it does not expect of an inventory.
         raise Refused(_unusable(name, e)) from None
     if not len(inventory):
         raise Refused(
@@ -134,7 +135,7 @@ def _unusable(file: str, e: BaseException) -> Finding:
     at = f", line {line}" if line else ""
     cure = f"python3 {file} shows the error" if Path(file).is_file() else "name a file"
     if "U+FEFF" in str(e):
-        # Python itself passes over it in a file, but not in the text that pyinfra reads from one.
+        # Python itself skips the mark in a file, but not in the text that pyinfra reads from it.
         cure = f"save it without a byte order mark: sed -i '1s/^\\xef\\xbb\\xbf//' {file}"
     return error(f"the inventory {file} can't be used{at}: {type(e).__name__}: {e}", cure=cure)
 
@@ -183,8 +184,10 @@ def refuse_limit(
 
 
 def api_url(head: Host, to: Launch | schema.Settings, reached_at: str = "") -> str:
-    """The head's API as the reader reaches it: the address at which it listens; if that is every
-    address, the one that SSH came to (its name may be one that only SSH knows) or would come to.
+    """The URL of the head's API as the reader reaches it.
+
+    Its host is the address at which the API listens; if that is every address, the one that SSH
+    connected to, or would (the name may be one that only SSH knows).
 
     + reached_at: that address, if the caller has it
     """
@@ -199,7 +202,7 @@ def address(head: Host) -> str:
     client = getattr(getattr(head, "connector", None), "client", None)
     if transport := client.get_transport() if client else None:
         came_to = str(transport.getpeername()[0]).removeprefix("::ffff:")
-        # The API listens on IPv4: where SSH came by IPv6, the name may lead there.
+        # The API listens on IPv4: if SSH came by IPv6, the name may still lead to IPv4.
         if ":" not in came_to:
             return came_to
     name = str(head.data.get("ssh_hostname") or head.name)
@@ -270,7 +273,7 @@ def _ssh_options(file: Path, name: str, data: Mapping[str, Any]) -> dict[str, li
         try:
             printed, _ = ssh.communicate(timeout=SSH_SECONDS)
         except subprocess.TimeoutExpired:
-            # With what a Match exec has started, which would keep the pipe open.
+            # Also kill what a Match exec has started, which would keep the pipe open.
             os.killpg(ssh.pid, signal.SIGKILL)
             return {}
     lines: list[str] = printed.decode(errors="replace").splitlines()

@@ -27,11 +27,11 @@ from control import inventory
 from operations import shell
 
 ASK_SECONDS = 20
-# Less than the time between two refreshes.
+# Seconds; less than the time between two refreshes.
 REFRESH_WITHIN = 8
-# A dead head must not keep a run from ending.
+# Seconds: a dead head must not keep a run from ending.
 RELEASE_WITHIN = 10
-# On Linux and macOS, the clock that goes on while a laptop sleeps.
+# The clock that keeps running while a laptop sleeps, on Linux and on macOS.
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -116,7 +116,8 @@ def holder(head: Host, group: str) -> Lease | None:
 
 
 def lost(state: State) -> findings.Finding | None:
-    """Why this run must change nothing more, or None: to be asked before each phase that does.
+    """Why this run may change nothing more, or None. Callers check it before each phase that
+    changes something.
 
     Costs a round trip only if the last refresh is late.
     """
@@ -131,9 +132,9 @@ def lost(state: State) -> findings.Finding | None:
 
 
 def taken(state: State) -> bool:
-    """Whether another run has the lease now: then not even our own ranks are ours to end.
+    """Whether another run has the lease now: then this one may not even end its own ranks.
 
-    A head that can't be asked proves nothing: what we have begun elsewhere is ours to end.
+    A head that can't be asked is no proof: what this run began elsewhere is its own to end.
     """
     lost(state)
     held = _held.get(state)
@@ -141,7 +142,7 @@ def taken(state: State) -> bool:
 
 
 class Release(BaseStateCallback):
-    """At the first host that pyinfra disconnects, the run has ended."""
+    """Releases the lease when pyinfra disconnects the first host, which is the end of the run."""
 
     @staticmethod
     def host_disconnect(state: State, host: Host) -> None:

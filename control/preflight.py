@@ -86,7 +86,8 @@ def probe_peers(decision: decide.Decision, hosts: Mapping[str, Host]) -> dict[st
 
 
 def _check_sources(decision: decide.Decision, nodes: list[NodeFacts]) -> Iterator[Finding]:
-    """What must be there already because nothing will bring it, and what keeps it from coming."""
+    """Findings about what must be there already, as nothing will bring it, and about what keeps the
+    rest from coming."""
     settings, model = decision.settings, decision.model
     for node in nodes:
         if settings.runtime == "docker" and settings.pull == "never" and node.image is None:
@@ -95,7 +96,7 @@ def _check_sources(decision: decide.Decision, nodes: list[NodeFacts]) -> Iterato
                 node.name,
                 "--data pull=missing",
             )
-    # Refused if it is not a private file with one key.
+    # Raises Refused if it is not a private file with one key.
     secrets.find_api_key(settings.api_key_file)
     # The other nodes copy what the head has.
     head = nodes[0]
@@ -113,7 +114,7 @@ def _check_sources(decision: decide.Decision, nodes: list[NodeFacts]) -> Iterato
             "--data offline=false, or put them into its hf_cache",
         )
     elif settings.runtime == "docker":
-        # For any model: a token file that cannot be read is refused here.
+        # For any model, not just a gated one: this refuses a token file that cannot be read.
         token = secrets.find_token(settings.hf_token_file)
         if model.gated and not token:
             yield error(
@@ -129,7 +130,7 @@ def _check_sources(decision: decide.Decision, nodes: list[NodeFacts]) -> Iterato
 
 
 def image_differs(decision: decide.Decision, facts: Mapping[str, NodeFacts]) -> Iterator[Finding]:
-    """Ranks of different images may not understand each other."""
+    """Findings about ranks with different images, which may not understand each other."""
     settings = decision.settings
     names = (name for name in decision.declaration.names if name in facts)
     there = {name: image for name in names if (image := facts[name].image)}

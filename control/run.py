@@ -37,8 +37,8 @@ _results: dict[tuple[State, Callable[[State], object]], object] = {}
 
 
 def shared(state: State, make: Callable[[State], T]) -> T:
-    """make(state), called for whichever host comes first; the others get the same result, or the
-    same error.
+    """The result of make(state), which is called only for the host that comes first; the others get
+    the same result, or the same error.
 
     A Refused becomes pyinfra's DeployError, which ends the run with one message.
     """
@@ -74,8 +74,10 @@ def print_document(document: object) -> None:
 
 
 def check_command_line() -> None:
-    """Refuse what pyinfra was called with if it would find no host: it would then do nothing, and
-    exit with 0. From here on the report is written, if one was asked for."""
+    """Refuse a command line that leaves no host: pyinfra would do nothing, and exit with 0.
+
+    From here on the report is written, if one was requested.
+    """
     params = inventory.command_line()
     data = dict(item.partition("=")[::2] for item in params.get("data") or ())
     options = {f"ssh_{key}": params.get(f"ssh_{key}") for key in ("user", "port", "key")}
@@ -144,7 +146,7 @@ def _open_report(name: str, state: State) -> None:
         cure = f"name a file in a folder that exists: --data {inventory.REPORT}=FILE"
         what = f"{inventory.REPORT} = {name!r} can't be written: {e}"
         raise Refused(error(what, cure=cure)) from None
-    # pyinfra makes a state's list of callbacks right before it connects: join it there.
+    # pyinfra creates a state's list of callbacks right before it connects, so add ours there.
     initialise = State.init
 
     def init(self: State, *more: Any, **options: Any) -> None:
@@ -157,11 +159,11 @@ def _open_report(name: str, state: State) -> None:
 
 
 def report_on(deployment: Deployment) -> None:
-    """The report is about this deployment."""
+    """Make the report about this deployment."""
     global _deployment
     _deployment = deployment
     if outcome.record.file is not None:
-        # Connected now, and no longer when the document is written for the last time.
+        # Read now: when the document is written for the last time, nothing is connected any more.
         _addresses.update(
             (host.name, inventory.address(host)) for host in deployment.hosts.values()
         )

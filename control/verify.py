@@ -56,7 +56,7 @@ def verify_endpoints(state: State) -> None:
 def _check_ranks(
     deployment: Deployment, ranks: dict[str, Rank], specs: dict[str, Spec]
 ) -> list[str]:
-    """Log a line a rank; what is wrong with them."""
+    """Log a line for each rank; return what is wrong with them."""
     count = specs[deployment.declaration.head].launch.nnodes
     healths = shell.on_all(
         [host for name, host in deployment.serving.items() if name in specs],
@@ -78,7 +78,7 @@ def _read_health(host: Host, name: str, spec: Spec) -> RankHealth:
 
 
 def _check_endpoints(replies: dict[str, EndpointReply], model: str) -> list[str]:
-    """Log a line an endpoint; what is wrong with them."""
+    """Log a line for each endpoint; return what is wrong with them."""
     for path, reply in replies.items():
         logger.info(f"    {reply.status}  {reply.seconds:5.2f} s  {path}")
     problems = [f"{path} answers {r.status}" for path, r in replies.items() if r.status != 200]

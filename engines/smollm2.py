@@ -1,8 +1,8 @@
 """llama.cpp's own server (by way of xllamacpp) over one GGUF file. It is not SGLang.
 
 Answers /health, /v1/models, /v1/chat/completions, /v1/completions, /metrics and /props; SGLang's
-own paths (/generate, /get_server_info) are 404. By the two arguments the process runtime finds its
-rank again, and what the rank was started from:
+own paths (/generate, /get_server_info) are 404. The two arguments tell the process runtime which
+rank a process is, and what it was started from:
 
     python -m engines.smollm2 --spark-serving-name sglang-head --spark-serving-spec '{"launch": …}'
 """
@@ -131,7 +131,8 @@ def start(spec: EngineSpec) -> Any:
 
 
 def say(line: str) -> None:
-    """Log a whole line, in one write: llama.cpp's thread may have written half of its own."""
+    """Log a whole line in one write, on a line of its own: llama.cpp's thread may be halfway
+    through one."""
     sys.stdout.write(f"\n{line}\n")
     sys.stdout.flush()
 

@@ -122,15 +122,15 @@ class Answers(fact.Fact[RankAnswers]):
             parts.append(fact.join("printf 'age %s\\n' \"", age, '" &\n'))
         rest = []
         if head:
-            # In the background, and alone in writing until `wait`.
+            # In the background; nothing else prints until `wait`.
             metrics = Metrics().command(url, SECONDS)
             rest.append(fact.join("{ ", metrics, "; } | sed 's/^/metric /' &\n"))
         if rank:
             log = serving.last_lines(runtime, rank, LOG_LINES, LOG_SECONDS)
             rest += [fact.join("log=$(", log, " | sed 's/^/log /')\n")]
         rest += [fact.join("wait\n", "printf '%s\\n' \"$log\"\n" if rank else "")]
-        # Held back until the rest is printed: what a program writes in blocks would end up in the
-        # middle of others' lines.
+        # Held back until the rest is printed: output written in blocks would end up inside other
+        # lines.
         return fact.join(*parts, "rest=$(\n", *rest, ")\nwait\nprintf '%s\\n' \"$rest\"")
 
     def parse(self, output: list[str]) -> RankAnswers:

@@ -1,5 +1,5 @@
-"""What the container engine of a node has: ranks (or processes in their place), images, and what it
-is itself."""
+"""What a node's container engine has: ranks (or processes in their place) and images; and the state
+of the engine itself."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from cluster.node import readings
 from cluster.rank import docker, process
 from facts import fact, system
 
-# A healthy daemon answers in well under a second; one that thrashes or hangs must not hold us.
+# Seconds. A healthy daemon answers in well under one; one that thrashes or hangs must not stop us.
 SECONDS = 30
 # In `docker info` of a daemon whose images containerd keeps.
 CONTAINERD_STORE = "io.containerd.snapshotter.v1"
@@ -97,7 +97,7 @@ class _Config(Struct, rename="pascal"):
 
 
 class _Container(Struct, rename="pascal"):
-    """What we read of `docker inspect`; Docker has more, and other versions may leave out none."""
+    """What we read of `docker inspect`; a container that lacks any of these can't be read."""
 
     id: str
     name: str
@@ -262,7 +262,7 @@ class _Inspected(Struct, rename="pascal"):
 
     @property
     def content(self) -> str:
-        """A digest of the layers and of what they are run with; "" without layers."""
+        """A digest of the layers and of the configuration that they run with; "" without layers."""
         if self.root_fs is None or not self.root_fs.layers:
             return ""
         config = self.config or {}

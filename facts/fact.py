@@ -44,7 +44,7 @@ class Fact(FactBase[T]):
 
 
 def count(word: str) -> int:
-    """A number of things or bytes: digits only, and no more of them than 64 bits hold."""
+    """A number of things or bytes: digits only, as many as 64 bits hold; else ValueError."""
     if not re.fullmatch(r"[0-9]{1,19}", word):
         raise ValueError(f"not a count: {word[:40]!r}")
     return int(word)
@@ -66,7 +66,7 @@ def decimal(word: str) -> float:
 
 
 def join(*bits: object) -> StringCommand:
-    """The bits with nothing between them."""
+    """The parts in one string, with nothing between them."""
     return StringCommand(*bits, _separator="")
 
 
@@ -93,7 +93,7 @@ def home_path(value: str) -> StringCommand:
 
 
 def output_or_errors(command: object) -> StringCommand:
-    """The command's output; if it fails, all of it goes to stderr (nvidia-smi uses stdout)."""
+    """The command's output; on stderr if it fails, as nvidia-smi prints its errors on stdout."""
     return join(
         "out=$(",
         command,

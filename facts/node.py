@@ -13,7 +13,7 @@ from facts.fact import Fact, join
 from facts.weights import ModelWeights, Tiktoken
 
 MARK = "=== spark-serving"
-# Commands that wait for somebody else's program: each runs beside the rest.
+# Parts that wait for other programs (Docker, nvidia-smi): each runs beside the rest.
 SLOW = ("engine", "ranks", "image", "gpus")
 
 
@@ -144,7 +144,8 @@ class _Sections:
 def _together(parts: Mapping[str, str | StringCommand]) -> StringCommand:
     """One script: each slow part runs beside all that follow it, whose output is held back.
 
-    `exec 3>&1` gives the parts the way out that their `$(…)` has taken from stdout.
+    `exec 3>&1` lets the parts print to the real stdout from inside `$(…)`, which takes their
+    stderr.
     """
     sections = {}
     for name, command in parts.items():

@@ -1,5 +1,5 @@
-"""The ranks' responses, requested on the nodes: the controller need not reach the fabric. And the
-ranks' logs."""
+"""The ranks' responses, requested on the nodes so that the controller need not reach the fabric;
+and the ranks' logs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,20 +17,20 @@ from facts.fact import Fact, count, decimal, join, quote
 # SGLang's own health check gives up after 20 s (SGLANG_HEALTH_CHECK_TIMEOUT).
 HEALTH_SECONDS = 25
 COMPLETION_SECONDS = 120
-# One look must not take long: a rank that hangs is not ready.
+# Seconds. One look must not take long: a rank that hangs is not ready.
 LOOK_SECONDS = 10
-# What is read of a log, and what is kept: NCCL logs some hundred lines at once while a rank starts,
-# which do not tell how far it is.
+# Lines of a log that are read, and kept without NCCL's: it logs some hundred lines at once while a
+# rank starts, which do not show how far the rank is.
 LOG_LINES = 1_000
 KEPT_LINES = 40
-# Of the log that a diagnosis reads: how much is read, and what is kept of it without batches, since
-# most lines of an engine that serves for days are those.
+# The same for a diagnosis, whose lines are kept without those about batches: these are most of the
+# log of an engine that serves for days.
 DIAGNOSIS_LINES = 20_000
 DIAGNOSIS_KEPT = 4_000
 DIAGNOSIS_SECONDS = 20
 BATCHES = r"(Decode|Prefill) batch"
-# server_args is one line of 30,000 characters; of those behind COLUMNS, one argument tells whose
-# files may be missing.
+# Each line is cut to COLUMNS characters. server_args is a line of 30,000: DRAFT leaves of it only
+# the argument that says whose files may be missing.
 COLUMNS = 2_000
 DRAFT = r"s/(server_args=).*(speculative_draft_model_path='[^']*').*/\1\2/"
 ANSWER_TOKENS = 48
@@ -107,7 +107,7 @@ class Served(Fact[serving.GroupAnswers]):
                 )
                 for number, url in enumerate(urls)
             ),
-            # With a rank lost, a completion would wait for its whole time limit: none is requested.
+            # If a rank is lost, a completion would take its whole time limit: none is requested.
             "wait)\nprintf '%s\\n' \"$health\"\nmodels= chat=\n",
             "[ -n \"$(printf '%s\\n' \"$health\" | grep -v '^health [0-9]* 200 ')\" ] || {\n",
             join("printf 'keyless %s\\n' \"$(", curl(listed, HEALTH_SECONDS), ')"\n')
@@ -115,7 +115,7 @@ class Served(Fact[serving.GroupAnswers]):
             else "",
             join("models=$(", curl(listed, HEALTH_SECONDS, before="\n", keyed=keyed), ")\n"),
             _ask("chat", f"{head}/v1/chat/completions", serving.question(model), keyed),
-            # A model without a chat template.
+            # 400: a model without a chat template. Request a plain completion.
             'case "$chat" in *"\n400 "*)\n',
             _ask("chat", f"{head}/v1/completions", serving.plain_question(model), keyed),
             ";; esac\n}\nprintf 'models %s\\nchat %s\\n' ",
@@ -260,8 +260,8 @@ def curl(
     """A request of bounded time; prints status and seconds.
 
     + before: print the body first, then this; None: no body
-    + keyed: send the key that READ_KEY has read, through curl's stdin: no process has it in its
-      arguments, as the shell's own printf is none
+    + keyed: send the key that READ_KEY has read, through curl's stdin: it is in no process's
+      arguments, since printf is the shell's own
     """
     if keyed:
         more = ("-H", "@-", *more)
@@ -279,7 +279,7 @@ def _ask(variable: str, url: str, body: str, keyed: bool) -> StringCommand:
 
 
 def _one_line(variable: str) -> str:
-    """The variable's value with its newlines as blanks: JSON needs none."""
+    """The variable's value with spaces in place of newlines: JSON needs no newlines."""
     return f'''"$(printf %s "${variable}" | tr '\\n' ' ')"'''
 
 

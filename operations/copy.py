@@ -29,8 +29,11 @@ class Tunnel:
     keys: Mapping[str, tunnel.Key] = field(repr=False)
 
     def ssh(self, target: str) -> tuple[str, ...]:
-        """ssh up to and including the address, to be run on the target; what may follow: `send`,
-        with the files' names on stdin (`DISPATCHER`), or `docker save REFERENCE`."""
+        """The ssh command up to and including the address, to be run on the target.
+
+        What may follow: `send`, with the files' names on stdin (`DISPATCHER`), or `docker save
+        REFERENCE`.
+        """
         options = tunnel.ssh_argv(self.keys[target], self.port)
         return (*options, "-l", self.user, "--", self.address)
 
@@ -119,10 +122,10 @@ def _close(source: Host, targets: Mapping[str, Host], keys: Mapping[str, tunnel.
     shell.on_all((source, *(targets[name] for name in keys)), close)
 
 
-# One stream is bound by one core's encryption. sshd drops connections beyond 10 that are being
-# opened (MaxStartups), so that many workers share them.
+# Parallel connections, as one is limited by a single core's encryption. The workers share them,
+# since sshd drops connections beyond 10 that are being opened (MaxStartups).
 STREAMS = 8
-# The slowest copy that is let go on, bytes a second: a fabric without jumbo frames does more.
+# Bytes a second; a slower copy runs out of time. Even a fabric without jumbo frames is faster.
 SLOWEST = 20 * 10**6
 TRIES = 2
 
@@ -158,7 +161,7 @@ def copy_to_workers(
             "every hash verified"
         )
     for name in job.workers:
-        # All there already, but in no manifest of this commit: recorded too.
+        # A worker that has all files, but no manifest of this commit: record them there too.
         have = there[name]
         if name not in todo and (have.read or not have.listed or have.commit != commit):
             _place(job, job.hosts[name], commit, files)
@@ -206,7 +209,7 @@ def _streams(
 ) -> findings.Finding | None:
     """Copy over several connections in parallel; partial files are resumed."""
     below = "" if job.local else f"snapshots/{commit}/"
-    # What has several names in the cache comes once.
+    # A blob that has several names in the cache is copied once.
     files = {f.blob or f.path: f for f in need} if not job.local else {f.path: f for f in need}
     wanted = {
         _name(job, host, f): [_name(job, host, f), f"{below}{f.path}" if f.path else "-", f.size]
@@ -248,7 +251,7 @@ def _name(job: node_weights.WeightsJob, host: Host, file: repository.File) -> st
 def _place(
     job: node_weights.WeightsJob, host: Host, commit: str, files: Mapping[str, repository.File]
 ) -> list[str]:
-    """Move what has come to its name, once its hash is right; the names of what was not right."""
+    """Move what has arrived into place if its hash is right; returns the names of the rest."""
     request = {
         "do": "place",
         "commit": commit,
@@ -258,7 +261,7 @@ def _place(
     }
     reply = node_weights.query_node(job, host, request, node_weights.READ_SECONDS)
     node_weights.warn_unrecorded(job, host, reply.get("unrecorded"))
-    # Without the list nothing was placed.
+    # An answer without the list means that nothing was placed.
     bad = reply.get("bad")
     return bad if isinstance(bad, list) else [_name(job, host, f) for f in files.values()]
 

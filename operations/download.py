@@ -13,16 +13,16 @@ from cluster.transfer import gate, hub_errors, repository, stored, weights
 from operations import node_weights, scripts, shell
 
 SCRIPT = scripts.bundle("hub_client.py")
-# The client's own list of a repository's files.
+# Seconds for the client to list a repository's files.
 LIST_SECONDS = 120
 # Between two readings of the container, seconds.
 PAUSE = 1.0
-# The container's own stall limit ends it; this much later it counts as hanging.
+# Seconds. The container's own stall limit should end it; this much later it counts as hanging.
 GRACE = 60
 
 
 def take_over(job: node_weights.WeightsJob) -> None:
-    """Wait for a download of this model that an earlier run has left; clear what is over."""
+    """Wait for a download of this model by an earlier run; remove one that has ended."""
     answer = shell.run_command(job.head, weights.list_tasks())
     mine = weights.container_name(job.group)
     for line in answer.out:
@@ -158,7 +158,7 @@ def _fetch(
         f"weights: {printable.gigabytes(total)} downloaded in {stored.format_seconds(seconds)}, "
         "every hash verified"
     )
-    # A file without a time is read once more by the next run.
+    # The next run reads a file without a time once more.
     return {f.path: _count(times.get(f.path)) for f in missing} if isinstance(times, dict) else {}
 
 
@@ -201,7 +201,7 @@ def _wait(
         now = time.monotonic()
         messages: list[dict[str, Any]] = []
         for line in answer.out:
-            # A message that is cut off comes whole with the next answer.
+            # A message that is cut off is whole in the next answer.
             with suppress(ValueError):
                 messages += [json.loads(line)] if line.startswith("{") else []
         if answer.ok and not answer.out[0].startswith(("running", "created")):

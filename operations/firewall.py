@@ -14,11 +14,11 @@ from cluster.node.firewall import UfwChange
 from cluster.node.host import as_root
 from operations import shell
 
-# After which a node reverts the change by itself, counted from its beginning.
+# Seconds from the beginning of a change, after which a node reverts it by itself.
 REVERT_SECONDS = 60
-# A new SSH connection; sshd answers within one, unless it looks up names in vain.
+# Seconds for a new SSH connection; sshd answers within one, unless its DNS look-ups fail.
 LOGIN_SECONDS = 15
-# Between the last try and the node's own timer.
+# Seconds between the last try and the node's own timer.
 MARGIN = 3
 UNTOUCHED = "nothing was changed"
 
@@ -81,9 +81,9 @@ def _as_root(script: str, seconds: int) -> Command:
 
 
 def fresh_login(host: Host, seconds: float = LOGIN_SECONDS) -> str:
-    """Why a new connection to the node fails, beside the one that there is; "" where it works.
+    """Why a new connection to the node fails, beside the existing one; "" if it works.
 
-    @local has none: there the rules alone vouch for SSH.
+    @local has no connection: there the rules alone vouch for SSH.
     """
     connector = type(host.connector)(host.state, host)
     try:

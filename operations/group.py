@@ -21,7 +21,7 @@ from facts.serving import RankLook
 from operations import outcome, shell
 
 LAST_LINES = 12
-# What follows the first causes is their consequence.
+# How many causes are logged: what follows the first ones is their consequence.
 DIAGNOSES = 2
 # One reading of a rank's health, seconds; a node that takes longer has not answered.
 LOOK_SECONDS = 25
@@ -70,7 +70,7 @@ class Group:
         return bool(self.runtime.rename("a", "b"))
 
     def called(self, names: Mapping[str, str]) -> Group:
-        """The group by what its containers are called now (node → name, or id)."""
+        """The group under its containers' current names (node → name, or id)."""
         specs = {n: replace(spec, name=names.get(n, spec.name)) for n, spec in self.specs.items()}
         return replace(self, specs=specs)
 
@@ -100,8 +100,9 @@ def start_ranks(group: Group) -> tuple[Finding, ...]:
 
 
 def verify_model(group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
-    """Why the model is not served: its id, one completion. () where it is: then a line is logged
-    that says over which transport, and how fast it answered.
+    """Check that the model is served, by its id and one completion.
+
+    Returns why it is not; () if it is, after logging the transport and how fast it answered.
 
     + locked: healthy ranks that require another API key than ours are proof enough
     """
@@ -132,8 +133,11 @@ def verify_model(group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
 
 
 def wait_until_ready(group: Group) -> tuple[Finding, ...]:
-    """Read every rank's health until all are healthy (returns nothing) or the wait has failed
-    (returns why); a progress line soon, and every REPORT_SECONDS, however long a reading takes."""
+    """Read every rank's health until all are healthy (returns ()) or the wait has failed (returns
+    why).
+
+    Logs its progress soon, and then every REPORT_SECONDS, however long a reading takes.
+    """
     begun = time.monotonic()
     watch = readiness.ReadinessWatch(group.limits, begun, group.restarts)
     healths = list[readiness.RankHealth]()
@@ -212,8 +216,8 @@ def log_causes(group: Group, healths: Mapping[str, readiness.RankHealth]) -> Non
 
     logs: dict[str, tuple[str, ...]] = {}
     for node in group.nodes:
-        # What it logged since we started it. Docker may have restarted one that started before us:
-        # of that, what its earlier lives logged, too.
+        # The log since we started the rank. Docker may have restarted one that started before this
+        # run: then also the log of its earlier lives.
         command = group.runtime.logs(group.specs[node].name, 400, earlier=not group.start)
         output = shell.run_command(group.hosts[node], command)
         logs[node] = (*output.out, *output.err)

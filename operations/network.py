@@ -15,7 +15,7 @@ from cluster.node.netplan import FILE, GUARD, Halves, ping_arguments, unreached
 from facts.fact import render
 from operations import shell
 
-# After this a node reverts by itself: longer than everything that precedes the confirmation.
+# Seconds until a node reverts by itself: longer than everything that precedes the confirmation.
 GUARD_SECONDS = 180
 APPLY_SECONDS = 60
 PROBE_SECONDS = 20
@@ -28,7 +28,7 @@ _APPLY = load_script(__file__, "scripts/network_apply.sh")
 
 _HOLD = 'cd "$1" && mv armed held && systemctl stop "$(cat unit)"'
 _DONE = '[ ! -d "$1" ] || { systemctl stop "$(cat "$1/unit")" 2>/dev/null; rm -rf "$1"; }'
-# Held or not; where the guard is at it already, until it has finished.
+# Reverts whether the change is held or not; if the guard is doing so already, waits for it.
 _REVERT_NOW = f"""
 [ ! -e "$1/held" ] || mv "$1/held" "$1/armed"
 (
@@ -104,8 +104,10 @@ def ping_peers(words: tuple[str, ...]) -> Command:
 
 
 def _apply(state: State, host: Host, change: NetworkChange) -> bool:
-    """Apply the change. Where any step fails, every node becomes as it was: at once if it can be
-    reached, else when its own guard does it."""
+    """Apply the change.
+
+    If any step fails, every node is reverted: at once if it can be reached, else by its own guard.
+    """
     failed = _failures(change)
     if not failed:
         _run_everywhere([change.hosts[name] for name in change.changing], finish_change())
@@ -129,8 +131,8 @@ def _apply(state: State, host: Host, change: NetworkChange) -> bool:
 
 
 def _failures(change: NetworkChange) -> list[Finding]:
-    """Apply, log in anew, ping, confirm: each on all nodes at once. What the first step that fails
-    found."""
+    """Apply, log in anew, ping, confirm: each on all nodes at once. Returns what the first step
+    that fails has found; [] if none does."""
     changing = [change.hosts[name] for name in change.changing]
     outputs = shell.on_all(changing, lambda h: shell.run_command(h, apply(change.wanted[h.name])))
     # A connection that was lost proves nothing yet: the next step opens a new one.

@@ -13,7 +13,7 @@ from cluster.transfer.stored import StoredModel, manifest_entries, parse_stored_
 from operations import scripts, shell
 
 SCRIPT = scripts.bundle("weights_here.py")
-# Reading and hashing hundreds of GB takes long, but not for ever.
+# Seconds. Reading and hashing hundreds of GB takes long, but not forever.
 READ_SECONDS = 6 * 3600
 
 
@@ -62,7 +62,7 @@ class WeightsJob:
 def read_weights(
     job: WeightsJob, names: Iterable[str], revision: str | None = None
 ) -> dict[str, StoredModel]:
-    """What these nodes have. What an engine created as root is given to the login first."""
+    """What these nodes have; what an engine created as root is given to the login first."""
     requested = job.revision if revision is None else revision
     log = job.head.log
     with shell.report_every(lambda s: log(f"reading and hashing the model's files, {s:.0f} s")):
@@ -87,7 +87,7 @@ def _read_node(job: WeightsJob, host: Host, revision: str) -> StoredModel:
     if not stored.closed:
         return stored
     host.log(f"{stored.closed[0]} belongs to root, as an engine left it: giving it to the login")
-    # The cache's own folder too, where the engine created it.
+    # This includes the cache's own folder, if the engine created it.
     folder = job.folders[host.name]
     answer = shell.run_command(host, weights.chown_to_login(folder, *stored.owner, job.image))
     if not answer.ok:
@@ -104,13 +104,16 @@ def _read_node(job: WeightsJob, host: Host, revision: str) -> StoredModel:
 def record_weights(
     job: WeightsJob, host: Host, commit: str, files: Iterable[repository.File], ref: str
 ) -> None:
-    """Record the files, with their hashes, in the manifest beside them; log it where that fails."""
+    """Record the files and their hashes in the manifest beside them; log it if that fails."""
     request = {"do": "record", "commit": commit, "ref": ref, "files": manifest_entries(files)}
     warn_unrecorded(job, host, query_node(job, host, request, 120).get("unrecorded"))
 
 
 def warn_unrecorded(job: WeightsJob, host: Host, why: object) -> None:
-    """Whole files are served all the same; `why` is "" where their check was recorded."""
+    """Log that a check could not be recorded; the files are served all the same.
+
+    + why: "" where it was recorded
+    """
     if why:
         host.log_styled(
             f"the check of {job.model} could not be recorded in {job.folders[host.name]}: its "

@@ -118,7 +118,7 @@ def _run(host: Host, script: StringCommand, seconds: int, stdin: str) -> Output:
         lost = f"{type(e).__name__}: {e}" if str(e) else type(e).__name__
         return Output(ok=False, lost=lost, late=isinstance(e, TimeoutError))
     answer = parse_output(output.stdout_lines, output.stderr_lines)
-    # After the connection has ended paramiko makes up an exit status for its commands.
+    # When a connection has ended, paramiko makes up an exit status for its commands.
     client = getattr(host.connector, "client", None)
     transport = client.get_transport() if client else None
     broken = transport is not None and not transport.is_active()

@@ -179,8 +179,8 @@ def _switch_over(switch: Switch, phases: Phases) -> None:
 
 
 def _keep(switch: Switch, phases: Phases) -> None:
-    """The group survives a reboot from now on, and the one before it goes. Cleaning up may fail:
-    the next deploy does it."""
+    """From now on the group survives a reboot, and the one before it is removed. Cleaning up may
+    fail: the next deploy does it."""
     if switch.group is not None:
         groups.keep_ranks(switch.group)
     try:
@@ -350,17 +350,17 @@ def _serve_again(
             if not output.ok:
                 text = f"could not rename {spec.name} to {name}: {output.text}"
                 group.hosts[node].log_styled(f"{text}; the next deploy does it", fg="yellow")
-    # By their ids: a name may have come back though its node did not say so, or not at all.
+    # By id: a container may have its name back without an answer from its node, or not at all.
     groups.keep_ranks(group.called({node: rank.id for node, rank in previous.ranks.items()}))
     return True
 
 
 def _start_again(group: groups.Group, there: Mapping[str, Rank]) -> tuple[Finding, ...]:
-    """Start all of its ranks: one that runs can't go on without one that has ended."""
+    """Start all of its ranks anew: one that still runs is of no use without one that has ended."""
     groups.stop_ranks(group, {node: rank for node, rank in there.items() if rank.alive})
     failures = groups.start_ranks(group)
     if failures and group.renames:
-        # Nothing else is left to serve. A container that has started is not started twice.
+        # Try again, as nothing else is left to serve. A container that runs is not started twice.
         gevent.sleep(PAUSE_SECONDS)
         failures = groups.start_ranks(group)
     return failures
@@ -368,10 +368,10 @@ def _start_again(group: groups.Group, there: Mapping[str, Rank]) -> tuple[Findin
 
 @contextmanager
 def defer_interrupts(at: Host) -> Iterator[Callable[[], Finding | None]]:
-    """Let Ctrl-C, SIGTERM and SIGHUP end nothing: half a switch serves nobody, and is undone first.
-    The function that this yields returns the interrupt, once there is one.
+    """Defer Ctrl-C, SIGTERM and SIGHUP: half a switch serves nobody, so it is undone first.
 
-    A second Ctrl-C works as usual. A signal that was ignored still is: that is what `nohup` is for.
+    The function that this yields returns the interrupt; None as long as there is none. A second
+    Ctrl-C works as usual. A signal that was ignored still is: that is what `nohup` is for.
 
     + at: the host under whose name it is logged
     """

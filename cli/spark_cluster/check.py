@@ -8,7 +8,7 @@ import click
 from spark_cluster.commands import ClusterError, inventory_option
 from spark_cluster.project import find_project
 
-# Every reading of a node is bounded; asking an image for its SGLang takes longest.
+# Each reading of a node has its own limit; asking an image for its SGLang version takes longest.
 SECONDS = 600
 
 

@@ -1,5 +1,5 @@
-"""The model that an inventory serves: found in its Python files, changed (every other byte stays),
-and read back."""
+"""Find the model that an inventory names in its Python files, change it (and no other byte), and
+read it back."""
 
 import ast
 import json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cluster.catalog.models import Model
 
 NAME = "model"
-# Python's own line ends; bytes.splitlines knows more of them.
+# The line ends that Python's parser counts.
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 
 
@@ -32,7 +32,7 @@ class FileChange:
     after: bytes
 
     def lines(self) -> list[str]:
-        """The lines that go ("-…") and that come ("+…")."""
+        """The removed lines ("-…") and the added ones ("+…"), as a diff without context."""
         old, new = ((text or b"").decode().splitlines() for text in (self.before, self.after))
         return [*unified_diff(old, new, lineterm="", n=0)][2:]
 
@@ -41,7 +41,7 @@ class FileChange:
         write_file(self.file, self.after)
 
     def undo(self) -> None:
-        """As it was before."""
+        """Restore the content from before; remove the file if there was none."""
         if self.before is None:
             self.file.unlink(missing_ok=True)
         else:
@@ -155,7 +155,10 @@ def _undo(changes: list[FileChange]) -> None:
 
 
 def write_file(file: Path, content: bytes) -> None:
-    """Replace the file as a whole: nobody reads half of it. ClusterError if it can't be written."""
+    """Replace the file atomically, so that nobody reads half of it.
+
+    ClusterError if it can't be written.
+    """
     target = file.resolve()
     part = target.with_name(f".{target.name}.part")
     try:
@@ -208,7 +211,7 @@ def appended(source: bytes, model: str) -> bytes:
 
 
 def literal(model: str) -> str:
-    """The model as Python writes a string; JSON's form is one."""
+    """The model as a Python string literal; a JSON string is one."""
     return json.dumps(model, ensure_ascii=False)
 
 
@@ -236,7 +239,7 @@ def _places(
 
 
 def _host_values(tree: ast.Module) -> Iterator[ast.expr]:
-    """Of every mapping that is not itself a value of another, as `env` would be."""
+    """The value of "model" in each mapping, except a mapping nested in another, such as `env`."""
     nested = {id(value) for node in ast.walk(tree) for value in _values(node)}
     for node in ast.walk(tree):
         if id(node) in nested:
@@ -251,7 +254,7 @@ def _host_values(tree: ast.Module) -> Iterator[ast.expr]:
 
 def _values(node: ast.AST) -> list[ast.expr]:
     if isinstance(node, ast.Dict):
-        # {**shared} has no key there: what it unpacks is as good as written in its place.
+        # {**shared} has no key: what it unpacks counts as written in its place, not as nested.
         return [v for k, v in zip(node.keys, node.values, strict=True) if k is not None]
     return [word.value for word in node.keywords if word.arg] if _makes_dict(node) else []
 
@@ -269,7 +272,7 @@ def _assigned_values(tree: ast.Module) -> Iterator[ast.expr]:
 
 
 def _module_level(node: ast.AST) -> Iterator[ast.AST]:
-    """The statements that make a module's own names."""
+    """Every statement outside functions and classes: those that can set module-level names."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.stmt | ast.ExceptHandler):
             yield child

@@ -32,7 +32,7 @@ data_option: Callable[[Any], Any] = click.option(
 
 
 def on_terminal() -> bool:
-    """Whether there is somebody to ask."""
+    """Whether someone can answer questions: stdin is a terminal."""
     return sys.stdin.isatty()
 
 
@@ -43,7 +43,10 @@ class ClusterError(click.ClickException):
 
 
 class Commands(click.Group):
-    """shorts: command → its line in --help; it is `command` in spark_cluster.COMMAND."""
+    """A group that imports a command's module only when the command is used.
+
+    + shorts: command → its line in --help; the command is `command` in spark_cluster.COMMAND
+    """
 
     def __init__(self, name: str, shorts: Mapping[str, str], **attrs: Any) -> None:
         super().__init__(name, **attrs)
@@ -62,7 +65,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's; an unknown name is answered with the commands that exist."""
+        """click's own; for an unknown name, the error lists the commands that exist."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:

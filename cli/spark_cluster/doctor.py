@@ -10,7 +10,7 @@ import click
 from spark_cluster import commands, printable
 from spark_cluster.project import find_project
 
-# Reading, asking every log, and the probe between the nodes.
+# For reading the nodes and every log, and for the probe between the nodes.
 SECONDS = 150
 COLORS = {"error": "red", "warning": "yellow"}
 

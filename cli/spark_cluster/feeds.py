@@ -1,5 +1,5 @@
-"""The ranks' logs: one connection a node, which carries its rank's log for as long as it is asked
-for; and their lines in the order of their time stamps."""
+"""The ranks' logs: one connection per node streams its rank's log, and the lines are merged in the
+order of their time stamps."""
 
 import heapq
 import os
@@ -22,14 +22,15 @@ AGAIN_SECONDS = 2.0
 END_SECONDS = 2.0
 LINE_BYTES = 2**20
 STDERR_LINES = 100
-# What a node's own shell prints (its ~/.bashrc) comes before this; the node's clock follows, ns.
+# What precedes this mark was printed by the node's shell (its ~/.bashrc). The node's clock follows:
+# Unix time, ns.
 CLOCK = "spark-serving clock "
 CURE = "put this first in the login's ~/.bashrc: [[ $- == *i* ]] || return"
 
 # Docker's --timestamps: RFC 3339 with up to nine digits of a second, UTC.
 _STAMP = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z ?")
 NS = 10**9
-# A connection may cost less than this; a clock that differs by more is wrong.
+# A smaller difference may come from the connection's delay; a larger one is a wrong clock.
 SKEW_NS = NS
 
 SCRIPT = Path(__file__).with_name("feed.sh").read_text()
@@ -51,7 +52,7 @@ class LogLine:
 
 
 def split_stamp(line: str) -> tuple[int | None, str]:
-    """A line's time by Docker (Unix ns), and the line; None for Docker's own words."""
+    """(Docker's time stamp in Unix ns, the rest); (None, the line) for Docker's own messages."""
     match = _STAMP.match(line)
     if match is None:
         return None, line
@@ -63,15 +64,15 @@ def split_stamp(line: str) -> tuple[int | None, str]:
 
 
 def clock_skew(node_ns: int, here_ns: int) -> int:
-    """How much a node's clock is ahead, ns; 0 if the connection may explain it."""
+    """How far a node's clock is ahead, ns; 0 for a difference that the connection may explain."""
     ahead = node_ns - here_ns
     return ahead if abs(ahead) > SKEW_NS else 0
 
 
 class LogMerge:
-    """Holds each line back for a moment, so that an earlier one may still come before it.
+    """Holds each line back for a moment, so that an earlier one can still be put before it.
 
-    + hold: seconds; a line that comes later than that stays where it came
+    + hold: seconds; a line that arrives later than that is not moved
     """
 
     def __init__(self, hold: float) -> None:
@@ -82,7 +83,7 @@ class LogMerge:
         heapq.heappush(self._heap, line)
 
     def due(self, now: float) -> Iterator[LogLine]:
-        """What has waited long enough, in order."""
+        """The lines that have waited long enough, in order."""
         while self._heap and self._heap[0].arrived + self.hold <= now:
             yield heapq.heappop(self._heap)
 
@@ -103,8 +104,8 @@ class LogFeed(threading.Thread):
     """Reads one rank's log.
 
     + rank, node: which one, with its entry in the listing
-    + tail: how many lines of what is there already, "all"
-    + spoke: set once the node has answered, or can't
+    + tail: how many of the existing lines to read, or "all"
+    + spoke: set once the node has answered, or failed to
     + failed: why it could not be read, "" if it could
     """
 
@@ -124,7 +125,7 @@ class LogFeed(threading.Thread):
         self._since, self._last, self._serial, self._skew = "", 0, 0, 0
         self._clocked, self._printed = False, ""
 
-    # A thread is one of its own, whatever its fields say.
+    # A thread is compared by identity, not by its fields.
     __hash__ = threading.Thread.__hash__
     __eq__ = threading.Thread.__eq__
 
@@ -139,7 +140,7 @@ class LogFeed(threading.Thread):
             self._ending.wait(AGAIN_SECONDS)
 
     def end(self) -> None:
-        """End it on the node and here; nothing is left behind."""
+        """End the log command on the node, and the connection; nothing is left running."""
         self._ending.set()
         process = self._process
         if process is None:
@@ -174,7 +175,7 @@ class LogFeed(threading.Thread):
             words = (line.decode(errors="replace").strip() for line in _lines(self._process.stderr))
             other = threading.Thread(target=errors.extend, args=(words,), daemon=True)
             other.start()
-            # As bytes: a progress bar's \r would end a line of text.
+            # Read as bytes: in text mode, a progress bar's \r would end a line.
             for line in _lines(self._process.stdout):
                 self._take(line.decode(errors="replace").rstrip("\n"))
             other.join()
@@ -205,7 +206,7 @@ class LogFeed(threading.Thread):
             return
         at, text = split_stamp(line) if docker else (None, line)
         if at is None and docker:
-            # Docker's own words: no such container, a daemon that is gone.
+            # Docker's own message: no such container, or the daemon is gone.
             self.failed = text
             if self.follow:
                 self.note(f"{self.node['name']}: {text}")
@@ -218,13 +219,13 @@ class LogFeed(threading.Thread):
         self.report(LogLine(at, self.rank, self._serial, text, time.monotonic()))
 
     def _remember(self, line: str, at: int | None) -> None:
-        """Where to go on after a connection that was lost."""
+        """Note where to resume after a lost connection."""
         if at is not None and self.follow:
             self._since, self._last = line.partition(" ")[0], at
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """A stream's lines; of a very long one the first LINE_BYTES."""
+    """A stream's lines, each cut to its first LINE_BYTES."""
     while line := stream.readline(LINE_BYTES):
         rest = line
         while rest and not rest.endswith(b"\n"):
@@ -239,7 +240,7 @@ def remote_argv(node: Mapping[str, Any], script: str, arguments: Sequence[str]) 
         return here
     if not (to := node["ssh"]):
         return None
-    # A connection of our own: not shared, without questions or forwardings, given up when dead.
+    # A connection of our own: not shared, no prompts, no forwarding, ended when the node is silent.
     options = {
         "BatchMode": "yes",
         "ControlMaster": "no",

@@ -15,10 +15,10 @@ import click
 from spark_cluster import choice, commands, printable
 from spark_cluster.project import INVENTORY, Project, format_finding, project_root
 
-# Names, addresses, and pyinfra's @local; a user or a port has a place of its own.
+# Names, addresses, and pyinfra's @local; users and ports have settings of their own.
 _NODE = re.compile(r"(@local|@?[A-Za-z0-9][A-Za-z0-9_.:/-]*)\Z")
 OPTIONS = {"model": "--model", "hf_cache": "--hf-cache", "ssh_user": "--user"}
-# Data whose value is a secret in itself; *_file and ssh_key name files.
+# Settings whose value is itself a secret; *_file and ssh_key only name files.
 _SECRET = re.compile(r"password|secret|token|api_key|passphrase", re.I)
 _TEXT = '''\
 """{title}: written by spark-cluster init.
@@ -40,7 +40,7 @@ workers = ([{workers}], SETTINGS)
 
 @dataclass(frozen=True)
 class InventoryText:
-    """What the inventory is to say; data: what else all nodes share."""
+    """What to write into the inventory; data: further settings that all nodes share."""
 
     head: str
     workers: tuple[str, ...]
@@ -107,9 +107,9 @@ def _literal(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
-# The checks of a deploy, among them what the nodes reach of each other.
+# For a deploy's checks, which include whether the nodes reach each other.
 SECONDS = 240
-# pyinfra takes an inventory's name for a group of its nodes.
+# File names that an inventory can't have: pyinfra makes a group of the file's name.
 GROUPS = ("all", "head", "workers", "self")
 HEAD = ("node", "SSH", "GPU", "driver", "Docker", "hf_cache", "free", "python", "QSFP ports Up")
 COLORS = {"error": "red", "warning": "yellow"}
@@ -176,7 +176,7 @@ def command(
         data = {**inventory.data, "api_key_file": _key_file(file.stem)}
         inventory = replace(inventory, data=data)
     click.echo(f"reading {', '.join([inventory.head, *inventory.workers])} …", err=True)
-    # By way of an inventory that is gone afterwards.
+    # The probe reads its nodes from an inventory: a temporary one.
     with tempfile.TemporaryDirectory(prefix="spark-cluster-") as folder:
         draft = Path(folder, file.name)
         draft.write_text(inventory.text(str(draft)))
@@ -231,7 +231,7 @@ def _key_file(name: str) -> str:
 
 
 def _write_inventory(project: Project, inventory: InventoryText) -> None:
-    """Write the inventory; and the model also where group data would override it."""
+    """Write the inventory, and also the model wherever group data would override it."""
     before = project.inventory.read_bytes() if project.inventory.exists() else None
     choice.write_file(
         project.inventory, inventory.text(choice.relative_path(project.inventory)).encode()
@@ -316,7 +316,10 @@ def ask_inventory(
     more: Sequence[str],
     ask: bool,
 ) -> InventoryText:
-    """From the options, else from questions, else the defaults; click.UsageError without a head."""
+    """Fill it from the options, then from questions, then from the defaults.
+
+    click.UsageError without a head.
+    """
     if head is None and not ask:
         raise click.UsageError("name the head: --head NAME (as in `ssh NAME`, or @local)")
     if head is None:

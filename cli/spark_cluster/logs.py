@@ -18,9 +18,9 @@ from spark_cluster.feeds import NS, LogFeed, LogLine, LogMerge
 from spark_cluster.printable import printable
 from spark_cluster.project import find_project
 
-# Longer than what the nodes' latencies differ by; too short for a reader to notice.
+# Longer than the nodes' latencies differ by; too short for a reader to notice.
 HOLD_SECONDS = 0.3
-# For the first lines of nodes whose connections take longer than others'.
+# How long the first lines wait for nodes that take longer to connect.
 TOGETHER_SECONDS = 6.0
 Node = Mapping[str, Any]
 COLORS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta")
@@ -111,12 +111,12 @@ class LinePrinter:
 
 
 def plain(text: str) -> str:
-    """The line as a terminal may show it: of a progress bar its last state."""
+    """The line made safe for a terminal; of a progress bar, only its last state."""
     return printable(text.rstrip().rpartition("\r")[2])
 
 
 def _follow(feeds: Sequence[LogFeed], lines: queue.SimpleQueue[LogLine], show: LinePrinter) -> None:
-    """Print what is there, and what comes, until Ctrl-C."""
+    """Print what is there and what follows, until Ctrl-C."""
     merge, begun = LogMerge(HOLD_SECONDS), time.monotonic()
     together = False
     while True:
@@ -133,7 +133,7 @@ def _follow(feeds: Sequence[LogFeed], lines: queue.SimpleQueue[LogLine], show: L
 
 
 def _waiting(lines: queue.SimpleQueue[LogLine], seconds: float) -> Iterator[LogLine]:
-    """Every line that is there; waits at most so long for the first."""
+    """Every line in the queue; waits up to `seconds` for the first one."""
     try:
         yield lines.get(timeout=seconds) if seconds else lines.get_nowait()
         while True:
@@ -164,5 +164,5 @@ def _quiet() -> Iterator[None]:
     except KeyboardInterrupt:
         return
     except BrokenPipeError:
-        # Python flushes stdout once more at its end.
+        # Python flushes stdout again at exit, which would fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

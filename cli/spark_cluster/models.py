@@ -72,7 +72,7 @@ def model_rows(document: Mapping[str, Any]) -> list[list[str]]:
 
 
 def serving(listing: Mapping[str, Any]) -> list[str]:
-    """The model that runs, by its ranks' own labels; none if nothing runs."""
+    """The model that runs, as its ranks' labels name it; [] if nothing runs."""
     return list(dict.fromkeys(rank["model"] for rank in listing["ranks"]))
 
 
@@ -88,7 +88,7 @@ def size(count: int | None) -> str:
 
 
 def where(model: str, present: Mapping[str, Any]) -> str:
-    """ "all", or the names of the nodes that have it; what is there of an incomplete one."""
+    """ "all", or the names of the nodes that have it; for an incomplete copy, its size so far."""
     cached = {node: stock[model] for node, stock in present.items() if model in stock}
     whole = [node for node, stock in cached.items() if stock["complete"]]
     parts = [

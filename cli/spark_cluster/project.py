@@ -1,6 +1,6 @@
-"""The project's checkout, and what its deploys report of the nodes: a JSON document each.
+"""The project's checkout, and what its deploys report about the nodes: one JSON document each.
 
-pyinfra runs as a process of its own: nothing of it is imported, and a node that hangs, hangs there.
+pyinfra runs in a process of its own: this one imports nothing of it, and never hangs with a node.
 """
 
 import json
@@ -24,9 +24,9 @@ LAST_LINES = 4
 
 @dataclass(frozen=True)
 class DeployRun:
-    """An ended run of pyinfra: its exit code, stdout (a document), stderr (pyinfra's own words).
+    """A finished run of pyinfra: exit code, stdout (a document), stderr (pyinfra's own messages).
 
-    + findings: why it failed, each as one line; of its report (cluster/reports/outcome.py)
+    + findings: why it failed, one line each, from its report (cluster/reports/outcome.py)
     """
 
     code: int
@@ -58,7 +58,7 @@ class Project:
         """
         options = []
         for name, value in (data or {}).items():
-            # As pyinfra's --data reads it back.
+            # pyinfra's --data parses JSON.
             text = value if isinstance(value, str) else json.dumps(value)
             options += ["--data", f"{name}={text}"]
         where = hosts or str(self.inventory)
@@ -111,7 +111,7 @@ class Project:
             ) from None
 
     def core(self) -> None:
-        """Make the project's pure packages importable: cluster.catalog and its like."""
+        """Make the project's pure packages, such as cluster.catalog, importable."""
         if str(self.root) not in sys.path:
             sys.path.append(str(self.root))
 

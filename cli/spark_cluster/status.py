@@ -12,7 +12,7 @@ from spark_cluster.commands import ClusterError, data_option, inventory_option, 
 from spark_cluster.printable import printable
 from spark_cluster.project import Project, find_project
 
-# The reading bounds itself to 15 s, whatever the nodes do; this is for a controller under load.
+# The reading ends within 15 s, whatever the nodes do; the rest is for a controller under load.
 SECONDS = 45
 
 

@@ -17,7 +17,7 @@ GIB = 2**30
 HEADINGS = ("rank", "node", "container", "state", "health", "up", "image", "spec", "memory", "GPU")
 # Left out on a narrow terminal, in this order; --json has everything.
 DISPENSABLE = ("spec", "image", "GPU", "memory", "up")
-# Of the server's load.
+# How to show the server's load.
 COUNTS = {
     "running": "{:.0f} requests running",
     "queued": "{:.0f} queued",
@@ -40,7 +40,7 @@ def console() -> Console:
 
 
 def status_table(status: Mapping[str, Any]) -> RenderableType:
-    """The group in a line or two, a row a rank, and what is amiss."""
+    """The group in a line or two, one row per rank, and what is wrong."""
     status = all_printable(status)
     state, load = status["state"], status["load"]
     color = COLORS.get(state, "yellow")
@@ -65,7 +65,7 @@ def status_table(status: Mapping[str, Any]) -> RenderableType:
 
 @dataclass(frozen=True)
 class _Ranks:
-    """A row a rank. On a terminal too narrow for all of it, whole columns are left out."""
+    """One row per rank. On a terminal too narrow for all columns, whole columns are left out."""
 
     ranks: Sequence[Mapping[str, Any]]
 
@@ -124,7 +124,7 @@ def _amiss(status: Mapping[str, Any]) -> Iterator[Text]:
         yield Text.assemble(("drift", "yellow"), f"     {reason}")
     if status["unsure"]:
         yield Text.assemble(("drift", "yellow"), f"     not known: {status['unsure']}")
-    # Whether a run is at work on the group.
+    # Whether a run is changing the group right now.
     busy = status["holder"] is not None and not status["holder"]["stale"]
     for left in status["leftovers"]:
         kind = "stopped" if left["kind"] == "previous" and not busy else left["kind"]
@@ -135,7 +135,7 @@ def _amiss(status: Mapping[str, Any]) -> Iterator[Text]:
 
 
 def age(seconds: float | None) -> str:
-    """The two largest units that tell: "3 d 4 h", "5 min 2 s"; "-" if nothing runs."""
+    """A duration in its two largest units: "3 d 4 h", "5 min 2 s"; "-" if nothing runs."""
     if seconds is None:
         return "-"
     left, parts = int(seconds), list[str]()

@@ -1,4 +1,5 @@
-"""What spark-bench, which installs alone, has of the catalog: two files that `make docs` writes."""
+"""The parts of the catalog that spark-bench has: two files that `make docs` writes, since
+spark-bench installs alone."""
 
 from collections.abc import Iterator
 
@@ -12,7 +13,7 @@ FIGURES = ("decode", "prefill", "output_throughput", "ttft_ms", "itl_ms")
 
 
 def shapes() -> Iterator[dict[str, object]]:
-    """models.toml of spark-bench: models whose shape is known. None: left out there."""
+    """The rows of spark-bench's models.toml: models whose shape is known. A None is left out."""
     for model in catalog():
         if model.shape.embedding_bytes is None:
             continue
@@ -26,7 +27,7 @@ def shapes() -> Iterator[dict[str, object]]:
 
 
 def published() -> Iterator[dict[str, object]]:
-    """published.toml of spark-bench: the figures that it can compare."""
+    """The rows of spark-bench's published.toml: the published figures that it can compare."""
     for model in catalog():
         for one in model.published:
             if any(getattr(one, name) for name in FIGURES):

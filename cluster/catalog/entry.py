@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-# By SGLang's own project and marked as verified; the same without the mark; by owners, vendors'
-# playbooks or other images' authors; by our arithmetic.
+# In this order: stated by SGLang's own project and marked as verified; the same without the mark;
+# by owners, vendors' playbooks or authors of other images; by our arithmetic.
 Evidence = Literal["verified upstream", "upstream, not verified", "reported", "derived"]
 Count = Annotated[int, Meta(ge=1)]
 Bytes = Annotated[int, Meta(ge=0)]

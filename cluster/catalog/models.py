@@ -17,7 +17,7 @@ from cluster.findings import Finding, Refused, error, ok, warning
 __all__ = ["Model", "catalog", "entries", "find_model"]
 
 FOLDER = Path(__file__).parent
-# What a deploy takes from an entry; for anything else settings have no place yet.
+# The fields of an entry that a deploy passes on; there are no settings for the others yet.
 DECLARED = {
     *("image", "reasoning_parser", "tool_call_parser", "trust_remote_code"),
     *("mem_fraction", "disable_cuda_graph"),
@@ -27,14 +27,17 @@ DECLARED_IMAGE = "lmsysorg/sglang:spark"
 
 @dataclass(frozen=True)
 class OwnEntry:
-    """An owner's entry. replaces: the aliases of ours whose place it takes."""
+    """An owner's entry.
+
+    + replaces: the aliases of the catalog's entries whose place it takes
+    """
 
     file: Path
     model: Model
     replaces: tuple[str, ...]
 
 
-# Of the folder `catalog` beside the inventory that was read last.
+# The owner's entries: those of the folder `catalog` beside the inventory that was read last.
 _own: list[OwnEntry] = []
 
 
@@ -46,7 +49,7 @@ def entries() -> tuple[Model, ...]:
 
 @cache
 def _read(file: Path) -> Model:
-    """One of ours, which is not checked each time: a test does that."""
+    """One of the catalog's own entries. It is not checked here: a test checks them all."""
     return convert(loads(file.read_text()), Model)
 
 
@@ -56,7 +59,7 @@ def _ordered(models: Iterable[Model]) -> tuple[Model, ...]:
 
 @cache
 def catalog() -> tuple[Model, ...]:
-    """The entries that can be deployed as they are, an owner's own in the place of ours."""
+    """The entries that can be deployed as they are; an owner's entry replaces the catalog's."""
     own = [entry.model for entry in _own if is_deployable(entry.model)]
     names = {name for model in own for name in (model.id.lower(), model.alias)}
     ours = [m for m in entries() if is_deployable(m) and not names & {m.id.lower(), m.alias}]
@@ -64,9 +67,9 @@ def catalog() -> tuple[Model, ...]:
 
 
 def include(folder: Path) -> None:
-    """Take an owner's own entries, and leave those of the folder before.
+    """Use the owner's entries in this folder, and forget those of the folder before.
 
-    One with the alias or the id of an entry of ours takes its place, and its number if it has none.
+    An entry with the alias or id of a catalog entry takes its place, and its number if it has none.
     Raises Refused for a file that doesn't fit the schema, and for a number or an id that is taken.
     """
     included: list[OwnEntry] = []
@@ -111,7 +114,7 @@ def own_findings(model: Model) -> Iterator[Finding]:
 
 
 def undeclared(model: Model) -> list[str]:
-    """What an entry and its default variant state, and a deploy doesn't pass on yet."""
+    """What an entry and its default variant state, but a deploy doesn't pass on yet."""
     chosen = [v for v in model.variants if v.name == model.default_variant]
     below = [layer for variant in chosen for layer in (variant, *variant.forms)]
     rest = (model.stated() - DECLARED).union(*(layer.stated() for layer in below))
@@ -142,7 +145,7 @@ def find_model(name: str | int) -> Model:
         return _numbered(int(word))
     file = FOLDER / f"{word.lower()}.toml"
     if not _own and fullmatch(r"[\w.-]+", word) and file.is_file() and is_deployable(_read(file)):
-        return _read(file)  # without the time to read all of them
+        return _read(file)  # saves reading all of them
     return _by_name().get(word.lower()) or _outside(word)
 
 

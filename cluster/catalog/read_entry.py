@@ -70,7 +70,7 @@ def _nested(hint: Any) -> Iterator[Any]:
 
 
 def _inconsistencies(model: Model, stem: str) -> Iterator[str]:
-    """What a type can't say: names that lead nowhere, or twice to something else."""
+    """What types can't catch: names that refer to nothing, duplicates, forms that don't divide."""
     if model.alias != stem:
         yield f"alias = {model.alias!r} must be the file's name, {stem!r}"
     if model.alias.isdigit():
@@ -123,7 +123,7 @@ def _owner(layer: Layer, name: str) -> tuple[Layer, Any] | None:
 
 
 def _layer(model: Model, layer: Layer, place: str) -> Iterator[str]:
-    """Of a model, a variant or a form."""
+    """The inconsistencies in one layer: a model, a variant or a form."""
     if layer.image and bool(layer.image.digest) != bool(layer.image.digest_source):
         yield f"{place}image: digest and digest_source belong together"
     drafts = (model.id, *(draft.id for draft in model.drafts))
@@ -138,7 +138,7 @@ def _layer(model: Model, layer: Layer, place: str) -> Iterator[str]:
             yield f"{place}flags: {flag.split(' ')[0]} is stated by the key {field}"
 
 
-# Options that an entry states by a key of its own.
+# Options that an entry states by a key of its own, not in its flags.
 TYPED = {
     "--model-path": "id",
     "--model": "id",

@@ -13,18 +13,19 @@ from cluster.node.readings import NodeFacts
 from cluster.plan.specs import mem_fraction, parallelism
 from cluster.settings import declaration, schema
 
-# SGLang's model_config.py lets a longer context pass with this alone.
+# SGLang's model_config.py accepts a context longer than the model's only with this.
 LONGER = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
 ROPE = "--json-model-override-args"
 SECRET = ("--api-key", "--admin-api-key")
-# Above this share owners saw Sparks freeze; the catalogue's largest is 0.85.
+# Above this share owners saw Sparks freeze; the catalog's largest is 0.85.
 HIGH_FRACTION = 0.85
-# Bytes that a full /dev/shm is cured with: more is a mistake.
+# Bytes that are enough to cure a full /dev/shm: more is a mistake.
 SHM_USUAL = 64 << 30
 SECRET_NAME = re.compile(
     r"(_|^)(TOKEN|KEY|SECRET|CREDENTIALS?)\Z|PASSWORD|PASSWD|_(ACCESS|API)_?KEY"
 )
-# Options that the plan and the readiness go by → (what decides them instead, the cure).
+# Options that the plan and readiness rely on, so extra_args can't set them → (what decides them,
+# the cure).
 DECIDED = {
     "--port": ("the setting port", "--data port=PORT"),
     "--host": ("the setting host", "--data host=ADDRESS"),
@@ -77,7 +78,7 @@ def check_launch(
 
 
 def _several(settings: schema.Settings) -> Iterator[findings.Finding]:
-    """Settings that are wrong for several nodes."""
+    """Settings that don't work with several nodes."""
     if settings.host != "0.0.0.0":
         yield findings.error(
             f"host = {settings.host!r} over several nodes: every rank must answer its head, so it "
@@ -96,7 +97,7 @@ def _several(settings: schema.Settings) -> Iterator[findings.Finding]:
 
 
 def _context(settings: schema.Settings, model: Model) -> Iterator[findings.Finding]:
-    """A context that is longer than the model's: SGLang refuses to start with it."""
+    """A context longer than the model's: SGLang refuses to start with it."""
     longest, wanted = model.max_context, settings.context_length
     stretched = LONGER in settings.env or any(w.startswith(ROPE) for w in settings.extra_args)
     if longest and wanted != "auto" and wanted > longest and not stretched:
@@ -181,7 +182,7 @@ def _freezing(
 def _hidden_gpus(
     wanted: declaration.Declaration, nodes: Sequence[NodeFacts]
 ) -> Iterator[findings.Finding]:
-    """CUDA_VISIBLE_DEVICES that begins with a GPU which the node lacks: CUDA then sees none."""
+    """CUDA_VISIBLE_DEVICES that begins with a GPU the node doesn't have: CUDA then sees none."""
     for node in nodes:
         value = wanted.nodes[node.name].env.get("CUDA_VISIBLE_DEVICES")
         first = (value or "").split(",")[0].strip()
@@ -200,7 +201,7 @@ def _hidden_gpus(
 
 
 def _shown(wanted: declaration.Declaration) -> Iterator[findings.Finding]:
-    """Secrets in `env`: it stands in plans, in labels and in `docker inspect`."""
+    """Secrets in `env`, which plans, labels and `docker inspect` show."""
     names = {
         name
         for settings in wanted.nodes.values()

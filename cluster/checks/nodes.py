@@ -14,14 +14,14 @@ from cluster.plan import decide, previous_group, specs
 from cluster.printable import gibibytes
 from cluster.settings.schema import Settings
 
-# Of the default image, lmsysorg/sglang:spark, on disk, as `docker images` of users show it, with
-# room for its layers.
+# What the default image, lmsysorg/sglang:spark, takes on disk: its size in users' `docker images`,
+# with room for its layers.
 IMAGE_BYTES = 30 * 10**9
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What the checks hold the nodes against. Sizes are bytes for each node; 0: nothing to hold.
+    """What the checks require of the nodes. Sizes are bytes for each node; 0: no requirement.
 
     + hf_cache: the path by node name
     + port, dist_port: every rank serves on the first; the ranks meet on the second, on the head
@@ -46,7 +46,7 @@ def needs_of(
 ) -> Needs:
     """What a decision needs of these nodes, by their names.
 
-    + to_come: the image and weights that a deploy would bring need room
+    + to_come: also require room for the image and weights that a deploy would bring
     """
     declaration, settings, model = decision.declaration, decision.settings, decision.model
     whole = all(node.weights and node.weights.complete for node in nodes.values())
@@ -108,7 +108,7 @@ def check_unread(node: NodeFacts, wanted: Needs, *, several: bool) -> Iterator[F
     for section, words in sorted(node.unread.items()):
         if section in passed_over:
             continue
-        from cluster.engine.diagnosis import docker_error  # a cluster in order does without
+        from cluster.engine.diagnosis import docker_error  # not needed if all is well
 
         docker = section in OF_DOCKER
         key = "docker-unreadable" if docker else "section-unreadable"
@@ -150,7 +150,7 @@ def check_same_machine(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
 
 
 def check_memory(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
-    """Most of it free; what our own rank holds comes free when it stops."""
+    """Most of the memory must be free; what our own rank holds comes free when it stops."""
     if not node.memory:
         return
     total, available = node.memory.total, node.memory.available
@@ -179,7 +179,7 @@ def check_clocks(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
 
 
 def check_login_shells(latency: Mapping[str, float]) -> Iterator[Finding]:
-    """A profile that every remote command waits for."""
+    """Login shells whose profile delays every remote command."""
     for name, seconds in latency.items():
         text = f"a trivial command over SSH takes {seconds:.2f} s"
         if seconds > SHELL_SECONDS:
@@ -209,7 +209,7 @@ TOOLKIT = (
 
 
 def check_gpu(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
-    """A driver that answers, and a GB10."""
+    """The driver must answer, and the GPU must be a GB10."""
     if not needs.gpus or needs.runtime == "process":
         return
     if words := node.unread.get("gpus"):
@@ -228,7 +228,7 @@ def check_gpu(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
 
 
 def check_docker(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
-    """Docker there, running, ours to use, and able to hand out the GPU."""
+    """Docker must be there, run, be ours to use, and be able to provide the GPU."""
     reading = node.engine
     if needs.runtime == "process" or reading is None:
         return
@@ -268,11 +268,11 @@ def check_hf_cache(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
 
 
 def check_free_space(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
-    """Free space against what is still to come; one file system may have to hold both."""
+    """Compares free space with what is still to come; one file system may have to hold both."""
     cache = disk_reading(node, needs.hf_cache.get(node.name, ""))
     images = disk_reading(node, node.engine.images if node.engine else IMAGE_FOLDERS[0])
     if images and not images.exists:
-        images = None  # a daemon whose data are elsewhere: where was not read
+        images = None  # the daemon keeps its data elsewhere; where was not read
     weights = needs.needs_bytes
     if node.weights:
         weights = 0 if node.weights.complete else max(0, weights - node.weights.bytes)
@@ -313,7 +313,7 @@ def _check_port(node: NodeFacts, setting: str, port: int, needs: Needs) -> Itera
             yield ok(f"{setting} {port} is free", node.name, "port-free")
         return
     # The rank behind a listener: by its pid, else the living one whose label has this port. (Docker
-    # does not tell the pid that a container's listener has.)
+    # does not report the pid of a container's listener.)
     alive = [r for r in node.ranks if r.alive and r.label is not None]
     word = re.compile(rf"(?<![\d.]){port}(?![\d.])")
     by_label = [r for r in alive if word.search(r.label or "")]
@@ -333,7 +333,7 @@ def _check_port(node: NodeFacts, setting: str, port: int, needs: Needs) -> Itera
 
 
 def describe_links(nodes: Sequence[NodeFacts], fabric: Fabric) -> Iterator[Finding]:
-    """The halves that carry the traffic, as they are; the fabric's warnings say what is amiss."""
+    """The state of the halves that carry the traffic; the fabric's warnings say what is wrong."""
     for node, member in zip(nodes, fabric.nodes, strict=True):
         for port in sorted(node.rdma, key=lambda p: p.hca):
             if port.hca in member.hcas:
@@ -341,5 +341,5 @@ def describe_links(nodes: Sequence[NodeFacts], fabric: Fabric) -> Iterator[Findi
                 yield ok(f"{text}, MTU {port.interface.mtu}", node.name)
 
 
-# Of each node by itself, in the order in which they are reported.
+# Checks of one node by itself, in the order in which they are reported.
 NODE_CHECKS = (check_gpu, check_docker, check_hf_cache, check_free_space, check_memory)

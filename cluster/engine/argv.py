@@ -6,8 +6,9 @@ from cluster.command import Argv
 from cluster.engine import pairs, versions
 from cluster.engine.options import canonical_name, options_of
 
-# From here on server_args.py calls --disable-cuda-graph and --enable-dp-attention deprecated.
-# Read in 0.5.23 and not in 0.5.3.post3; what lies between takes the old spelling, which 0.5.23 has.
+# From this version on, server_args.py calls --disable-cuda-graph and --enable-dp-attention
+# deprecated. It does in 0.5.23 and not in 0.5.3.post3; versions between get the old spelling, which
+# 0.5.23 still accepts.
 NEW_SPELLING = "0.5.23"
 
 

@@ -17,10 +17,10 @@ DOCKER_LINE = re.compile(
     r"|[Cc]annot connect to the Docker|failed to (?:connect to the docker|create task|set up)"
     r"|driver failed programming|exec /|exec: |standard_init_linux)"
 )
-# More lines than its client ever prints at once; and characters that are shown of unknown output.
+# More lines than Docker's client prints at once; how many characters of unknown output are shown.
 DOCKER_LINES, DOCKER_LENGTH = 1_000, 500
 DOCKER_TEXTS = ("nvidia-container-cli", "could not select device driver")
-# What Docker's exit codes say of themselves: exit code → key, cause, cure.
+# What Docker's exit codes mean by themselves: exit code → key, cause, cure.
 CODES = {
     2: (
         "bad-flags",
@@ -88,7 +88,10 @@ class Hit:
 
 
 class Placeholders(dict[str, str]):
-    """What the lines say, for the {words} of a cause or a cure; {WORD} may stay as it is."""
+    """The values of the {words} in a cause or a cure.
+
+    A {word} without a value becomes "the word", a {WORD} stays as it is.
+    """
 
     def __missing__(self, word: str) -> str:
         return self.get(word.lower(), word) if word.isupper() else f"the {word}"
@@ -97,10 +100,11 @@ class Placeholders(dict[str, str]):
 def diagnose(lines: Sequence[str], end: End | None = None) -> tuple[Diagnosis, ...]:
     """What went wrong in one rank, most significant first; () if nothing did.
 
-    What stands before the engine's last "ready" it has overcome, but for notes.
+    Of what precedes the engine's last "ready", only notes count: the engine got past the rest.
     """
     log = [engine_log.clean(line) for line in lines]
-    # Words of lines that show nothing wrong; of the whole line, as SGLang's arguments are long.
+    # Values from lines that show nothing wrong. The whole line is searched, as SGLang's arguments
+    # are long.
     mentioned = (match for line in lines for e in mentions() if (match := e.search(line)))
     heard = {
         word: engine_log.clean(text) for m in mentioned for word, text in m.groupdict().items()
@@ -108,7 +112,7 @@ def diagnose(lines: Sequence[str], end: End | None = None) -> tuple[Diagnosis, .
     hits = _still_valid(list(_hits(log, heard)), log)
     recognized = _diagnose_hits(hits, heard)
     unknown = list(_unrecognized(log, hits, end))
-    # SGLang's own reason comes before the children that it then killed.
+    # The exception that SGLang reports comes before the children that it then killed.
     own = any(engine_log.HIT_AN_EXCEPTION in line for line in log)
     diagnoses = [*(unknown if own else ()), *recognized, *unknown]
     if end and end.oom_killed:
@@ -133,8 +137,8 @@ def group_diagnosis(
 ) -> tuple[tuple[str, Diagnosis], ...]:
     """What went wrong in a group, most significant first, each with its rank's name.
 
-    A rank that lost another stands behind the other's own cause; equals keep the mapping's order.
-    That a rank was stopped by will is no fault, and what the others say of its end neither.
+    A rank that lost another one comes after that one's own cause; equals keep the mapping's order.
+    A requested stop is no fault, and neither is what the other ranks say about it.
     """
     diagnoses = [(rank, d) for rank, (lines, end) in by_rank.items() for d in diagnose(lines, end)]
     if any(engine_log.find_stop(lines) < len(lines) for lines, _ in by_rank.values()):
@@ -153,8 +157,10 @@ def docker_error(text: str, image: str = "") -> Diagnosis | None:
 
 
 def docker_failure(text: str, image: str = "") -> tuple[str, str]:
-    """What a failed command of Docker means, with its evidence, and the cure; the end of its output
-    if no symptom matches."""
+    """(what a failed Docker command means, with its evidence; the cure).
+
+    If no symptom matches, the first is the end of the output.
+    """
     if diagnosis := docker_error(text, image):
         return f"{diagnosis.cause} ({diagnosis.evidence})", diagnosis.cure
     last = text.strip()[-DOCKER_LENGTH:]
@@ -164,7 +170,7 @@ def docker_failure(text: str, image: str = "") -> tuple[str, str]:
 
 
 def _hits(log: Sequence[str], heard: Mapping[str, str]) -> Iterator[Hit]:
-    """Each line that shows a symptom, with the first that knows it."""
+    """Each line that shows a symptom, with the first symptom that matches it."""
     text = "\n".join(log)
     engine = _possible_in((s for s in symptoms("engine") if not s.needs or s.needs in heard), text)
     both = (*engine, *_possible_in(symptoms("docker"), text))
@@ -200,7 +206,7 @@ def _first(
 
 
 def _still_valid(hits: Sequence[Hit], log: Sequence[str]) -> list[Hit]:
-    """The hits that no later line shows to be over, and that no requested stop explains."""
+    """The hits that no later line shows to be resolved, and that no requested stop explains."""
     ready, stop = engine_log.last_match(engine_log.READY, log), engine_log.find_stop(log)
     healing = {h.symptom.healed_by for h in hits if h.symptom.healed_by}
     healed = {expression: engine_log.last_match(expression, log) for expression in healing}
@@ -221,7 +227,7 @@ def _diagnose_hits(hits: Sequence[Hit], heard: Mapping[str, str]) -> list[Diagno
     words.update(heard)
     first = {h.symptom.key: h for h in reversed(hits) if h.symptom.key not in covered}
     ranked = sorted(first.values(), key=lambda h: (h.symptom.weight, position(h.symptom.key)))
-    # A cure is there to be copied into a shell.
+    # Cures are pasted into shells.
     quoted = Placeholders({k: shlex.quote(v) for k, v in words.items()})
     return [
         Diagnosis(
@@ -236,7 +242,7 @@ def _diagnose_hits(hits: Sequence[Hit], heard: Mapping[str, str]) -> list[Diagno
 
 
 def _excerpt(line: str, start: int = 0) -> str:
-    """The line, or as much of it as is evidence, with what begins at `start`."""
+    """The line, cut to EVIDENCE_LENGTH characters; a long one shows what begins at `start`."""
     begin = start if start > EVIDENCE_LENGTH // 2 and len(line) > EVIDENCE_LENGTH else 0
     text = f"…{line[begin:].strip()}" if begin else line.strip()
     return text if len(text) <= EVIDENCE_LENGTH else f"{text[: EVIDENCE_LENGTH - 1]}…"
@@ -258,7 +264,7 @@ def _unrecognized(log: Sequence[str], hits: Sequence[Hit], end: End | None) -> I
 
 
 def _unexplained(end: End | None) -> Iterator[Diagnosis]:
-    """What is left to say of an end that no line explains."""
+    """A diagnosis from the exit code and restarts alone, for an end that no line explains."""
     if not end or not (end.exit_code or end.restarts):
         return
     if end.exit_code == 137:

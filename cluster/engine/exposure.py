@@ -22,7 +22,7 @@ OTHERS = (
 
 @dataclass(frozen=True)
 class ApiAccess:
-    """Where rank 0 answers, and whom.
+    """Where rank 0 answers, and to whom.
 
     + host: the address that it listens on
     + keyed: it requires a key
@@ -90,8 +90,8 @@ def _anybody(api: ApiAccess, why: str) -> str:
 
 
 def _known_holes(api: ApiAccess) -> str:
-    """The version's published vulnerabilities, "" if it has none. What is no version is refused
-    elsewhere."""
+    """The published vulnerabilities of the version, "" if it has none. An invalid version is
+    refused elsewhere."""
     try:
         holes = vulnerabilities(api.sglang) if api.sglang else ()
     except Refused:

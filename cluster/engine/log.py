@@ -8,16 +8,16 @@ from typing import Literal, Protocol
 
 from cluster.printable import printable
 
-# A terminal's control functions (ECMA-48) and single control characters, but for tab and carriage
+# A terminal's control functions (ECMA-48) and single control characters, except tab and carriage
 # return: CSI; OSC, DCS, SOS, PM and APC up to their end, or the line's; any other escape; C0, C1.
-# Each branch takes its first character for good, so none is left, however they are nested.
+# Each branch always consumes its first character, so none survives, however they are nested.
 CONTROLS = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[ -/]*[0-~]?"
     r"|[\x00-\x08\x0a-\x0c\x0e-\x1f\x7f-\x9f]"
 )
-# As much of a line's beginning, and of its end, as is looked at: a client can have uvicorn log
+# How many characters of a line's beginning, and of its end, are read: a client can make uvicorn log
 # 64 kB in one line.
 END_LENGTH = 2_000
 
@@ -30,7 +30,7 @@ READY = re.compile(
 )
 # What a head logs after SIGTERM (SGLang 0.5, managers/tokenizer_manager.py).
 STOPPING = "Draining requests and shutting down"
-# Triton's bindings end every rank, however it ended, with some 30 lines of what they leaked.
+# Triton's bindings print some 30 lines about leaks when a rank ends, however it ends.
 NOISE = re.compile(r"^(?:nanobind: | - (?:leaked |\.\.\. skipped )|See https://nanobind)")
 # SGLang prints its 500 arguments as one line of 30,000 characters.
 LINE_LENGTH = 300
@@ -68,12 +68,12 @@ TRANSPORT_PATTERN = (
     r"NCCL INFO .*(via NET/|Channel 0+[ /].*via (P2P|SHM)/|Using network "
     r"|NET/IB[A-Za-z0-9_]* : (Using \[[0-9]|Made virtual|No device))"
 )
-"""For `grep -E` (POSIX): selects the lines that `transport` reads; of those about two GPUs of one
-machine, which come by the hundred, the first channel's."""
+"""For `grep -E` (POSIX): selects the lines that `transport` reads. Of the hundreds about two GPUs
+in one machine, it selects only the first channel's."""
 
 # The surest first: a channel between machines, a channel in one machine, the network chosen, the
-# devices found. A plugin calls its InfiniBand IBext_v10; "NET/Socket : Using" is no verdict, NCCL
-# says it beside a chosen IB too; what follows "Using" may be a flag: [RO], [SHARP].
+# devices found. A plugin calls its InfiniBand IBext_v10; "NET/Socket : Using" is no verdict, since
+# NCCL prints it beside a chosen IB too; what follows "Using" may be a flag: [RO], [SHARP].
 VERDICTS = (
     re.compile(r"NCCL INFO .*via NET/(?:(?P<rdma>IB)|(?P<tcp>Socket))"),
     re.compile(r"NCCL INFO .*(?P<local>via (?:P2P|SHM)/)"),
@@ -90,10 +90,11 @@ STAMPED = re.compile(r"\[\d{4}-\d\d-\d\d ")
 # exceptions; and what stands between that group's members.
 FRAME = re.compile(r"\[rank\d+\]: ?| +(?:\| ?|\+ (?=Exception Group ))")
 MEMBER = re.compile(r"^ +\+(?:-\+)?-+ (?:\d+|\.\.\.) -+$")
-# The line that names an exception, after its traceback; without one, the name must sound like it.
+# The line that names an exception, after its traceback; without a traceback, the name must end in
+# one of NAMES.
 RAISED = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?P<name>[A-Za-z_]\w*)(?=:|$)")
 NAMES = ("Error", "Exception", "Timeout", "Exit", "Interrupt")
-# Python's line for an exception in a destructor, most often while it ends.
+# Python's line for an exception in a destructor, most often at exit.
 IGNORED = "Exception ignored "
 CHAINED = (
     "During handling of the above exception",
@@ -120,8 +121,8 @@ class Transport:
 
 
 def clean(line: str) -> str:
-    """A line as a terminal shows it, but for the middle of a very long one: nothing that controls
-    the terminal, of a progress bar only its last state."""
+    """A line as it may be shown: without control sequences, with only the last state of a progress
+    bar, and without the middle of a very long line."""
     if len(line) > 2 * END_LENGTH:
         line = f"{line[:END_LENGTH]}…{line[-END_LENGTH:]}"
     if not line.isprintable():
@@ -130,7 +131,7 @@ def clean(line: str) -> str:
 
 
 def last_words(lines: Sequence[str], count: int) -> tuple[str, ...]:
-    """The last lines that say something, each cut to what a terminal can show."""
+    """The last `count` lines that say something, cleaned and cut to LINE_LENGTH characters."""
     meaningful = [line for line in map(clean, lines) if line and not NOISE.match(line)]
     return tuple(line[:LINE_LENGTH] for line in meaningful[-count:])
 
@@ -163,7 +164,7 @@ def transport(lines: Sequence[str]) -> Transport:
 class LoggedException:
     """An exception in a log.
 
-    + first, after: its lines: that of its name, and the one behind its text
+    + first, after: positions of the line that names it, and of the line after its text
     + text: name and text, in one line
     + chained: it follows from the one before it, or is a member of that group
     """
@@ -179,13 +180,15 @@ class LoggedException:
 
 
 def last_match(expression: Searchable, log: Sequence[str]) -> int:
-    """Where the last line that matches stands; -1 where none does."""
+    """The position of the last line that matches; -1 if none does."""
     return next((at for at in range(len(log) - 1, -1, -1) if expression.search(log[at])), -1)
 
 
 def find_fatal(log: Sequence[str], *, failed: bool) -> list[LoggedException]:
-    """The exception that a process of SGLang reports or, if the rank failed, the last one of all;
-    with those that it follows from, the first of them first."""
+    """The exception that ended the engine, after those that led to it; [] if there is none.
+
+    It is the one that a process of SGLang reports or, if the rank failed, the last one in the log.
+    """
     ready = max(0, last_match(READY, log))
     reported = next((i for i in range(ready, len(log)) if HIT_AN_EXCEPTION in log[i]), None)
     if reported is not None:
@@ -197,8 +200,8 @@ def find_fatal(log: Sequence[str], *, failed: bool) -> list[LoggedException]:
         return last
     if any(TRACEBACK in line for line in log):
         return []
-    # A log whose beginning is lost may show the end of a traceback alone: a name that sounds like
-    # an exception's.
+    # If the log's beginning is lost, only the end of a traceback may be left: a name that sounds
+    # like an exception's.
     for at in range(len(log) - 1, ready - 1, -1):
         name = RAISED.match(log[at])
         if name and name["name"].endswith(NAMES) and log[at][name.end() :][:2] in ("", ": "):
@@ -242,7 +245,7 @@ def _raised(log: Sequence[str], start: int) -> Iterator[LoggedException]:
 
 
 def unframed(line: str) -> str:
-    """Without what an exception group draws in front of its lines."""
+    """The line without the prefix that torch.distributed or an exception group puts before it."""
     frame = FRAME.match(line)
     return line[frame.end() :] if frame else line
 
@@ -259,7 +262,7 @@ def _text(log: Sequence[str], first: int, chained: bool) -> LoggedException:
 
 
 def _over(line: str) -> bool:
-    """Whether a line can't belong to an exception's text any more."""
+    """Whether a line can no longer belong to an exception's text."""
     bare = unframed(line)
     return bool(
         TRACEBACK in bare

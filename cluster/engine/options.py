@@ -117,7 +117,10 @@ class _Parser(ArgumentParser):
 
 @cache
 def _parser(release: str, *, checks_values: bool) -> _Parser:
-    """+ checks_values: refuse what is not a choice or not a number; types are not recorded"""
+    """SGLang's parser in this release.
+
+    + checks_values: refuse what is not a choice or not a number; other types are not recorded
+    """
     parser = _Parser(add_help=False, argument_default=SUPPRESS)
     for option in dict.fromkeys(_recorded_options(release).values()):
         how: dict[str, Any] = {"nargs": option.nargs}

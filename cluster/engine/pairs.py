@@ -40,7 +40,10 @@ class Condition:
         return cls(bool(contrary), option, sign or "", other or "")
 
     def holds(self, given: Mapping[str, str], options: Options) -> bool:
-        """+ given: first spelling of each given option → its value, "" for a flag"""
+        """Whether the condition is met.
+
+        + given: first spelling of each given option → its value, "" for a flag
+        """
         return self._plain(given, options) is not self.contrary
 
     def _plain(self, given: Mapping[str, str], options: Options) -> bool:
@@ -62,7 +65,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Pair:
-    """An entry of pairs.toml, which explains the fields; `when` is all of several either-ors."""
+    """An entry of pairs.toml, which explains the fields; in each group of `when`, one must hold."""
 
     when: tuple[tuple[Condition, ...], ...]
     add: command.Argv

@@ -7,7 +7,7 @@ from cluster.engine.log import MEETING
 from cluster.findings import Finding, error
 from cluster.node.readings import Rank
 
-# Several nodes load and meet, one only loads.
+# Several nodes load and meet; a single one only loads.
 SEVERAL_NODES_SECONDS = 600
 ONE_NODE_SECONDS = 300
 # A progress line is due at least this often.
@@ -64,7 +64,7 @@ class ReadinessWatch:
     _answered: dict[str, float] = field(default_factory=dict)
 
     def failures(self, healths: Sequence[RankHealth], now: float) -> tuple[Finding, ...]:
-        """Why the wait is over without success; empty while there is hope."""
+        """Why the wait is over without success; () while the group may still get ready."""
         self._note(healths, now)
         ended = tuple(f for health in healths if (f := self._ended(health, now)) is not None)
         return ended or self._late(healths, now)

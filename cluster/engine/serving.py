@@ -53,7 +53,7 @@ class GroupAnswers:
 
     @property
     def seconds(self) -> float:
-        """The engine's own answering time: what the deploy had to wait for, not its doing."""
+        """How long the engine itself took to answer: time that a deploy spends waiting for it."""
         slowest = max((reply.seconds for reply in self.health), default=0.0)
         return slowest + self.models.seconds + self.completion.seconds
 
@@ -71,7 +71,7 @@ def model_ids(models: EndpointReply) -> tuple[str, ...]:
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
-    """A JSON list's objects; whoever answers on the port may say anything."""
+    """The objects in a JSON list; [] if it is none, as anyone may answer on the port."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
@@ -137,7 +137,7 @@ def serving_problems(
 
 
 def locked(served: GroupAnswers) -> bool:
-    """The engine runs, and does not know our key: that was changed since the engine's start."""
+    """The engine runs but does not accept our key, which has changed since the engine started."""
     return served.models.status == 401
 
 

@@ -34,7 +34,7 @@ PARTS = re.compile(
 
 @dataclass(frozen=True)
 class Expression:
-    """A regular expression, and a text that every match of it holds ("" for none).
+    """A regular expression, and a text that every match of it contains ("" if there is none).
 
     A line without that text is not searched: `in` is a hundred times faster.
     """
@@ -63,7 +63,7 @@ class Symptom:
     tells: tuple[str, ...] = ()
 
     def within(self, text: str) -> Symptom | None:
-        """The same with as many of its lines as can be in a text; None where none can."""
+        """The symptom with only those of its lines that can match in a text; None if none can."""
         lines = tuple(e for e in self.lines if e.text in text)
         return replace(self, lines=lines) if lines else None
 
@@ -72,8 +72,8 @@ class Symptom:
 
 
 def expression(text: str) -> Expression:
-    """The regular expression, with the longest text that each of its matches must hold; with ""
-    where none is sure."""
+    """The regular expression, with the longest text that every match must contain; "" if none is
+    certain."""
     depth, texts = 0, [""]
     for part in PARTS.finditer(text):
         sign, other = part["sign"], part["other"]
@@ -114,7 +114,7 @@ def symptoms(kind: Kind) -> tuple[Symptom, ...]:
 
 @cache
 def noise() -> tuple[Expression, ...]:
-    """Match the lines that look like trouble and are none."""
+    """Match lines that look like trouble and are harmless."""
     return tuple(map(expression, _table()["noise"]))
 
 

@@ -87,8 +87,8 @@ def carrying(
 
 
 def qsfp_attachments(node: NodeFacts, *, rdma: bool) -> list[Attachment]:
-    """Halves with carrier and an address, and what lies on them and has one; with rdma, only where
-    an HCA carries it too.
+    """Halves with carrier and an address, and devices on top of halves that have one; with rdma,
+    only those whose traffic an HCA carries.
 
     A half that belongs to a bond, a bridge or a VRF has no use for an address of its own here.
     """
@@ -138,7 +138,7 @@ def twin_attachment(node: NodeFacts, attachment: Attachment) -> Attachment | Non
 
 
 def separate(rendezvous: Attachments, twins: Attachments) -> bool:
-    """Each half has one subnet of its own over all nodes, the same half on each node.
+    """Whether each half has one subnet of its own over all nodes, the same half on each node.
 
     Twins in one subnet (also in overlapping ones) answer ARP with each other's MAC; halves that
     are crossed between nodes pair NCCL's rails wrongly.

@@ -129,8 +129,8 @@ def over_rdma(nodes: Sequence[NodeFacts], options: FabricOptions) -> Fabric:
 def unset_would_do(
     nodes: Sequence[NodeFacts], rendezvous: Attachments, options: FabricOptions
 ) -> bool:
-    """Whether the nodes would also meet without settings that say where: only then is leaving
-    these out a cure."""
+    """Whether the nodes would also meet without the settings that name the place: only then is
+    removing these a cure."""
     if all(s.port for s in rendezvous):
         return False
     bare = {

@@ -21,8 +21,8 @@ JUMBO = 9000
 
 @dataclass(frozen=True)
 class Address:
-    """An address that a half can have without meeting another's: it is held nowhere, and its subnet
-    lies on no other interface of any node."""
+    """An address that a half can have without a conflict: no node has it, and only the same half of
+    other nodes may be in its subnet."""
 
     port: RdmaPort
     rank: int
@@ -39,8 +39,11 @@ class Address:
 def free_address(
     nodes: Sequence[NodeFacts], rank: int, port: RdmaPort, wanted: IPv4Network | None = None
 ) -> Address:
-    """For one half on the node of this rank: in the wanted subnet, or that of the other nodes' same
-    half, where that is one of its own; else in the playbook's, or the next that nothing uses."""
+    """An address for one half on the node of this rank.
+
+    In the wanted subnet, or the one of the same half on the other nodes, if no other interface is
+    in it; else in the playbook's, or the next unused one.
+    """
     same = [
         (a.network, p)
         for i, n in enumerate(nodes)
@@ -67,7 +70,7 @@ def free_address(
 def fresh_addresses(
     nodes: Sequence[NodeFacts], ports: Sequence[RdmaPort | None]
 ) -> list[Address | None]:
-    """One half of each node in one subnet that nothing uses; None for a node that is given none."""
+    """One half of each node in one subnet that nothing uses; None for a node that gets none."""
     taken = [a.network for n in nodes for i in devices.every_interface(n) for a in _addresses(i)]
     half = next((p.half for p in ports if p), "A")
     network = next(f for f in _fresh(half) if not any(t.overlaps(f) for t in taken))
@@ -89,9 +92,9 @@ def _fresh(half: str) -> Iterator[IPv4Network]:
 
 
 def _hosts(network: IPv4Network, rank: int, nodes: int) -> Iterator[IPv4Interface]:
-    """Addresses of a subnet that another rank is not offered too."""
+    """A subnet's addresses for this rank: no other rank is offered any of them."""
     last = network.num_addresses - 1
-    # Of a short prefix there are billions: one after the other.
+    # A short prefix has billions, so they are generated one by one.
     near = range(FIRST + rank, min(last, 1 << 12), nodes)
     for offset in chain(near, range(1 + rank, last, nodes)):
         if 0 < offset < last:
@@ -107,7 +110,7 @@ def netplan(interface: Interface, settings: str) -> str:
 
 
 def set_mtu(interfaces: Iterable[Interface], mtu: int) -> str:
-    """The lower interface first: what lies on it can't have more than it has."""
+    """Set the MTU of interfaces, lowest first: a device can't have more than those below it."""
     there = list(interfaces)
     now = " && ".join(f"sudo ip link set dev {i.name} mtu {mtu}" for i in there)
     keep = "; ".join(
@@ -119,14 +122,14 @@ def set_mtu(interfaces: Iterable[Interface], mtu: int) -> str:
 
 
 def bring_up(port: RdmaPort, mtu: int) -> str:
-    """With the MTU of the half that works: two halves of different MTU are refused."""
+    """Bring a half up with the MTU of the half that works: halves of different MTU are refused."""
     name = port.netdev
     up = f"sudo ip link set dev {name} up && sudo ip link set dev {name} mtu {mtu}"
     return f"{up}; see `ibdev2netdev` and `rdma link`"
 
 
 def bring_home(port: RdmaPort) -> str:
-    """For an interface that another network namespace has (a container, `ip netns`)."""
+    """Return an interface that is in another network namespace (a container, `ip netns`)."""
     name = port.netdev or "NAME"
     back = f"sudo ip netns exec NAMESPACE ip link set dev {name} netns 1"
     return f"`ip netns list` shows the namespaces; {back} returns it, without its address"

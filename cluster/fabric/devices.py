@@ -73,7 +73,7 @@ def carries(node: NodeFacts, port: RdmaPort, interface: Interface, address: str)
 
 
 def in_other_namespace(node: NodeFacts, port: RdmaPort) -> bool:
-    """Whether the half's interface is in another network namespace: the HCA lives, and the node's
-    own namespace has no interface for it."""
+    """Whether the half's interface is in another network namespace: its HCA is active, but the
+    node's own namespace has no interface for it."""
     here = {i.name for i in node.interfaces}
     return port.state == "ACTIVE" and bool(here) and port.netdev not in here

@@ -61,7 +61,7 @@ class NodeOverrides:
         return next((name for name in SAME[setting] if self.env.get(name)), "")
 
     def label(self, setting: str) -> str:
-        """How to name a setting that is wrong: where its value stands."""
+        """How messages name a setting: by the place where its value stands."""
         variable = self.variable(setting)
         own = getattr(self, setting)
         return f"env {variable}" if variable and own in ("", self.env[variable]) else setting
@@ -121,7 +121,7 @@ class NameList:
         return list(dict.fromkeys(meant))
 
     def unknown(self, names: Iterable[str]) -> list[str]:
-        """Words that mean none of `names`; to leave out what is not there is no mistake."""
+        """Words that match none of `names`; [] for a "^" list, which may name what is not there."""
         there = list(names)
         return [w for w in self.words if not self.contrary and not self.named_by(w, there)]
 
@@ -129,12 +129,12 @@ class NameList:
         return [n for n in names if self.meets(word, n)]
 
     def leaves(self, name: str) -> bool:
-        """Whether a list that leaves names out does not leave out this one."""
+        """Whether a "^" list keeps this name; True for any other list."""
         return not self.contrary or not any(self.meets(w, name) for w in self.words)
 
     def ports(self, node: NodeFacts) -> list[RdmaPort]:
-        """The HCAs that the list means. Of a beginning, and of all others, only those that are Up
-        count, as NCCL passes over the rest."""
+        """The HCAs that the list selects. Those selected by a prefix or by "^" must be Up, as NCCL
+        skips the rest."""
         ports = {p.hca: p for p in sorted(node.rdma, key=lambda p: (p.qsfp, p.half, p.hca))}
         named = self.named(ports) if self.words else []
         return [ports[n] for n in named if ports[n].up or (n in self.words and not self.contrary)]
@@ -190,7 +190,7 @@ def unknown_interfaces(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Fi
 
 
 def bare_interface(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
-    """The interface to meet over, named and without an address."""
+    """An error if the interface that is set for the rendezvous has no IPv4 address."""
     by_name = {i.name: i for i in devices.every_interface(node)}
     listed = name_list(overrides.value("nccl_socket_ifname"))
     named = [] if listed.contrary else listed.named(by_name)

@@ -27,8 +27,11 @@ BY_HAND = "address, nccl_socket_ifname and nccl_ib_hca of each node in the inven
 def no_attachment(
     nodes: Sequence[NodeFacts], rank: int, hcas: Sequence[str], *, rdma: bool = True
 ) -> Finding:
-    """A node without an Up half that has an address, or under something that has one; `hcas` are
-    those that its settings name."""
+    """Why a node has nothing to meet the others with: no Up half has an address, or is under a
+    device that has one.
+
+    + hcas: those that its settings name
+    """
     node = nodes[rank]
     named = [p for p in halves(node) if p.hca in hcas or not hcas]
     reasons = (
@@ -117,8 +120,11 @@ def to_one_subnet(
     candidates: Sequence[Sequence[Attachment]],
     narrowing: Sequence[Sequence[str]],
 ) -> list[str]:
-    """What to do on each node, "" for nothing: the few come to the subnet of the many, the others
-    to the head where none has more; where that can't be, all go to a new one."""
+    """What to do on each node, "" for nothing.
+
+    Nodes move to the subnet that most of them have, or to the head's if none has more; where that
+    is not possible, all move to a new one.
+    """
     free = [s for s, names in zip(candidates, narrowing, strict=True) if not names] or candidates
     met = Counter(network for attachments in free for network in {s.network for s in attachments})
     wanted = next(
@@ -169,7 +175,7 @@ def no_tcp_attachment(node: NodeFacts) -> Finding:
 
 
 def no_hca(node: NodeFacts, interface: str) -> Finding:
-    """A rendezvous off the QSFP ports, or on one that is down, does not determine an HCA."""
+    """An error: a rendezvous off the QSFP ports, or on a port that is down, has no HCA."""
     what = f"{interface}, as set, is not an Up half of a QSFP port, so no HCA is known"
     return error(what, node.name, f"set nccl_ib_hca of {node.name} too, or `--data rdma=off`")
 
@@ -299,7 +305,8 @@ def address_for_twin(
 
 
 def management_warnings(nodes: Sequence[NodeFacts], rendezvous: Attachments) -> Iterator[Finding]:
-    """Only where the choice without the settings would do: a ring of cables has no other way."""
+    """Warnings about a rendezvous off the QSFP ports, for nodes that would also meet without the
+    setting. A ring of cables has no other way."""
     for node, attachment in zip(nodes, rendezvous, strict=True):
         if not attachment.port:
             name = attachment.interface.name
@@ -326,8 +333,11 @@ def shared_subnet_warnings(
 
 
 def own_subnet(nodes: Sequence[NodeFacts], rank: int, halves_in_use: Attachments) -> str:
-    """The command that takes a node's half out of a subnet that another network has: to the subnet
-    of the other nodes' halves, else the commands that move the halves of all nodes."""
+    """The command that takes a node's half out of a subnet that another network has.
+
+    It moves to the subnet of the other nodes' halves; if that is no way out, the halves of all
+    nodes move.
+    """
     own = halves_in_use[rank]
     assert own.port
     address = replace(cures.free_address(nodes, rank, own.port), mtu=own.interface.mtu)
@@ -363,7 +373,10 @@ def link_warnings(
 
 
 def slower_over_tcp(names: str, refusal: Finding | None) -> Finding:
-    """+ refusal: why RDMA can't be used as the nodes are; None where it can"""
+    """The warning about rdma=off.
+
+    + refusal: why RDMA can't be used as the nodes are; None where it can
+    """
     what = f"rdma=off: NCCL runs over TCP on {names}, 10-20 times slower than RDMA"
     if refusal:
         first = f"{refusal.where}: {refusal.what}" if refusal.where else refusal.what

@@ -1,7 +1,7 @@
 """Which ufw rules a node needs, which of its rules are ours, and which others block them.
 
-SSH first; between the nodes all TCP and RoCE v2, by each fabric address; the API for the networks
-named. What is ours carries our comment: nothing else is ever changed.
+In this order: SSH; between the nodes, all TCP and RoCE v2 from each fabric address; the API, for
+the networks in api_networks. Our rules carry our comment; no other rule is ever changed.
 """
 
 import shlex
@@ -45,7 +45,7 @@ def peer_addresses(facts: Mapping[str, NodeFacts], fabric: Fabric) -> dict[str, 
     return {m.name: fabric_addresses(facts[m.name], m) for m in fabric.nodes}
 
 
-# In the comment of rules that came when ufw was off: without them it may be off again.
+# In the comment of rules that were added while ufw was off: once they go, it may be off again.
 WAS_OFF = ", ufw was off"
 
 
@@ -59,7 +59,7 @@ def is_ours(rule: Rule, group: str) -> bool:
 
 
 def is_twin(rule: Rule) -> bool:
-    """ufw adds and deletes it together with the IPv4 rule that names no address either."""
+    """Whether it is the IPv6 twin of a rule without addresses: ufw adds and deletes both."""
     return rule.v6 and ANY == rule.source == rule.target
 
 
@@ -82,8 +82,10 @@ def login_packet(ufw: Ufw, node: NodeFacts, port: int) -> Rule:
 
 
 def lets_in(there: tuple[Rule, ...], packet: Rule) -> bool:
-    """Whether rules of others let this login in; where nobody is logged in, whether they let in
-    anybody: then who may come is theirs to say."""
+    """Whether the rules of others let this login in.
+
+    If nobody is logged in, whether they let anybody in: who may come is up to them.
+    """
     if packet.source == ANY:
         return any(rule.meets(packet) and not rule.blocks for rule in there)
     decides = deciding_rule(there, packet)
@@ -112,7 +114,7 @@ def required_rules(ufw: Ufw, place: RuleContext, settings: Settings) -> tuple[Ru
 
 
 def as_ufw_writes(network: str) -> str:
-    """A network as ufw keeps it: host bits off; one address, and everything, without a prefix."""
+    """A network as ufw stores it: no host bits, no prefix for a single address, "any" for all."""
     net = ip_network(network, strict=False)
     if net.prefixlen == 0:
         return ANY
@@ -120,11 +122,11 @@ def as_ufw_writes(network: str) -> str:
 
 
 def _ssh_rules(ufw: Ufw, place: RuleContext, settings: Settings) -> list[Rule]:
-    """What lets in whoever is asking now, where no rule of others does, and what we opened once:
-    somebody else may come by it.
+    """The SSH rules: those that we added before, as somebody else may rely on them, and what lets
+    in whoever is logged in now where no rule of others does.
 
-    An active ufw lets SSH in as its owner wants it: there only this login is looked at, and its
-    address alone is let in.
+    An active ufw lets SSH in as its owner wants it: then only this login counts, and only its
+    address is let in.
     """
     ports = {*map(str, ufw.ssh_ports), *([str(ufw.login.port)] if ufw.login else [])}
     opened = [r for r in own_rules(ufw, settings.group) if r.port in ports and not is_twin(r)]
@@ -219,7 +221,7 @@ def _obstacle(
     cure = f"sudo ufw delete {shlex.join(other.words())}"
     node = place.node.name
     if rule.port not in (ANY, ROCE_PORT, str(settings.port)):
-        # A deny for somebody else's login stays as it is.
+        # A deny that concerns only other people's logins stays as it is.
         if not ufw.login or other.meets(login_packet(ufw, place.node, int(rule.port))):
             yield error(f"{what} SSH to port {rule.port}", node, cure)
         return
@@ -245,8 +247,8 @@ def _fabric_interfaces(place: RuleContext) -> set[str]:
 class UfwChange:
     """The changes to ufw on one node.
 
-    + restrict: its policy must first become to drop what has no rule
-    + enable, disable: ufw itself
+    + restrict: first set its policy to drop incoming packets that no rule matches
+    + enable, disable: turn ufw itself on or off
     """
 
     add: tuple[Rule, ...] = ()
@@ -280,8 +282,8 @@ class UfwChange:
 
 
 def plan_changes(ufw: Ufw, wanted: Sequence[Rule], group: str) -> UfwChange:
-    """What makes our rules the wanted ones, and turns ufw on. A wanted rule that somebody else has
-    added stays theirs."""
+    """What makes our rules the wanted ones, and turns ufw on. A wanted rule that somebody else
+    added remains theirs."""
     there = {rule.key for rule in ufw.rules if not is_twin(rule) and not rule.blocks}
     keys = {rule.key for rule in wanted}
     return UfwChange(
@@ -293,13 +295,16 @@ def plan_changes(ufw: Ufw, wanted: Sequence[Rule], group: str) -> UfwChange:
 
 
 def _removable(ufw: Ufw, group: str) -> tuple[Rule, ...]:
-    """Ours, but for the IPv6 twins."""
+    """Our rules without the IPv6 twins, which ufw deletes with the others."""
     return tuple(rule for rule in own_rules(ufw, group) if not is_twin(rule))
 
 
 def plan_removal(ufw: Ufw, place: RuleContext, group: str) -> tuple[UfwChange, tuple[Finding, ...]]:
-    """What takes ours away. ufw is switched off only where it was off before ours came and has no
-    other rules; else it stays on, and with it the SSH rule that nothing else stands in for."""
+    """What removes our rules, and the findings about it.
+
+    ufw is turned off only if it was off before our rules came and has no others; else it stays on,
+    and so does the SSH rule that nothing else replaces.
+    """
     node, ours, others = place.node.name, _removable(ufw, group), foreign_rules(ufw, group)
     if not ufw.active:
         return UfwChange(remove=ours), ()
@@ -307,7 +312,7 @@ def plan_removal(ufw: Ufw, place: RuleContext, group: str) -> tuple[UfwChange, t
         return UfwChange(), ()
     if not others and all(rule.comment.endswith(WAS_OFF) for rule in ours):
         return UfwChange(remove=ours, disable=True), ()
-    # Rules of ours that this login comes in by, and by no other.
+    # Rules of ours without which this login would not get in.
     ports = [ufw.login.port] if ufw.login else ufw.ssh_ports
     who = (ANY, ufw.login.client) if ufw.login else (ANY,)
     shut = {str(p) for p in ports if not lets_in(others, login_packet(ufw, place.node, p))}

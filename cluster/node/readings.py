@@ -178,7 +178,7 @@ class Rank(Shown):
 
     @property
     def alive(self) -> bool:
-        """Has processes that hold ports and memory, or soon has again: paused, restarting too."""
+        """Whether its processes hold ports and memory, or soon will again (paused, restarting)."""
         return self.status not in ("exited", "created", "dead")
 
 
@@ -189,7 +189,7 @@ class ImageReading(Shown):
     + digests: "repository@sha256:…"; in containerd's store also of an image that was built here
     + content: equal for equal layers and configuration, in any store and however the image came;
       "" where Docker did not say
-    + size: bytes; in containerd's store of the layers as they came, which is compressed
+    + size: bytes; in containerd's store, of the layers as they were received, which is compressed
     """
 
     reference: str

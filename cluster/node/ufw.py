@@ -33,7 +33,7 @@ class Rule(Shown):
 
     @property
     def key(self) -> tuple[str | bool, ...]:
-        """What ufw takes for the same rule: adding it again changes action and comment."""
+        """What identifies a rule to ufw: adding an equal one only changes action and comment."""
         return (self.protocol, self.port, self.source, self.target, self.source_port,
                 self.interface, self.v6)  # fmt: skip
 
@@ -53,7 +53,7 @@ class Rule(Shown):
         return " ".join(self.words())
 
     def meets(self, packet: Rule) -> bool:
-        """Whether some packet is in both."""
+        """Whether some packet matches both rules."""
         return (
             self.v6 == packet.v6
             and _either(self.protocol, packet.protocol)
@@ -65,7 +65,7 @@ class Rule(Shown):
         )
 
     def covers(self, packet: Rule) -> bool:
-        """Whether every packet of the other is in this one."""
+        """Whether this rule matches every packet that the other one matches."""
         return (
             self.v6 == packet.v6
             and self.protocol in (ANY, packet.protocol)
@@ -105,7 +105,7 @@ class Ufw(Shown):
 
 
 def deciding_rule(rules: tuple[Rule, ...], packet: Rule) -> Rule | None:
-    """The rule that decides on every packet of this kind, or blocks some of it."""
+    """The first rule that matches every packet of this kind, or blocks some; None if none does."""
     for rule in rules:
         if rule.covers(packet) or (rule.blocks and rule.meets(packet)):
             return rule

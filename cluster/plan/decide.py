@@ -50,11 +50,11 @@ class Decision:
     """What follows from a declaration and readings.
 
     + facts: the readings as if an interrupted switch had not begun: the plan starts from them
-    + fabric: `NO_FABRIC` if none could be chosen, or nothing shall run
+    + fabric: `NO_FABRIC` if none could be chosen, or nothing should run
     + version: SGLang's, which the launch lines are written for; "" for the process runtime
-    + specs: node -> its rank as declared, rank order; empty if nothing shall run
+    + specs: node -> its rank as declared, rank order; empty if nothing should run
     + plan: `NO_PLAN` if there is none; then `refusal` says why
-    + findings: what the fabric and unreadable nodes are to be mentioned for
+    + findings: about the fabric, and about nodes that could not be read
     + refusal: why nothing can be planned; empty if there is a plan
     + undecided_image: the plan needs the version of SGLang, which only the head's image has
     """
@@ -77,7 +77,7 @@ class Decision:
 
     @property
     def running(self) -> bool:
-        """Whether the group shall run; else it is stopped or absent."""
+        """Whether the group should run; otherwise it is stopped or absent."""
         return self.settings.state == "running"
 
     @property

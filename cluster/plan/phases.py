@@ -10,15 +10,15 @@ from cluster.plan.plan import Plan, RankStep
 from cluster.plan.previous_group import kept_name
 from cluster.rank.runtime import Runtime
 
-# For a rank that will not end by itself.
+# Seconds before SIGKILL for a rank that will not end by itself.
 ORPHAN_SECONDS = 1
 
 
 @dataclass(frozen=True)
 class Phases:
-    """A plan's commands for one node, a method a phase; a runtime that lacks a verb has none.
+    """A plan's commands for one node, one method per phase; a runtime that lacks a verb has none.
 
-    + stop_seconds: what a rank is given to end by itself before it is killed
+    + stop_seconds: how long a rank may take to end before it is killed
     """
 
     runtime: Runtime
@@ -26,7 +26,7 @@ class Phases:
     stop_seconds: int
 
     def clear_old_names(self, node: str) -> list[Command]:
-        """Remove the container of an earlier switch whose name a rank is about to get: ours."""
+        """Remove our own container of an earlier switch whose name a rank is about to take."""
         return [
             self.runtime.remove(step.current.called) for step in self._cleared(node) if step.current
         ]
@@ -39,7 +39,7 @@ class Phases:
         return _present([self.runtime.rename(rank.called, kept_name(rank))])
 
     def release(self, node: str) -> list[Command]:
-        """Restart policies off, on every rank that is about to end."""
+        """Turn the restart policy off on every rank that is about to end."""
         return _present(
             self.runtime.release(step.current.called)
             for step in self._touched(node)
@@ -51,7 +51,7 @@ class Phases:
         return self._stop(node, self.stop_seconds, head=True)
 
     def stop_workers(self, node: str) -> list[Command]:
-        """Stop the other ranks. Without a head they never end by themselves: no use to wait."""
+        """Stop the other ranks. Without a head they never end by themselves: no use in waiting."""
         headed = any(step.stop and step.is_head for step in self._plan.steps)
         return self._stop(node, self.stop_seconds if headed else ORPHAN_SECONDS, head=False)
 
@@ -77,7 +77,7 @@ class Phases:
         )
 
     def keep(self, node: str) -> list[Command]:
-        """The restart policy that a rank should have, where only that is wrong."""
+        """Set the restart policy that a rank should have, where only that is wrong."""
         if node not in self.plan.policies:
             return []
         names = [step.name for step in self.plan.of(node) if step.spec]

@@ -110,7 +110,7 @@ def make_plan(
     findings.refuse_errors(_foreign_containers(specs, facts))
     declared = [_step(node, spec, facts[node]) for node, spec in specs.items()]
     if restart:
-        # A reason of the whole group's: once, at the head.
+        # A reason that concerns the whole group is shown once, at the head.
         declared = [
             replace(step, reasons=(restart,)) if step.is_head and not step.reasons else step
             for step in declared
@@ -162,7 +162,7 @@ def find_split_group(
 def _kept_group(
     facts: Mapping[str, NodeFacts], group: str, steps: tuple[RankStep, ...]
 ) -> previous_group.PreviousGroup | None:
-    """The group to keep: one that serves, where not all of its ranks are simply started again."""
+    """The group to keep: one that serves, unless all of its containers are simply started again."""
     previous = previous_group.find_previous_group(facts, group)
     if previous is None:
         return None

@@ -1,9 +1,10 @@
 """The group that served before the declared one: kept under other names until that one is ready,
 found again after an interrupted switch, put back after a failed one.
 
-A switch renames before it stops. So containers called NAME.previous tell of a switch that has begun
-and not ended, and that their group served until then; unless a part of them is gone, or the group
-after them has its restart policies: that one was proven first, and they are what is left to clear.
+A switch renames before it stops. So containers called NAME.previous show that a switch has begun
+and not ended, and that their group served until then. There are two exceptions: some of them are
+gone, or the group after them has its restart policies. Then the new group has been proven, and they
+are leftovers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -96,7 +97,7 @@ def find_previous_group(facts: Mapping[str, NodeFacts], group: str) -> PreviousG
     if not aside:
         return _whole_group(alive, ranks)
     proven = [(n, r) for n, r in named if r.running and r.restart_policy not in ("", "no")]
-    # Where the switch had not come to yet, a rank still has its name; a new one has, too.
+    # On nodes that the switch had not reached, the old rank still has its name; so does a new rank.
     untouched = [(node, rank) for node, rank in named if node not in dict(aside)]
     return (
         _whole_group(proven, proven)
@@ -106,7 +107,8 @@ def find_previous_group(facts: Mapping[str, NodeFacts], group: str) -> PreviousG
 
 
 def _whole_group(some: list[Member], pool: list[Member]) -> PreviousGroup | None:
-    """The group of one of these, where all of its ranks are in the pool, once each."""
+    """The group of the first rank in `some` whose ranks are all in the pool, once each; None if
+    there is none."""
     specs = {(node, rank.id): rank.spec for node, rank in pool if rank.spec}
     for spec in [specs[node, rank.id] for node, rank in some if (node, rank.id) in specs]:
         shared = _group_identity(spec)

@@ -48,7 +48,7 @@ def _gpus(gpus: str, cdi: bool) -> Argv:
     if "/" in gpus:
         names = gpus.split(",")
     elif not cdi:
-        # It is read as CSV: several devices are one field only in quotes of their own.
+        # Docker reads it as CSV: several devices need quotes of their own to be one field.
         return ("--gpus", f'"{gpus}"' if "," in gpus else gpus)
     elif gpus.isdecimal():
         names = [f"{CDI_KIND}={index}" for index in range(int(gpus))]

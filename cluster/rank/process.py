@@ -39,15 +39,15 @@ def engine_argv(spec: Spec) -> Argv:
 
 
 def create(spec: Spec, *, cdi: bool = False) -> None:
-    """A process exists only while it runs."""
+    """Nothing to do: a process exists only while it runs."""
 
 
 def keep(name: str, policy: str) -> None:
-    """Nothing restarts a process."""
+    """Nothing to do: nothing restarts a process."""
 
 
 def release(name: str) -> None:
-    """It has no restart policy."""
+    """Nothing to do: a process has no restart policy."""
 
 
 def start(spec: Spec) -> Command:
@@ -60,11 +60,11 @@ def stop(rank: Rank, seconds: int) -> Command:
 
 
 def rename(name: str, new: str) -> None:
-    """The name in a process's arguments can't change."""
+    """Not possible: the name is in the process's arguments."""
 
 
 def remove(name: str) -> Command:
-    """What is left of an ended process is its log."""
+    """Remove the log, which is all that is left of a process that has ended."""
     return _sh(60, f'rm -f "{LOGS}/$1.log"', name)
 
 

@@ -16,7 +16,7 @@ from cluster.engine.argv import Launch
 
 # More nodes than any group has: a label with more is not taken for a spec.
 MOST_NODES = 1024
-# Of a server that listens on every address.
+# The host of a server that listens on every address.
 EVERYWHERE = "0.0.0.0"
 # "0.5.3.post3"; "" for the process runtime.
 _VERSION = re.compile(r"[0-9A-Za-z.+-]{0,40}")
@@ -95,7 +95,7 @@ def read_label(text: str | None) -> Label:
 
 
 def local_url(host: str, port: int) -> str:
-    """Where a rank that listens there serves, as its own node reaches it."""
+    """The URL of a rank that listens there, as its own node reaches it."""
     return f"http://{'127.0.0.1' if host == EVERYWHERE else host}:{port}"
 
 
@@ -113,7 +113,7 @@ def label_drift(label: str, spec: Spec) -> tuple[str, ...]:
     except (msgspec.DecodeError, AttributeError, TypeError, ValueError, RecursionError):
         return ("its label is not a spec of ours",)
     new = dict(_flat(msgspec.to_builtins(spec)))
-    # Docker sets a policy on a living container: no reason to make another.
+    # Docker can change the policy of an existing container: no reason to create another.
     names = (old.keys() | new.keys()) - {"restart_policy"}
     return tuple(
         f"{name}: {_show(old, name)} -> {_show(new, name)}"

@@ -21,13 +21,13 @@ from cluster.settings.schema import Settings
 VERSION = 1
 # MemTotal of a DGX Spark, as its owners' /proc/meminfo shows it.
 SPARK_BYTES = 131_334_144 * 1024
-# One, a cable's two ends, a switch's ports.
+# How many Sparks people have: one, two on a cable, four or eight on a switch.
 SPARKS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogEntry:
-    """A model of the catalogue.
+    """A model of the catalog.
 
     + sparks: on which of 1, 2, 4 and 8 Sparks it fits; empty for a model of the process runtime
     + weight_bytes: of the checkpoint
@@ -206,7 +206,7 @@ def listed_node(
 
 
 def catalog_entries() -> tuple[CatalogEntry, ...]:
-    """The whole catalogue."""
+    """The whole catalog."""
     return tuple(
         CatalogEntry(
             id=m.id,
@@ -251,7 +251,7 @@ class CachedModel:
 class ModelsDocument:
     """The listing, and what every node has of every model.
 
-    + present: node → id of a model of the catalogue → what is there; models without a byte are
+    + present: node → id of a model of the catalog → what is there; models without a byte are
       left out, and a node that could not be read is not in it (`listing.notes` says why)
     """
 

@@ -221,7 +221,7 @@ def group_state(
 
 
 def find_leftovers(node: str, ranks: Sequence[Rank], own: Rank | None) -> tuple[Leftover, ...]:
-    """The group's containers on a node, but for its rank."""
+    """The group's containers on a node, except its rank."""
     kinds: dict[str, LeftoverKind] = {
         previous_group.PREVIOUS: "previous",
         previous_group.FAILED: "failed",

@@ -14,7 +14,7 @@ from cluster.node.readings import ImageReading
 from cluster.rank.docker import pull
 
 Images = Mapping[str, ImageReading | None]
-# What no other source of the image would fix.
+# Failures of a pull that another source of the image would not fix.
 NOT_THE_REGISTRY = frozenset({"disk-full", "docker-denied", "docker-stopped", "docker-missing"})
 _PULL_AS = 'docker pull --quiet "$1" && docker tag "$1" "$2"'
 _COPY = command.load_script(__file__, "copy_image.sh")
@@ -79,7 +79,7 @@ def plan_deliveries(reference: str, head: ImageReading, others: Images) -> dict[
             if own
             else "it is not there"
         )
-        # What was named by a digest can't be called so again once it is copied.
+        # A copied image can't be given a name with a digest.
         copy = "@" not in reference
         deliveries[node] = Delivery(pinned_reference(reference, head), copy, why)
     return deliveries
@@ -94,7 +94,7 @@ def pinned_reference(reference: str, image: ImageReading) -> str:
 
 
 def repository(reference: str) -> str:
-    """Without tag and digest, as Docker itself shortens it."""
+    """The name without tag and digest, shortened as Docker itself does."""
     name = re.sub(r"(@.*|:[^/]*)$", "", reference.partition("@")[0])
     name = re.sub(r"^(index\.)?docker\.io/", "", name)
     return name.removeprefix("library/")
@@ -152,7 +152,10 @@ def parse_progress(line: str) -> int:
 
 
 def describe_progress(came: int, size: int, seconds: float) -> str:
-    """How far a copy is, after so many seconds; `size`, of the image, is about the stream's."""
+    """How far a copy is after so many seconds.
+
+    + came, size: bytes received, and of the image, which is about what the stream has
+    """
     rate = came / max(seconds, 0.1)
     if came >= size:
         return f"{printable.gibibytes(came)} received, Docker is unpacking, {seconds:.0f} s"
@@ -161,7 +164,7 @@ def describe_progress(came: int, size: int, seconds: float) -> str:
 
 
 def copy_room(image: ImageReading, unpacked: int, *, sends: bool) -> int:
-    """Bytes that a copy of the image takes where it is sent, and where it arrives.
+    """Bytes that a copy of the image takes at its sender, or at its receiver.
 
     Docker's own store writes an archive at either end (moby 28.3, image/tarexport: save.go,
     load.go); containerd's keeps the layers as they came beside the unpacked ones.
@@ -174,7 +177,7 @@ def copy_room(image: ImageReading, unpacked: int, *, sends: bool) -> int:
 def find_full_disk(
     reference: str, node: str, root: str, needed: int, free: int
 ) -> findings.Finding | None:
-    """The folder of the images has no room for an archive of the image, and its layers."""
+    """An error if the images' folder has no room for an archive of the image and its layers."""
     if needed <= free:
         return None
     return findings.error(

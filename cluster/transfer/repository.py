@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 # What SGLang's default loader looks for, in this order: srt/model_loader/loader.py,
 # DefaultModelLoader._prepare_weights. A repository that has one kind needs no other.
 KINDS = (".safetensors", ".bin", ".pt")
-# No weights of a model, though they end so: the trainer's state, as SGLang's own
-# filter_files_not_needed_for_inference has it, and what OpenVINO and ggml have.
+# Not weights of a model, despite the suffix: the trainer's state, as in SGLang's own
+# filter_files_not_needed_for_inference, and files of OpenVINO and ggml.
 NO_WEIGHTS = re.compile(
     r"(training_args|optimizer|scheduler|scaler|random_states.*)\.(bin|pt)|(openvino_|ggml).*"
 )
@@ -22,8 +22,8 @@ OTHERS = (
     *(".plan", ".llamafile", ".ggml", ".pdparams", ".pdiparams", ".dduf", ".litertlm", ".task"),
     *(".gguf", ".pth"),
 )
-# The same weights once more, as their authors or other programs want them: gpt-oss and Llama have
-# original/, gpt-oss metal/; and what git, the hub's client and a trainer leave.
+# Folders with the same weights in a format for their authors or other programs (gpt-oss and Llama
+# have original/, gpt-oss metal/), and with what git, the hub's client and a trainer leave.
 FOLDERS = re.compile(
     r"original|metal|onnx|openvino.*|coreml|flax|tf|tensorflow|tflite|mlx|gguf|ggml|exl2|runs"
     r"|\.git|\.cache|checkpoint-\d+|global_step\d+",
@@ -38,7 +38,8 @@ INDEX = "model.safetensors.index.json"
 _NAME = re.compile(
     r"(?P<stem>.+?)(?:[._-](?P<before>{0}))?(?:-(?P<number>\d{{5,6}})-of-(?P<count>\d{{5,6}}))?"
     r"(?:[._-](?P<after>{0}))?(?P<suffix>\.\w+)".format(
-        # The same weights in another precision; the first that is there stands in for a plain one.
+        # Words for the same weights in another precision. Where there is no plain one, the first of
+        # _PREFERRED that is there takes its place.
         "bf16|fp16|f16|half|fp32|f32|fp8|int8|8bit|int4|4bit|nf4|ema|non_ema"
     ),
     re.IGNORECASE,
@@ -73,8 +74,8 @@ class File:
 
 
 def select_files(files: Iterable[File]) -> tuple[File, ...]:
-    """What an engine needs of a repository: its weights in the best format that it has, once, and
-    everything that is no weights."""
+    """What an engine needs of a repository: its weights, once, in the best format that there is,
+    and every file that is not weights."""
     ours = [f for f in files if not _foreign(f.path)]
     chosen = set(_weights([f.path for f in ours]))
     return tuple(f for f in ours if _suffix(f.path) not in KINDS or f.path in chosen)
@@ -120,7 +121,7 @@ def _weights(names: Collection[str]) -> list[str]:
 
 
 def _count(name: str) -> str:
-    """How many shards a name speaks of; "" for one that is no shard."""
+    """The number of shards, as a shard's name has it; "" for a file that is no shard."""
     parts = _NAME.fullmatch(name)
     return (parts["count"] if parts else "") or ""
 
@@ -155,7 +156,7 @@ def _siblings(name: str, there: Collection[str]) -> set[str]:
         return {name}
     digits, count = len(parts["number"]), int(parts["count"])
     first, last = parts.span("number")
-    # A count that no model has is no count.
+    # The name may claim any number: no model has more shards than this.
     every = [f"{name[:first]}{n:0{digits}}{name[last:]}" for n in range(min(count, 10_000) + 1)]
     return set(every[:-1]) if every[0] in there and every[-1] not in there else set(every[1:])
 
@@ -163,7 +164,7 @@ def _siblings(name: str, there: Collection[str]) -> set[str]:
 def find_load_problem(names: Iterable[str]) -> tuple[str, str] | None:
     """What is wrong with a model of these files, and its cure; None where SGLang can load it.
 
-    The words go on after what the model is called: "repository org/m", "the folder /raid/m".
+    The text continues a sentence about the model: "repository org/m", "the folder /raid/m".
     """
     there = set(names)
     if weights := _weights(there):

@@ -17,7 +17,7 @@ from cluster import command, findings
 
 # Marks everything that a tunnel leaves on nodes: lines of authorized_keys, folders in memory.
 MARKER = "spark-serving-carry"
-# Under this name the target's known_hosts has the source, whatever its address and port.
+# The source's name in the target's known_hosts, whatever its address and port.
 ALIAS = "spark-serving-source"
 DISPATCHER = " ".join(command.load_script(__file__, "send_files.sh").splitlines())
 _CLEAR = command.load_script(__file__, "clear_keys.sh")

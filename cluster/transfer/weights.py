@@ -17,7 +17,7 @@ _CACHE = "/hub"
 # $1: written as root, through Docker; the token comes on stdin.
 _TOKEN = 'umask 077; chmod 700 /at && cat >"/at/$1.part" && mv "/at/$1.part" "/at/$1"'
 _FORGET = 'rm -f "/at/$1" "/at/$1.part"'
-# One argument holds 128 kB (MAX_ARG_STRLEN of Linux).
+# Characters. One argument holds at most 128 kB (MAX_ARG_STRLEN of Linux).
 _PIECE = 100_000
 _START = load_script(__file__, "start_download.sh")
 # $1 container: its state, its exit code, and its last words.
@@ -129,7 +129,7 @@ def run_script(script: str, seconds: int, task: str) -> Command:
 
 
 def part_folder(folder: str, hub: bool, commit: str) -> str:
-    """Where files arrive before they are checked: on the same disk, so that moving is renaming."""
+    """Where files arrive before they are checked: on the same disk, so that a rename moves them."""
     return f"{folder}/.spark-serving-part/{commit}" if hub else f"{folder}.spark-serving-part"
 
 
@@ -138,7 +138,10 @@ def measure_folder(folder: str) -> Command:
 
 
 def share_out(sizes: Mapping[str, int], count: int) -> list[list[str]]:
-    """Names shared out over streams of about the same bytes; no stream is empty."""
+    """Spread files over at most `count` streams of about the same size; no stream is empty.
+
+    + sizes: name → bytes
+    """
     shares: list[tuple[int, list[str]]] = [(0, []) for _ in range(min(count, len(sizes)))]
     for name in sorted(sizes, key=lambda n: (-sizes[n], n)):
         least = min(range(len(shares)), key=lambda i: shares[i][0])
@@ -148,7 +151,7 @@ def share_out(sizes: Mapping[str, int], count: int) -> list[list[str]]:
     return [names for _total, names in shares]
 
 
-# openai_harmony reads these from TIKTOKEN_ENCODINGS_BASE; the digests stand in tiktoken's own
+# openai_harmony reads these from TIKTOKEN_ENCODINGS_BASE; the digests are from tiktoken's own
 # tiktoken_ext/openai_public.py.
 TIKTOKEN = {
     "o200k_base.tiktoken": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
@@ -166,7 +169,7 @@ def place_vocabulary(
 
 
 def copy_vocabulary(folder: str, name: str, sha256: str, ssh: Argv) -> Command:
-    """The same from another node: `ssh` reaches its folder of them."""
+    """The same, from another node: `ssh` leads to the vocabularies there."""
     return _place_file(folder, name, sha256, "", *ssh)
 
 
