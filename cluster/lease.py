@@ -103,7 +103,7 @@ def describe_holder(lease: Lease | None) -> str:
 
 
 def held_by_other(group: str, there: LeaseAnswer, head: str) -> Finding:
-    """Someone else holds the group."""
+    """The finding that another run holds the group."""
     left = max(1, STALE_SECONDS - there.age)
     return error(
         f"another run holds the lease on the group {group}: {describe_holder(there.lease)}",
@@ -113,7 +113,8 @@ def held_by_other(group: str, there: LeaseAnswer, head: str) -> Finding:
 
 
 def lease_lost(group: str, holder: Lease | None, head: str) -> Finding:
-    """This run no longer holds the group: another took it over, or the head can't be reached."""
+    """The finding that this run no longer holds the group: another took it over, or the head can't
+    be reached."""
     what = f"taken over by {holder}" if holder else f"not refreshed within {LOST_SECONDS} s"
     return error(
         f"this run no longer holds the group {group}: its lease was {what}",

@@ -29,9 +29,9 @@ from facts.answers import Answers, RankAnswers
 from operations import shell
 
 CONNECT_SECONDS = 5
-# A Docker that is well answers in well under a second.
+# Seconds. A healthy Docker answers in well under one.
 DOCKER_SECONDS = 5
-# Connecting and reading, with a Docker that does not answer.
+# Seconds for connecting and reading, even with a Docker that does not answer.
 NODE_SECONDS = 9
 ANSWER_SECONDS = 8
 LEASE_SECONDS = 4

@@ -12,7 +12,7 @@ from cluster.node.readings import Shown
 from cluster.reports.status import ServerLoad
 from facts import fact, serving
 
-# SGLang's names, and llama.cpp's for the same → ours. SGLang has one line a rank of its group.
+# SGLang's names, and llama.cpp's for the same → ours. SGLang prints one line per rank of its group.
 NAMES = {
     "sglang:num_running_reqs": "running",
     "sglang:num_queue_reqs": "queued",

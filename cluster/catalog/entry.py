@@ -92,7 +92,7 @@ class EngineImage:
     + digest: "" where no public source states it
     + digest_source: who states it
     + third_party: published by neither SGLang's project nor the node's vendor
-    + tag_from_prose: its tag stands in a description alone, in no command that could be run
+    + tag_from_prose: its tag appears only in a description, in no command that could be run
     + sglang, nccl: the versions in it, in their source's words; "" where not found
     """
 
@@ -160,7 +160,7 @@ class HostNeeds:
     """What the model asks of each node besides room for its files.
 
     + swap_gb: swap space while it loads
-    + drop_page_cache: it counts as used when the GPU's share is taken
+    + drop_page_cache: before loading, as it counts as used when the GPU's share is taken
     + earlyoom: what to do about the daemon that ends processes at about 8 GB
     + nvme_file_gb: a file on a local NVMe disk, of about this size; nvme_file: which
     + watch_memory: end the server before memory runs out: that freezes the node
@@ -177,7 +177,7 @@ class HostNeeds:
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """A value whose evidence differs from that of the layer it stands in, or that needs a word.
+    """A value whose evidence differs from that of the layer it stands in, or that needs a note.
 
     + of: its name there: "weight_bytes", "shape.kv_heads"
     """
@@ -239,7 +239,7 @@ def merged(*layers: Layer) -> Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Form(Layer):
-    """A variant on so many nodes.
+    """A variant on one number of nodes.
 
     + evidence: None: the variant's
     """

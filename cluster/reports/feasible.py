@@ -24,8 +24,8 @@ class FeasibleVerdict:
     + errors: why a deploy with them is refused; empty if nothing speaks against it
     + model: the id
     + weight_bytes: of the whole checkpoint; None where the catalog has none
-    + lacks_token: its weights are for those alone who may have them, and there is no Hugging Face
-      token here to download them with
+    + lacks_token: its weights are gated, and there is no Hugging Face token here to download them
+      with
     """
 
     errors: tuple[str, ...] = ()

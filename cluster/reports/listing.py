@@ -238,7 +238,7 @@ def catalog_entries() -> tuple[CatalogEntry, ...]:
 class CachedModel:
     """What a node's cache has of one model.
 
-    + complete: all of its weights; else a download is under way, or was left
+    + complete: all of its weights; else a download is under way, or was left unfinished
     + bytes: of the weights that are there
     """
 

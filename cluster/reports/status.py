@@ -40,7 +40,7 @@ class ServerLoad(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class RankStatus:
-    """One rank's place.
+    """One rank of the group: how it is, and what a deploy would change.
 
     + lost: why its node, or its container engine, could not be read; "" where both answered
     + container: its name; "" where there is none
@@ -145,7 +145,7 @@ def rank_status(
     age: float | None = None,
     drift: Sequence[str] = (),
 ) -> RankStatus:
-    """One rank's place, from what was read of its node; facts: None where nothing could be.
+    """How one rank is, from what was read of its node; facts: None where nothing could be.
 
     + age: of a process; a container's follows from its start and the node's clock
     """
