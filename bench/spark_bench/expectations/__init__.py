@@ -14,7 +14,7 @@ from spark_bench.expectations.setting import Expectation
 if TYPE_CHECKING:
     from spark_bench.results.schema import Result
 
-__all__ = ["Expectation", "expectation_lines", "judge"]
+__all__ = ["Expectation", "expectation_lines", "judge_result"]
 
 
 def judge_result(result: Result) -> tuple[Expectation, ...]:
