@@ -49,13 +49,13 @@ def test_sglang_asks_for_the_key(keyed: Deploy, path: str, without: int, with_ke
     assert KEY not in answer.body
 
 
-def test_a_completion_with_the_key(keyed: Deploy) -> None:
+def test_completions_require_the_key(keyed: Deploy) -> None:
     body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
     assert keyed.cluster.http("/v1/chat/completions", body, timeout=60).status == 401
     assert keyed.cluster.http("/v1/chat/completions", body, key=KEY, timeout=60).status == 200
 
 
-def test_it_is_shown_nowhere(keyed: Deploy) -> None:
+def test_the_key_is_shown_nowhere(keyed: Deploy) -> None:
     node = keyed.cluster.node(1)
     log = node.logs(HEAD)
     assert "The server is fired up and ready to roll!" in log, "SGLang's own warm-up had the key"

@@ -71,7 +71,7 @@ def totals(cluster: Cluster) -> Counter[str]:
 
 
 @pytest.mark.parametrize("how", ["auto", "off"])
-def test_its_counts_are_the_servers(serving: Deploy, tmp_path: Path, how: str) -> None:
+def test_counts_match_the_servers(serving: Deploy, tmp_path: Path, how: str) -> None:
     before = totals(serving.cluster)
     done = bench(serving, tmp_path, "--warmup", 0, "--temperature", 1, "--count-tokens", how)
     grown = totals(serving.cluster) - before
@@ -98,7 +98,7 @@ def test_its_counts_are_the_servers(serving: Deploy, tmp_path: Path, how: str) -
     assert grown["num_requests_total"] == PROMPTS + PROBES
 
 
-def test_its_times_fit_the_servers_histograms(serving: Deploy, tmp_path: Path) -> None:
+def test_times_fit_the_servers_histograms(serving: Deploy, tmp_path: Path) -> None:
     result = bench(serving, tmp_path, "--warmup", 0).result
     reconciliation = result["server"]["reconciliation"]
     for name in ("ttft", "itl", "e2e_latency"):

@@ -44,7 +44,7 @@ def unsupported() -> None:
     ],
 )
 @pytest.mark.usefixtures("unsupported")
-def test_what_sglang_refuses_is_named_and_the_group_before_serves_again(
+def test_sglangs_refusal_is_named_and_the_old_group_restored(
     serving: Cluster, deploy: Deploy, data: dict[str, object], cause: str, cure: str
 ) -> None:
     before = [id for id, _start in lives(serving)]

@@ -110,7 +110,7 @@ def test_a_killed_worker_restarts_the_group(serving: Cluster, deploy: Deploy) ->
     assert all(new[1] != old[1] for new, old in zip(lives(serving), before, strict=True))
 
 
-def test_stopped_lets_the_head_take_the_workers_along(serving: Cluster, deploy: Deploy) -> None:
+def test_stopping_the_head_ends_its_workers(serving: Cluster, deploy: Deploy) -> None:
     begun = time.monotonic()
     deploy.succeeds(state="stopped")
     assert time.monotonic() - begun < STOP_SECONDS

@@ -60,13 +60,13 @@ def test_a_listing_is_typed(tmp_path: Path) -> None:
     assert listing.catalogue[0].sparks == (1, 2)
 
 
-def test_the_projects_own_pyinfra_is_told_what_to_run(tmp_path: Path) -> None:
+def test_the_projects_own_pyinfra_runs_the_listing(tmp_path: Path) -> None:
     find_listing(printing(tmp_path), "inventories/spark.py")
     file = tmp_path / "inventories/spark.py"
     assert (tmp_path / "words").read_text().split() == ["-y", str(file), "deploys/listing.py"]
 
 
-def test_light_asks_no_node(tmp_path: Path) -> None:
+def test_a_light_listing_reads_no_node(tmp_path: Path) -> None:
     find_listing(printing(tmp_path), "inventories/spark.py", light=True)
     words = (tmp_path / "words").read_text().split()
     assert words[1:] == [
@@ -82,7 +82,7 @@ def test_light_asks_no_node(tmp_path: Path) -> None:
         pytest.param("mine.py", "mine.py", id="from-here"),
     ],
 )
-def test_where_an_inventory_is_looked_for(
+def test_inventories_are_found_in_the_folder_or_the_project(
     inventory: str, taken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in ("mine.py", "inventories/spark.py"):
@@ -94,17 +94,17 @@ def test_where_an_inventory_is_looked_for(
     assert (tmp_path / "project/words").read_text().split()[1] == str(tmp_path / taken)
 
 
-def test_what_does_not_run_has_no_head(tmp_path: Path) -> None:
+def test_a_stopped_group_has_no_head(tmp_path: Path) -> None:
     listing = find_listing(printing(tmp_path, runs=False, ranks=[]), "inventories/spark.py")
     assert listing is not None
     assert listing.head is None
 
 
-def test_fields_to_come_are_no_trouble(tmp_path: Path) -> None:
+def test_unknown_new_fields_are_ignored(tmp_path: Path) -> None:
     assert find_listing(printing(tmp_path, something_new=1), "inventories/spark.py") is not None
 
 
-def test_a_folder_without_a_project_is_none(tmp_path: Path) -> None:
+def test_a_folder_without_project_files_is_not_a_project(tmp_path: Path) -> None:
     assert find_listing(tmp_path, "inventories/spark.py") is None
 
 
@@ -113,7 +113,7 @@ def test_an_inventory_that_is_not_there_is_named(tmp_path: Path) -> None:
         find_listing(printing(tmp_path), "nosuch.py")
 
 
-def test_a_listing_that_fails_is_told_by_pyinfras_last_lines(tmp_path: Path) -> None:
+def test_a_failed_listing_quotes_pyinfras_last_lines(tmp_path: Path) -> None:
     (tmp_path / "log").write_text(
         "--> Connecting to hosts...\n    [spark-1] Could not connect (timed out)\n\n"
         "--> Disconnecting from hosts...\n--> pyinfra error: No hosts remaining!\n"
@@ -138,12 +138,12 @@ def test_a_listing_that_fails_is_told_by_pyinfras_last_lines(tmp_path: Path) -> 
         pytest.param("exec sleep 30", "within 0.3 s", id="hangs"),
     ],
 )
-def test_what_is_no_listing_is_one_sentence(tmp_path: Path, script: str, why: str) -> None:
+def test_an_invalid_listing_is_one_error_sentence(tmp_path: Path, script: str, why: str) -> None:
     with pytest.raises(BenchError, match=why):
         find_listing(fake_project(tmp_path, script), "inventories/spark.py", seconds=0.3)
 
 
-def test_without_any_pyinfra_the_cure_is_told(
+def test_a_missing_pyinfra_is_reported_with_a_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printing(tmp_path)
@@ -166,7 +166,7 @@ def test_this_project_lists_itself_without_asking_a_node(inventory: str) -> None
     assert [node.here for node in listing.nodes] == ([True] if local else [False, False])
 
 
-def test_an_owners_entries_are_beside_the_inventory(tmp_path: Path) -> None:
+def test_user_entries_are_read_beside_the_inventory(tmp_path: Path) -> None:
     (tmp_path / "two.py").write_text('head = ["one"]\nworkers = ["two"]\n')
     (tmp_path / "catalog").mkdir()
     mine = 'id = "me/mine"\nalias = "mine"\nweight_bytes = 1_000_000_000\nmem_fraction = 0.5\n'

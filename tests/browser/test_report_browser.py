@@ -141,9 +141,7 @@ def test_dark_is_dark_and_light_is_light(browser: Chromium, page: Path) -> None:
     assert light > 600 > 100 > dark_
 
 
-def test_a_phone_has_a_card_for_each_model_with_the_names_of_its_figures(
-    browser: Chromium, page: Path
-) -> None:
+def test_a_phone_shows_a_labeled_card_per_model(browser: Chromium, page: Path) -> None:
     shown(browser, page, *PHONE)
     heads = browser.evaluate(
         '[...document.querySelectorAll("#best tbody tr:first-child td")].map('

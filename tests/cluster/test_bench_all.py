@@ -33,7 +33,7 @@ def test_models_that_fail_are_rows_and_the_first_is_served_again(
         pytest.param(["--models", "3", "--vary", "tp=3"], "does not divide over 2", id="odd"),
     ],
 )
-def test_what_cannot_be_is_refused_beforehand(
+def test_impossible_requests_are_refused_beforehand(
     cluster: Cluster, tmp_path: Path, words: list[str], message: str
 ) -> None:
     before = cluster.snapshot()

@@ -70,7 +70,7 @@ def test_files_go_over_the_fabric_and_nothing_else_does(
     assert not (source.root / "home/nvidia/written").exists()
 
 
-def test_what_a_killed_controller_leaves_is_cleared_by_the_next(
+def test_remains_of_a_killed_controller_are_cleared_by_the_next(
     cluster: Cluster, carry: Carry
 ) -> None:
     source = cluster.node(1)
@@ -83,9 +83,7 @@ def test_what_a_killed_controller_leaves_is_cleared_by_the_next(
     assert left(cluster) == ["", ""]
 
 
-def test_a_way_that_does_not_carry_is_told_and_leaves_nothing(
-    cluster: Cluster, carry: Carry
-) -> None:
+def test_a_failed_tunnel_is_reported_and_cleaned_up(cluster: Cluster, carry: Carry) -> None:
     source = cluster.node(1)
     keys = source.run(KEYS).stdout
     source.run(f"iptables -A INPUT -d {ADDRESS} -p tcp --dport 22 -j REJECT")

@@ -14,7 +14,7 @@ def ailments(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
     return [a for a in document["ailments"] if a["key"] == key]
 
 
-def test_a_group_that_serves_has_nothing(served: Deploy) -> None:
+def test_a_serving_group_has_no_findings(served: Deploy) -> None:
     before = served.cluster.snapshot()
     document, _ = Tool(served).document("doctor")
     assert [a for a in document["ailments"] if a["level"] == "error"] == []

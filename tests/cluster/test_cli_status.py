@@ -62,7 +62,7 @@ def test_a_worker_that_was_killed_is_named(served: Deploy) -> None:
     assert any(line.startswith("spark-02: is exited, exit code 137") for line in document["drift"])
 
 
-def test_a_node_that_is_off_and_one_that_hangs_are_told_in_time(served: Deploy) -> None:
+def test_a_dead_node_and_a_hung_one_are_reported_in_time(served: Deploy) -> None:
     cluster, tool = served.cluster, Tool(served)
     cluster.changed = True
     cluster.off(2)
@@ -82,7 +82,7 @@ def test_a_node_that_is_off_and_one_that_hangs_are_told_in_time(served: Deploy) 
 
 
 def test_a_daemon_that_is_frozen_or_dead(served: Deploy) -> None:
-    """Its containers serve on: that is told too, as what it is."""
+    """Its containers keep serving, and the status says so."""
     cluster, tool = served.cluster, Tool(served)
     cluster.changed = True
     node = cluster.node(2)
@@ -103,7 +103,7 @@ def test_a_daemon_that_is_frozen_or_dead(served: Deploy) -> None:
     assert document["ranks"][1]["lost"].startswith("Docker does not respond")
 
 
-def test_watch_goes_on_and_ends_with_ctrl_c(served: Deploy) -> None:
+def test_watch_repeats_until_ctrl_c(served: Deploy) -> None:
     process = Tool(served).begin("status", "--watch", "--every", "0.2")
     rounds = 0
     assert process.stdout

@@ -41,7 +41,7 @@ def test_two_nodes_serve_and_a_second_run_changes_nothing(deploy: Deploy) -> Non
 
 
 @pytest.mark.parametrize("words", [["--dry"], ["--dry", "--diff"]], ids=" ".join)
-def test_dry_tells_the_first_deploy_and_changes_nothing(deploy: Deploy, words: list[str]) -> None:
+def test_dry_reports_the_first_deploy_and_changes_nothing(deploy: Deploy, words: list[str]) -> None:
     before = deploy.cluster.snapshot()
     output = deploy.succeeds(*words)
     assert f"plan: spark-01 {HEAD}: is not there" in output
@@ -124,7 +124,7 @@ def test_a_converged_run_asks_each_node_at_most_four_times(served: Deploy) -> No
 
 
 @pytest.mark.parametrize("words", [["--dry"], ["--dry", "--diff"]], ids=" ".join)
-def test_dry_tells_every_nodes_reasons_and_changes_nothing(
+def test_dry_reports_every_nodes_reasons_and_changes_nothing(
     served: Deploy, words: list[str]
 ) -> None:
     before = served.cluster.snapshot()
@@ -156,7 +156,7 @@ def test_a_switch_is_over_when_the_new_model_is_served(served: Deploy) -> None:
         old = model
 
 
-def test_a_model_that_lies_on_the_nodes_is_served_by_its_path(served: Deploy) -> None:
+def test_a_model_on_the_nodes_is_served_by_its_path(served: Deploy) -> None:
     paths = served.cluster.each(lambda node: node.add_weights("own/model"))
     served.succeeds(model=paths[0])
     assert serves(served.cluster, paths[0])
@@ -196,7 +196,7 @@ def test_stopped_running_and_absent(served: Deploy) -> None:
     served.unchanged(state="absent")
 
 
-def test_containers_of_others_stay(served: Deploy) -> None:
+def test_other_containers_stay(served: Deploy) -> None:
     cluster, node = served.cluster, served.cluster.node(2)
     node.run("docker run -d --name sglang-foo lmsysorg/sglang:spark sleep 1000")
     node.run("docker run -d --name foreign --label other=1 lmsysorg/sglang:spark sleep 1000")

@@ -96,7 +96,7 @@ def test_a_daemon_that_cannot_be_asked_is_an_error(cluster: Cluster, tmp_path: P
     assert "Cannot connect to the Docker daemon" in done.stderr
 
 
-def test_our_containers_are_told_with_spec_and_end(cluster: Cluster, tmp_path: Path) -> None:
+def test_our_containers_are_reported_with_spec_and_exit(cluster: Cluster, tmp_path: Path) -> None:
     start = f"docker run --name sglang-head --label spark-serving.spec='{{}}' {IMAGE} false"
     cluster.node(1).run(start, check=False)
     (rank,) = fact(cluster, tmp_path, "containers.Containers")["spark-01"]

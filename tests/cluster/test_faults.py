@@ -39,7 +39,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_group_that_fails_is_told_and_stopped(served: Deploy, name: str) -> None:
+def test_a_failed_group_is_reported_and_stopped(served: Deploy, name: str) -> None:
     env, words = FAULTS[name]
     output = served.fails(env=env, ready_timeout=6, rollback=False)
     for part in words:

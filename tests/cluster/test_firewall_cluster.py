@@ -127,7 +127,7 @@ def test_group_comes_up_behind_it(deploy: Deploy) -> None:
     deploy.mends()
 
 
-def test_what_cuts_ssh_is_taken_back_by_the_node_itself(deploy: Deploy, tmp_path: Path) -> None:
+def test_a_change_that_cuts_ssh_is_reverted_by_the_node(deploy: Deploy, tmp_path: Path) -> None:
     """A block that no rule shows, in ufw's own first chain: the living connection dies too."""
     cluster = deploy.cluster
     block = "-A ufw-before-input -i enP7s7 -p tcp --dport 22 -j DROP"

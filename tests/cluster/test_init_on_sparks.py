@@ -62,9 +62,7 @@ def test_the_written_inventory_deploys_as_it_is(
     assert re.search(r"^\* +3 +qwen7b .* all$", listed.stdout, re.M), listed.stdout + listed.stderr
 
 
-def test_what_is_wrong_with_ssh_is_told_with_its_cure(
-    cluster: Cluster, ssh: Path, tmp_path: Path
-) -> None:
+def test_ssh_problems_are_reported_with_a_fix(cluster: Cluster, ssh: Path, tmp_path: Path) -> None:
     """A changed host key, an unknown name and a wrong user; nothing is written."""
     known_hosts = ssh / "known_hosts"
     lines = known_hosts.read_text().splitlines()

@@ -102,7 +102,7 @@ def test_both_halves_get_addresses_that_stay_and_carry_a_deploy(deploy: Deploy) 
     )
 
 
-def test_what_a_peer_does_not_answer_is_put_back(deploy: Deploy) -> None:
+def test_a_change_a_peer_cannot_ping_is_reverted(deploy: Deploy) -> None:
     cluster = deploy.cluster
     before = {node: links(cluster, node) for node in (1, 2)}
     files = cluster.snapshot()
@@ -122,7 +122,7 @@ def test_what_a_peer_does_not_answer_is_put_back(deploy: Deploy) -> None:
         assert "spark-serving-network" not in left
 
 
-def test_a_node_that_ssh_can_not_reach_any_more_changes_back(deploy: Deploy) -> None:
+def test_a_node_that_ssh_can_no_longer_reach_reverts(deploy: Deploy) -> None:
     cluster = deploy.cluster
     before = {node: links(cluster, node) for node in (1, 2)}
     cluster.node(2).run(CUTS)
@@ -138,7 +138,7 @@ def test_a_node_that_ssh_can_not_reach_any_more_changes_back(deploy: Deploy) -> 
     assert {node: links(cluster, node) for node in (1, 2)} == before
 
 
-def test_a_node_that_hears_nothing_more_changes_back_by_itself(deploy: Deploy) -> None:
+def test_a_node_that_loses_contact_reverts_by_itself(deploy: Deploy) -> None:
     cluster = deploy.cluster
     node = cluster.node(1)
     before = links(cluster, 1)

@@ -73,7 +73,7 @@ def id_of(deploy: Deploy, name: str) -> str:
     return deploy.cluster.node(1).run(f"docker ps -q --no-trunc -f name=^{name}$").stdout
 
 
-def test_the_nodes_have_the_engine_and_the_store_that_this_run_is_about(deploy: Deploy) -> None:
+def test_the_nodes_have_the_engine_and_store_under_test(deploy: Deploy) -> None:
     for node in deploy.cluster.nodes.values():
         info = json.loads(node.run("docker info --format '{{json .}}'").stdout)
         assert int(info["ServerVersion"].split(".")[0]) >= 28

@@ -36,7 +36,7 @@ def test_a_killed_run_is_taken_over_once_it_is_stale(served: Deploy) -> None:
     served.unchanged()
 
 
-def test_a_worker_stops_alone_though_its_head_is_off(served: Deploy) -> None:
+def test_a_worker_can_stop_while_its_head_is_off(served: Deploy) -> None:
     cluster = served.cluster
     cluster.changed = True
     cluster.off(1)

@@ -101,7 +101,7 @@ def grep(secret: str, *folders: Path) -> list[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.splitlines()
 
 
-def test_a_planted_key_and_token_are_found_nowhere_else(planted: Deploy, tmp_path: Path) -> None:
+def test_planted_secrets_appear_nowhere_else(planted: Deploy, tmp_path: Path) -> None:
     cluster, processes, outputs = planted.cluster, Processes(), list[str]()
     with processes.watched():
         outputs += [planted.succeeds(*words) for words in LOOKS]
@@ -143,7 +143,7 @@ def benchmarked(cluster: Cluster, inventory: Path, file: Path) -> Iterator[str]:
     yield page.read_text()
 
 
-def test_a_token_is_with_the_download_alone(planted: Deploy) -> None:
+def test_only_the_download_gets_a_token(planted: Deploy) -> None:
     """The image here has no client of the hub's: the download fails once it has the token."""
     cluster, processes = planted.cluster, Processes()
     with processes.watched():

@@ -30,9 +30,7 @@ def statuses(cluster: Cluster, key: str = "") -> tuple[int, ...]:
     return tuple(cluster.http(path, key=key).status for path in paths)
 
 
-def test_a_key_is_asked_for_from_its_first_deploy_to_its_last(
-    deploy: Deploy, key_file: Path
-) -> None:
+def test_a_key_is_required_from_first_to_last_deploy(deploy: Deploy, key_file: Path) -> None:
     cluster, head, worker = deploy.cluster, deploy.cluster.node(1), deploy.cluster.node(2)
     keyed = {"api_key_file": str(key_file)}
     deploy.succeeds(**keyed)

@@ -63,7 +63,7 @@ def logs(cluster: Cluster, rank: int) -> str:
     return cluster.node(rank + 1).logs(f"rank{rank}")
 
 
-def test_two_ranks_serve_and_rank_1_only_tells_its_health(cluster: Cluster) -> None:
+def test_two_ranks_serve_and_rank_1_only_reports_its_health(cluster: Cluster) -> None:
     start(cluster, STUB_WARMUP_SECONDS="1", HF_TOKEN="hf_secret")
     wait(lambda: cluster.http("/v1/models").status == 200)
     assert cluster.http("/health").status == 503
@@ -189,7 +189,7 @@ def test_a_link_that_is_down_shows_in_health_alone_and_heals(cluster: Cluster) -
     wait(lambda: healthy(cluster))
 
 
-def test_faults_of_one_container(cluster: Cluster) -> None:
+def test_container_faults_are_simulated(cluster: Cluster) -> None:
     start_rank(cluster, 0, "--api-key k", nnodes=1, STUB_SERVE_AS="a/b", STUB_COMPLETION_FAILS="1")
     wait(lambda: healthy(cluster))
     assert cluster.http("/v1/models").status == 401

@@ -73,14 +73,14 @@ def test_the_switch_that_failed_can_be_made_again(served: Deploy) -> None:
     served.unchanged(model="qwen14b")
 
 
-def test_without_rollback_what_failed_is_all_there_is(served: Deploy) -> None:
+def test_without_rollback_the_failed_group_stays(served: Deploy) -> None:
     weights(served)
     output = served.fails(model="qwen14b", env={"STUB_EXIT_RANK": "0"}, rollback=False)
     assert "serves again" not in output
     assert states(served.cluster) == {HEAD: "exited", WORKER: "exited"}
 
 
-def test_a_name_that_is_taken_stops_nothing(served: Deploy) -> None:
+def test_a_taken_name_stops_nothing(served: Deploy) -> None:
     """Somebody's container is called as ours would be while it is kept."""
     cluster = served.cluster
     weights(served)

@@ -42,7 +42,7 @@ def test_the_next_run_ends_in_one_group(
     [STEPS[0], STEPS[3], STEPS[5]],
     ids=["aside", "stopped", "started"],
 )
-def test_the_group_before_is_put_back_where_the_next_run_fails(
+def test_the_previous_group_is_restored_if_the_next_run_fails(
     served: Deploy, node: int, pattern: str, after: bool
 ) -> None:
     """What served before the run that was killed, not before the one that failed."""

@@ -40,7 +40,7 @@ def test_reset_puts_a_node_back(cluster: Cluster) -> None:
     assert cluster.node(2).run("pgrep -x sleep", check=False).stdout == ""
 
 
-def test_looking_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
+def test_reading_facts_changes_nothing(cluster: Cluster, tmp_path: Path) -> None:
     before = cluster.snapshot()
     cluster.pyinfra("fact", "server.Hostname", inventory=cluster.inventory(tmp_path))
     assert cluster.snapshot() == before

@@ -127,7 +127,7 @@ def test_a_flipped_byte_is_found_and_healed_while_the_group_serves(empty: Deploy
     assert lives(cluster) == before
 
 
-def test_a_cache_of_somebody_elses_is_taken_as_it_is_and_completed(empty: Deploy, hub: Hub) -> None:
+def test_another_owners_cache_is_used_as_is_and_completed(empty: Deploy, hub: Hub) -> None:
     """Root's files on the head, as an engine left them; the worker has nothing; no hub is asked."""
     cluster, commit = empty.cluster, hub.commit(MODEL)
     empty.succeeds()
@@ -151,7 +151,7 @@ def test_a_cache_of_somebody_elses_is_taken_as_it_is_and_completed(empty: Deploy
         pytest.param({}, {"offline": True}, "offline = true", id="offline"),
     ],
 )
-def test_what_cannot_come_leaves_what_serves_alone(
+def test_a_failed_download_leaves_the_serving_group_alone(
     served: Deploy, hub: Hub, faults: dict[str, object], data: dict[str, object], words: str
 ) -> None:
     cluster, other = served.cluster, "Qwen/Qwen2.5-14B-Instruct"
@@ -179,7 +179,7 @@ def test_a_full_disk_is_refused_with_the_arithmetic(served: Deploy, hub: Hub) ->
     assert not [r for r in hub.log if "/store/" in r["path"]]
 
 
-def test_a_local_path_comes_to_the_workers_too(empty: Deploy, hub: Hub) -> None:
+def test_a_local_path_is_copied_to_the_workers_too(empty: Deploy, hub: Hub) -> None:
     cluster, path = empty.cluster, "/var/hf-cache/own"
     cluster.node(1).run(
         f"mkdir {path} && cd {path} && echo '{{}}' >config.json && "
@@ -194,7 +194,7 @@ def test_a_local_path_comes_to_the_workers_too(empty: Deploy, hub: Hub) -> None:
     assert hub.log == []
 
 
-def test_a_copy_that_was_cut_is_gone_on_with(empty: Deploy, hub: Hub) -> None:
+def test_an_interrupted_copy_is_resumed(empty: Deploy, hub: Hub) -> None:
     """What a killed run has left half done on the worker: it comes to its right end."""
     cluster, commit = empty.cluster, hub.commit(MODEL)
     empty.succeeds()
@@ -223,7 +223,7 @@ def test_a_download_outlives_a_killed_controller(empty: Deploy, hub: Hub) -> Non
     assert cluster.node(1).run("docker ps -aq --filter label=spark-serving.task").stdout == ""
 
 
-def test_a_token_goes_to_no_hub_over_plain_http_and_an_old_one_is_forgotten(
+def test_a_plain_http_hub_gets_no_token_and_an_old_one_is_removed(
     empty: Deploy, hub: Hub, tmp_path: Path
 ) -> None:
     cluster, token, folder = empty.cluster, tmp_path / "token", "/run/spark-serving/download"

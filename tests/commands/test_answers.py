@@ -64,32 +64,32 @@ def sh(command: StringCommand, **environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_a_head_tells_health_model_load_and_log(url: str, path: str) -> None:
+def test_a_head_reports_health_model_load_and_log(url: str, path: str) -> None:
     reading = Answers().process(sh(Answers().command(url, "docker", "h", head=True), PATH=path))
     assert (reading.health, reading.models_status, reading.models) == (200, 200, ("acme/m",))
     assert reading.load == ServerLoad(model="acme/m", running=2.0)
     assert "CUDA out of memory" in reading.log
 
 
-def test_a_worker_tells_its_health_and_a_process_its_age(url: str) -> None:
+def test_workers_report_health_and_processes_their_age(url: str) -> None:
     command = Answers().command(url, "docker", "", pid=str(os.getpid()))
     reading = Answers().process(sh(command))
     assert (reading.health, reading.models, reading.log) == (200, (), ())
     assert reading.seconds is not None and reading.seconds >= 0
 
 
-def test_nothing_that_listens_is_told_as_nothing() -> None:
+def test_no_listener_gives_an_empty_answer() -> None:
     command = Answers().command("http://127.0.0.1:9", "docker", "", head=True)
     assert Answers().process(sh(command)) == RankAnswers()
 
 
-def test_a_log_leaves_out_the_batches_and_keeps_what_tells_the_transport(path: str) -> None:
+def test_a_log_drops_batches_and_keeps_transport_lines(path: str) -> None:
     reading = RankLog().process(sh(RankLog().command("docker", "h"), PATH=path))
     assert set(reading.lines) == {"x NCCL INFO Using network IB", "CUDA out of memory"}
     assert reading.transport == ("x NCCL INFO Using network IB",)
 
 
-def test_the_draft_model_is_told_from_the_far_end_of_the_arguments(path: str) -> None:
+def test_a_draft_model_late_in_the_arguments_is_reported(path: str) -> None:
     fake = Path(path.partition(":")[0]) / "docker"
     arguments = f"server_args=ServerArgs({'x' * 9_000}, speculative_draft_model_path='acme/d', y)"
     fake.write_text(f'#!/bin/sh\n[ "$1" != logs ] || echo "{arguments}"\n')
@@ -97,7 +97,7 @@ def test_the_draft_model_is_told_from_the_far_end_of_the_arguments(path: str) ->
     assert reading.lines == ("server_args=speculative_draft_model_path='acme/d'",)
 
 
-def test_the_last_lines_are_those_that_tell_how_far_the_rank_is(path: str) -> None:
+def test_the_last_lines_show_the_startup_phase(path: str) -> None:
     fake = Path(path.partition(":")[0]) / "docker"
     fake.write_text(
         "#!/bin/sh\n[ $1 = logs ] || exit 0\necho 'Init parallel begin.'\n"
@@ -128,7 +128,7 @@ class Slow(FakeEngine):
             self.say(200, PAGES.get(self.path, ""))
 
 
-def test_what_is_written_by_blocks_does_not_break_others_lines(path: str, tmp_path: Path) -> None:
+def test_block_buffered_output_does_not_split_lines(path: str, tmp_path: Path) -> None:
     """sed ends its blocks in the middle of lines: a log that goes on for a while holds one back."""
     (tmp_path / "docker").write_text(LONG)
     with listening(Slow) as url:

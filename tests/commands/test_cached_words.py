@@ -50,7 +50,7 @@ def test_every_model_has_its_own_answer(home: Path, shell: str) -> None:
     assert cached(home, shell, *models) == {"org/whole": True, "org/begun": False}
 
 
-def test_a_cache_that_is_not_there_has_nothing(home: Path) -> None:
+def test_a_missing_cache_has_nothing(home: Path) -> None:
     assert cached(home, "sh", "org/whole", cache="/no/such") == {}
 
 

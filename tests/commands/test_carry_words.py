@@ -70,7 +70,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_was_there_comes_back_byte_for_byte(home: Path) -> None:
+def test_the_ssh_folder_is_restored_byte_for_byte(home: Path) -> None:
     before = tree(home)
     admit(home)
     content = keys_of(home).read_bytes()
@@ -80,7 +80,7 @@ def test_what_was_there_comes_back_byte_for_byte(home: Path) -> None:
     assert tree(home) == before
 
 
-def test_a_new_way_takes_the_keys_of_a_killed_one_away(home: Path) -> None:
+def test_a_new_tunnel_removes_the_keys_of_a_killed_one(home: Path) -> None:
     before = tree(home)
     admit(home, "0a")
     admit(home, "0b")
@@ -89,7 +89,7 @@ def test_a_new_way_takes_the_keys_of_a_killed_one_away(home: Path) -> None:
     assert tree(home) == before
 
 
-def test_a_line_that_came_meanwhile_stays(tmp_path: Path) -> None:
+def test_a_key_line_added_meanwhile_stays(tmp_path: Path) -> None:
     admit(tmp_path)
     with keys_of(tmp_path).open("a") as keys:
         keys.write("ssh-ed25519 BBBB new\n")
@@ -108,7 +108,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere").read_text() == "mine\n"
 
 
-def test_a_key_is_bound(tmp_path: Path) -> None:
+def test_a_key_is_restricted(tmp_path: Path) -> None:
     admit(tmp_path)
     line, other = keys_of(tmp_path).read_text().splitlines()
     assert line.startswith('restrict,from="169.254.2.1",expiry-time="2')
@@ -178,7 +178,7 @@ SNAPSHOT = f"snapshots/{'c' * 40}"
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("linked", [False, True], ids=["the folder", "a link to it"])
-def test_what_a_key_reads(
+def test_a_key_reads_files_of_the_model(
     tmp_path: Path, model: Path, wanted: str, content: bytes, linked: bool
 ) -> None:
     folder = model.parents[1] / "linked" if linked else model
@@ -201,7 +201,7 @@ def test_a_lone_file_is_all_that_its_key_reads(tmp_path: Path, model: Path) -> N
         *(f"{SNAPSHOT}/folder", "blobs", "", "$(cat ../../token)", "`id`", "*", "no/such"),
     ],
 )
-def test_what_a_key_does_not_read(tmp_path: Path, model: Path, wanted: str) -> None:
+def test_a_key_cannot_read_other_files(tmp_path: Path, model: Path, wanted: str) -> None:
     done = run_forced("send", f"0/-/{wanted}\n", home=tmp_path, folder=model)
     assert done.returncode != 0
     assert done.stdout == b""
@@ -209,7 +209,7 @@ def test_what_a_key_does_not_read(tmp_path: Path, model: Path, wanted: str) -> N
 
 
 @pytest.mark.parametrize("line", ["x/5/a", "-1/5/a", "0 5 a", "0/9/blobs/" + "a" * 64, "$(id)//a"])
-def test_what_is_no_wish(tmp_path: Path, model: Path, line: str) -> None:
+def test_an_invalid_file_request_is_refused(tmp_path: Path, model: Path, line: str) -> None:
     done = run_forced("send", f"{line}\n", home=tmp_path, folder=model)
     assert (done.returncode != 0, done.stdout) == (True, b"")
 
@@ -242,7 +242,7 @@ def test_an_image_is_all_that_its_key_saves(tmp_path: Path, model: Path) -> None
         pytest.param("scp -f /etc/passwd", id="scp"),
     ],
 )
-def test_what_a_key_may_not_ask_for(tmp_path: Path, model: Path, command: str) -> None:
+def test_a_key_cannot_run_other_commands(tmp_path: Path, model: Path, command: str) -> None:
     done = run_forced(command, home=tmp_path, folder=model, image=IMAGE)
     assert (done.returncode, done.stdout) == (126, b""), done.stdout
     assert b"this key only sends files and images" in done.stderr
@@ -255,7 +255,7 @@ def test_a_key_that_was_granted_nothing_reads_nothing(tmp_path: Path, command: s
     assert (done.returncode, done.stdout) == (126, b"")
 
 
-def test_a_way_can_be_tried(tmp_path: Path) -> None:
+def test_a_tunnel_can_be_tried(tmp_path: Path) -> None:
     assert run_forced("true", home=tmp_path).returncode == 0
 
 
@@ -263,7 +263,7 @@ def test_the_dispatcher_fits_into_authorized_keys() -> None:
     assert not set(tunnel.DISPATCHER) & set("'\\\n")
 
 
-def test_the_source_tells_its_login(tmp_path: Path) -> None:
+def test_the_source_reports_its_login(tmp_path: Path) -> None:
     lines = run(tunnel.survey_source(), tmp_path).splitlines()
     assert lines[0].startswith("user ")
     assert not (tmp_path / ".ssh").exists()

@@ -236,7 +236,7 @@ def test_memory_of_this_machine(run: Run) -> None:
     assert 0 < memory.available <= memory.total
 
 
-def test_disk_of_a_path_that_is_yet_to_be_made(run: Run, tmp_path: Path) -> None:
+def test_disk_space_of_a_path_that_does_not_exist_yet(run: Run, tmp_path: Path) -> None:
     here = Disk().process(lines(run(Disk().command(str(tmp_path)))))
     there = Disk().process(lines(run(Disk().command("~/it's to be/made"))))
     assert (here.exists, here.writable) == (True, True)
@@ -272,7 +272,7 @@ def _weights(run: Run, model: str = "org/name") -> tuple[bool, int, str]:
     return reading.complete, reading.bytes, reading.revision
 
 
-def test_whole_weights(run: Run, cache: Path) -> None:
+def test_complete_weights_are_found(run: Run, cache: Path) -> None:
     assert _weights(run) == (True, 30, "c0ffee")
 
 
@@ -283,7 +283,7 @@ def test_a_snapshot_that_points_to_a_missing_blob_is_not_whole(run: Run, cache: 
     assert size > 10
 
 
-def test_a_file_of_no_bytes_is_not_there(run: Run, cache: Path) -> None:
+def test_an_empty_weight_file_counts_as_missing(run: Run, cache: Path) -> None:
     next(cache.rglob("blobs/model-2.safetensors")).write_bytes(b"")
     assert _weights(run)[0] is False
     folder = next(cache.rglob("snapshots/c0ffee"))
@@ -293,7 +293,7 @@ def test_a_file_of_no_bytes_is_not_there(run: Run, cache: Path) -> None:
     assert local.problem == "holds 1 empty file(s): model-2.safetensors"
 
 
-def test_a_download_that_is_half_done_is_not_whole(run: Run, cache: Path) -> None:
+def test_a_half_finished_download_is_not_complete(run: Run, cache: Path) -> None:
     (cache / "hub/models--org--name/blobs/aa.incomplete").touch()
     assert _weights(run)[0] is False
 
@@ -369,7 +369,7 @@ def _has_uid(uid: int) -> bool:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can start another login's process")
 @pytest.mark.skipif(not _has_uid(NOBODY), reason="this user namespace has no other user")
-def test_another_logins_process_is_no_rank(run: Run) -> None:
+def test_another_logins_process_is_not_a_rank(run: Run) -> None:
     rank = ("--spark-serving-name=facts-test", "--spark-serving-spec={}")
     with subprocess.Popen(["/bin/sh", "-c", "cat; :", *rank], stdin=subprocess.PIPE, user=NOBODY):
         assert _facts_test_ranks(run) == []
@@ -416,7 +416,7 @@ def test_a_reading_of_this_machine_says_what_it_could_not_read(run: Run, tmp_pat
     assert reading.memory
 
 
-def test_a_reading_has_its_parts_though_they_run_side_by_side(run: Run, tmp_path: Path) -> None:
+def test_parallel_readings_keep_their_parts_apart(run: Run, tmp_path: Path) -> None:
     docker = """case $1 in
       info) sleep 0.2; echo '{"ServerVersion":"29.1.0","Runtimes":{"nvidia":{}}}';;
       image) echo '{"Id":"sha256:ab"}';;

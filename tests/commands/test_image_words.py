@@ -28,7 +28,7 @@ def run(tmp_path: Path, sender: str, loader: str) -> subprocess.CompletedProcess
     )
 
 
-def test_what_is_saved_there_is_loaded_here(tmp_path: Path) -> None:
+def test_an_image_saved_there_is_loaded_here(tmp_path: Path) -> None:
     done = run(tmp_path, 'echo "$@"', f"cat >{tmp_path}/came; echo $@ >>{tmp_path}/came")
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "came").read_text() == (f"-p 22 me@head docker save {IMAGE}\nload --quiet\n")
@@ -59,7 +59,9 @@ def test_what_is_saved_there_is_loaded_here(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_breaks_is_told(tmp_path: Path, sender: str, loader: str, key: str) -> None:
+def test_a_broken_image_copy_is_reported(
+    tmp_path: Path, sender: str, loader: str, key: str
+) -> None:
     done = run(tmp_path, sender, loader)
     assert done.returncode == 1
     assert done.stderr

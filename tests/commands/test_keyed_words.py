@@ -86,14 +86,14 @@ def test_no_key_on_stdin_places_nothing(tmp_path: Path) -> None:
         pytest.param(None, "missing", id="missing"),
     ],
 )
-def test_a_key_is_compared_where_it_lies(tmp_path: Path, there: str | None, message: str) -> None:
+def test_a_key_is_compared_in_place(tmp_path: Path, there: str | None, message: str) -> None:
     if there is not None:
         (tmp_path / "api_key").write_text(f"{there}\n" if there else "")
     done = as_root(api_key.compare_key("sglang", "image", KEY), tmp_path)
     assert (done.stdout, done.stderr) == (f"{message}\n", "")
 
 
-def test_the_last_group_takes_the_folder_of_all_along(tmp_path: Path) -> None:
+def test_removing_the_last_group_removes_the_shared_folder(tmp_path: Path) -> None:
     for group in ("blue", "sglang"):
         (tmp_path / "spark-serving" / group).mkdir(parents=True)
     assert as_root(api_key.remove_key("sglang", "image"), tmp_path).returncode == 0
@@ -106,7 +106,7 @@ def test_the_last_group_takes_the_folder_of_all_along(tmp_path: Path) -> None:
     "command",
     [api_key.place_key("sglang", "image:1", KEY), api_key.remove_key("sglang", "image:1")],
 )
-def test_nothing_is_fetched_to_do_it(command: Command) -> None:
+def test_the_key_container_pulls_nothing(command: Command) -> None:
     line = " ".join(command.bounded)
     assert line.startswith("timeout --kill-after=5 60 docker run ")
     assert "--pull never" in line
@@ -175,7 +175,7 @@ def launched(engine: Path, *words: str) -> Done:
     )
 
 
-def test_the_engine_has_the_key_and_nothing_shows_it(engine: Path) -> None:
+def test_the_engine_gets_the_key_and_nothing_shows_it(engine: Path) -> None:
     done = launched(engine, "--model-path", "a b", "--port", "1")
     document = json.loads(done.stdout)
     assert document["words"] == ["--model-path", "a b", "--port", "1"]
@@ -193,7 +193,7 @@ def test_it_runs_as_python_m_would(engine: Path) -> None:
     assert document["module"] == "__mp_main__"
 
 
-def test_what_leaves_the_process_is_a_text_that_nobody_knows(engine: Path) -> None:
+def test_copies_that_leave_the_process_hold_a_random_text(engine: Path) -> None:
     copies = json.loads(launched(engine).stdout)["copies"]
     assert len(set(copies)) == 4
     assert all(copy and "sk-planted" not in copy for copy in copies)
@@ -289,7 +289,7 @@ def test_the_key_is_shown_to_the_api_and_to_no_process_list(url: str, curl: Path
     assert "sk-planted" not in curl.read_text()
 
 
-def test_another_key_is_told_by_its_status(url: str) -> None:
+def test_a_wrong_key_is_recognized_by_its_status(url: str) -> None:
     script = Served().command([url], MODEL, runtime="process", keyed=True)
     served = Served().process(sh(script, "another\n"))
     assert (served.models.status, served.keyless) == (401, 401)
@@ -303,6 +303,6 @@ def test_every_endpoint_is_shown_the_key(url: str, curl: Path) -> None:
     assert "sk-planted" not in curl.read_text()
 
 
-def test_without_a_key_none_is_read(url: str) -> None:
+def test_without_a_key_no_stdin_is_read(url: str) -> None:
     replies = Endpoints().process(sh(Endpoints().command(url, MODEL)))
     assert replies["/v1/models"].status == 401

@@ -101,7 +101,7 @@ def head(request: pytest.FixtureRequest, tmp_path: Path) -> Head:
     return Head(base, *request.param)
 
 
-def test_taken_told_released_and_nothing_is_left(head: Head) -> None:
+def test_a_lease_is_taken_read_and_released(head: Head) -> None:
     assert head.read() is None
     assert head.acquire(ANN) == LeaseAnswer("taken")
     assert head.fresh() == ANN
@@ -152,13 +152,13 @@ def test_a_lease_that_nobody_took_over_is_ours_again_after_a_long_silence(head: 
     assert head.refresh(ANN) == LeaseAnswer("ours")
 
 
-def test_a_lease_that_is_gone_is_told_and_not_made_again(head: Head) -> None:
+def test_a_missing_lease_is_reported_and_not_recreated(head: Head) -> None:
     assert head.refresh(ANN) == LeaseAnswer("gone")
     head.release(ANN)
     assert os.listdir(head.base) == []
 
 
-def test_groups_do_not_hold_each_other(head: Head) -> None:
+def test_groups_do_not_block_each_other(head: Head) -> None:
     head.acquire(ANN)
     other = lease.acquire_lease("second", BOB, 20, str(head.base))
     assert head.ask(other) == LeaseAnswer("taken")
@@ -180,7 +180,7 @@ def test_another_login_may_take_over_whatever_the_umask(head: Head) -> None:
 @pytest.mark.parametrize(
     "before", [pytest.param(lambda _: None, id="free"), pytest.param(Head.age, id="stale")]
 )
-def test_of_many_at_once_exactly_one_has_it(head: Head, before: Callable[..., None]) -> None:
+def test_exactly_one_of_many_gets_the_lease(head: Head, before: Callable[..., None]) -> None:
     if before is Head.age:
         head.acquire(ANN)
         head.age(STALE_SECONDS)
@@ -192,7 +192,7 @@ def test_of_many_at_once_exactly_one_has_it(head: Head, before: Callable[..., No
     assert [head.fresh()] == won
 
 
-def test_without_its_usual_place_it_lies_in_the_temporary_folder(tmp_path: Path) -> None:
+def test_a_lease_falls_back_to_the_temporary_folder(tmp_path: Path) -> None:
     head = Head(tmp_path, "sh", flock=True)
     head.env["TMPDIR"] = str(tmp_path)
     assert head.ask(lease.acquire_lease("sglang", ANN, 20, "/no/such")) == LeaseAnswer("taken")
@@ -201,7 +201,7 @@ def test_without_its_usual_place_it_lies_in_the_temporary_folder(tmp_path: Path)
     assert os.listdir(tmp_path) == []
 
 
-def test_a_place_that_can_not_be_written_fails_with_its_reason(tmp_path: Path) -> None:
+def test_an_unwritable_lease_folder_fails_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "spark-serving").write_text("in the way")
     done = Head(tmp_path, "sh", flock=True).run(
         lease.acquire_lease("sglang", ANN, 20, str(tmp_path))
@@ -219,7 +219,7 @@ def test_a_place_that_can_not_be_written_fails_with_its_reason(tmp_path: Path) -
         pytest.param(lambda at: os.symlink(__file__, at), id="link-to-a-file"),
     ],
 )
-def test_what_is_no_lease_is_never_opened_and_holds_nothing(
+def test_a_non_file_in_place_of_a_lease_is_never_opened(
     head: Head, put: Callable[[Path], None]
 ) -> None:
     head.file.parent.mkdir()
@@ -231,7 +231,7 @@ def test_what_is_no_lease_is_never_opened_and_holds_nothing(
     assert head.file.is_file() and not head.file.is_symlink()
 
 
-def test_a_folder_in_a_leases_place_is_told_with_its_cure(head: Head) -> None:
+def test_a_folder_in_place_of_the_lease_is_reported_with_a_fix(head: Head) -> None:
     head.file.mkdir(parents=True)
     assert head.read() is None
     done = head.run(lease.acquire_lease("sglang", ANN, 20, str(head.base)))
@@ -239,7 +239,7 @@ def test_a_folder_in_a_leases_place_is_told_with_its_cure(head: Head) -> None:
     assert f"is a folder -> rm -r {head.file}" in done.stderr
 
 
-def test_a_link_in_the_folders_place_is_told_with_its_cure(head: Head, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_folder_is_reported_with_a_fix(head: Head, tmp_path: Path) -> None:
     elsewhere = tmp_path / "somebody else's"
     elsewhere.mkdir()
     head.file.parent.symlink_to(elsewhere)
@@ -249,7 +249,7 @@ def test_a_link_in_the_folders_place_is_told_with_its_cure(head: Head, tmp_path:
     assert os.listdir(elsewhere) == []
 
 
-def test_of_a_huge_lease_little_is_sent(head: Head) -> None:
+def test_only_the_start_of_a_huge_lease_is_sent(head: Head) -> None:
     head.file.parent.mkdir()
     head.file.write_text("x" * 10**7)
     there = head.read()

@@ -70,14 +70,14 @@ def login(tmp_path: Path) -> Login:
 
 
 @pytest.mark.parametrize("noise", [pytest.param("", id="quiet"), *NOISE])
-def test_what_a_login_prints_is_no_answer(login: Login, noise: str) -> None:
+def test_login_output_is_not_part_of_the_answer(login: Login, noise: str) -> None:
     answer = login(noise, "cat; printf 'one\\n\\ntwo'; sleep 0.1; echo oops >&2; exit 3", "in\n")
     assert (answer.ok, answer.lost, answer.out) == (False, "", ("in", "one", "", "two"))
     assert "oops" in answer.err
 
 
 @pytest.mark.parametrize("noise", NOISE)
-def test_a_command_that_says_nothing_says_nothing(login: Login, noise: str) -> None:
+def test_a_silent_command_has_empty_output(login: Login, noise: str) -> None:
     answer = login(noise, "sleep 0.1")
     assert (answer.ok, answer.out) == (True, ())
 
@@ -110,7 +110,7 @@ def test_a_login_that_runs_nothing_is_named_with_its_cure(
     assert "[[ $- == *i* ]] || return" in answer.lost
 
 
-def test_an_answer_without_bounds_is_ended_and_named(login: Login) -> None:
+def test_an_unbounded_answer_is_ended_and_named(login: Login) -> None:
     answer = login("", "yes 'a line of some length, again and again'")
     assert not answer.ok
     assert "longer than 64 MB" in answer.lost
@@ -123,7 +123,7 @@ def test_an_answer_cut_anywhere_is_no_answer() -> None:
     assert parse_output(whole.split("\n"), []) == Output(ok=True, out=("taken",))
 
 
-def test_a_line_between_any_two_is_passed_over() -> None:
+def test_a_stray_line_anywhere_is_skipped() -> None:
     lines = [f"{MARK}{line}" for line in ("a", "b", "c", "", f"{END}0")]
     for at in range(len(lines) + 1):
         assert parse_output([*lines[:at], "noise", *lines[at:]], []).out == ("a", "b", "c")
@@ -137,7 +137,7 @@ class Raises(BytesIO):
 
 
 @pytest.mark.parametrize("stream", [BytesIO, Raises])
-def test_a_byte_that_is_no_utf_8_costs_its_own_character_alone(
+def test_an_invalid_utf_8_byte_costs_only_its_own_character(
     monkeypatch: pytest.MonkeyPatch, stream: type[BytesIO]
 ) -> None:
     monkeypatch.setattr(util, "read_buffer", util.read_buffer)

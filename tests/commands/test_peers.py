@@ -132,7 +132,7 @@ def ping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ),
     ],
 )
-def test_what_ping_says(
+def test_ping_output_is_interpreted(
     body: str, pings: tuple[str, str], ping: Path, ports: tuple[int, int]
 ) -> None:
     ping.write_text(f"#!/bin/sh\n{body}\n")
@@ -238,7 +238,7 @@ def test_reached_both_ways_is_ok() -> None:
         ),
     ],
 )
-def test_each_way_to_be_cut_off_has_its_cure(reached: Reach, wanted: str) -> None:
+def test_each_cause_of_isolation_has_a_fix(reached: Reach, wanted: str) -> None:
     assert findings_of(reports(reached))[0] == wanted
 
 
@@ -255,13 +255,13 @@ def test_a_probe_that_failed_is_an_error() -> None:
     ) in findings_of(failed)
 
 
-def test_nobody_asked_and_a_single_node_say_nothing() -> None:
+def test_unprobed_and_single_nodes_have_no_findings() -> None:
     assert findings_of({}) == []
     single = Fabric((NodeFabric("a", ONE),), "none", "")
     assert not list(reachability(single, {"a": PeerReport(ONE)}))
 
 
-def test_findings_of_a_missing_report() -> None:
+def test_a_missing_peer_report_is_an_error() -> None:
     (finding, *_) = reachability(FABRIC, {"spark-2": PeerReport("10.0.0.2")})
     assert (finding.level, finding.where) == (Level.ERROR, "spark-1")
 

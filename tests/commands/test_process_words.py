@@ -40,7 +40,7 @@ def test_start_gives_the_environment_and_the_arguments() -> None:
     assert process.start(SPEC).argv[-5:] == process.engine_argv(SPEC)
 
 
-def test_verbs_that_a_process_lacks() -> None:
+def test_a_process_has_no_create_keep_or_release() -> None:
     for command in (process.create(SPEC), process.keep("x", "no"), process.release("x")):
         assert command is None
 

@@ -22,7 +22,9 @@ SCRIPT = 'echo "$SUDO" "$1"; cat'
                      "sudo gives no root without a password\n", id="a password"),
     ],
 )  # fmt: skip
-def test_root(tmp_path: Path, uid: str, sudo: str, out: str, err: str) -> None:
+def test_commands_run_as_root_when_needed(
+    tmp_path: Path, uid: str, sudo: str, out: str, err: str
+) -> None:
     for name, body in {"id": f"echo {uid}", "sudo": sudo}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)

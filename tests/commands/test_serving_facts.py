@@ -94,7 +94,7 @@ def test_the_workers_200_does_not_hide_the_heads_503(url: str) -> None:
     ]
 
 
-def test_nobody_there_at_all() -> None:
+def test_an_absent_server_answers_nothing() -> None:
     served = ask(NOWHERE)
     assert (served.models.status, served.models.body, served.completion.status) == (0, "", 0)
     assert [str(f) for f in serving.serving_problems(served, NODES[:1], MODEL)] == [
@@ -119,7 +119,7 @@ def test_a_working_chat_is_not_asked_twice(url: str) -> None:
     assert [path for path, _ in Engine.requests].count("/v1/completions") == 0
 
 
-def test_one_of_each_question(url: str) -> None:
+def test_each_endpoint_is_queried_once(url: str) -> None:
     """A converged run must not load the engine: one completion, one listing, a health a rank."""
     ask(url, url)
     assert sorted(path for path, _ in Engine.requests) == [
@@ -212,7 +212,7 @@ def test_a_healthy_rank(docker: Path, url: str) -> None:
     assert reply.healthy
 
 
-def test_a_rank_whose_nccl_says_more_than_a_look_reads_keeps_its_phase(docker: Path) -> None:
+def test_a_rank_with_a_long_nccl_log_keeps_its_phase(docker: Path) -> None:
     start = Path(__file__).parents[1] / "core" / "engine" / "logs" / "nccl-start.log"
     (docker / "log").write_text(start.read_text() * 8)
     assert at(docker, "http://127.0.0.1:9").phase == "initialising torch distributed"
@@ -223,13 +223,13 @@ def test_a_rank_that_loads(docker: Path) -> None:
     assert (reply.health, reply.healthy, reply.lost) == (0, False, "")
 
 
-def test_a_rank_that_is_gone(docker: Path) -> None:
+def test_a_missing_rank(docker: Path) -> None:
     (docker / "none").touch()
     reply = at(docker, NOWHERE)
     assert (reply.rank, reply.lost) == (None, "")
 
 
-def test_a_daemon_that_does_not_answer_is_never_a_rank_that_is_gone(docker: Path) -> None:
+def test_an_unanswering_daemon_never_counts_as_a_missing_rank(docker: Path) -> None:
     (docker / "down").touch()
     assert at(docker, NOWHERE).lost == "its container engine does not answer"
 

@@ -80,13 +80,13 @@ def test_blobs_are_checked_by_their_own_names(repo: Path) -> None:
     }
 
 
-def test_a_damaged_blob_of_somebody_elses_cache_is_found(repo: Path) -> None:
+def test_a_damaged_blob_in_another_owners_cache_is_found(repo: Path) -> None:
     spoil(repo / "blobs" / SHA, keep_time=True)
     reply = look(repo)["files"]
     assert (reply["m.safetensors"]["good"], reply["config.json"]["good"]) == (False, True)
 
 
-def test_what_did_not_change_is_not_read_again(repo: Path) -> None:
+def test_unchanged_files_are_not_read_again(repo: Path) -> None:
     recorded(repo)
     reply = look(repo)
     assert reply["recorded"]
@@ -106,7 +106,7 @@ def test_a_full_check_finds_a_flipped_byte_that_kept_its_time(repo: Path) -> Non
     assert not look(repo, full=True)["files"]["m.safetensors"]["good"]
 
 
-def test_a_file_of_the_manifest_that_is_gone_is_told(repo: Path) -> None:
+def test_a_missing_file_of_the_manifest_is_reported(repo: Path) -> None:
     recorded(repo)
     (repo / "snapshots" / COMMIT / "m.safetensors").unlink()
     reply = look(repo)
@@ -114,7 +114,7 @@ def test_a_file_of_the_manifest_that_is_gone_is_told(repo: Path) -> None:
     assert reply["absent"]["m.safetensors"]["hash"] == SHA
 
 
-def test_recording_the_same_writes_nothing(repo: Path) -> None:
+def test_recording_unchanged_weights_writes_nothing(repo: Path) -> None:
     recorded(repo)
     before = {p: p.stat().st_mtime_ns for p in repo.rglob("*")}
     recorded(repo)
@@ -130,7 +130,7 @@ def test_a_revision_that_is_not_there(repo: Path) -> None:
     assert (look(repo, "v9")["commit"], look(repo, "v9")["files"]) == ("", {})
 
 
-def test_nothing_there_at_all(tmp_path: Path) -> None:
+def test_a_missing_model_folder_reads_as_empty(tmp_path: Path) -> None:
     reply = look(tmp_path / "nowhere/models--x")
     assert (reply["commit"], reply["files"], reply["closed"]) == ("", {}, [])
     assert reply["free"] > 0
@@ -156,7 +156,7 @@ def came(repo: Path, part: Path, **contents: bytes) -> dict[str, Any]:
     return files
 
 
-def test_what_has_come_whole_gets_its_name(repo: Path, tmp_path: Path) -> None:
+def test_a_complete_file_gets_its_name(repo: Path, tmp_path: Path) -> None:
     other, part = tmp_path / "other", tmp_path / "other/.spark-serving-part" / COMMIT
     files = came(repo, part, **{"config.json": SMALL, "m.safetensors": LARGE})
     reply = ask("place", other, commit=COMMIT, ref="main", files=files, part=str(part))
@@ -182,7 +182,7 @@ def test_a_download_with_a_wrong_hash_is_never_placed(repo: Path, tmp_path: Path
 # ---- plain files, which no hub knows
 
 
-def test_a_local_path_is_held_against_its_first_reading(tmp_path: Path) -> None:
+def test_a_local_path_is_checked_against_its_first_reading(tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     (model / "m.safetensors").write_bytes(LARGE)
@@ -223,7 +223,7 @@ def unwritable(folder: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("do", ["record", "place"])
-def test_whole_files_that_nobody_can_write_are_good_all_the_same(tmp_path: Path, do: str) -> None:
+def test_read_only_complete_files_are_good(tmp_path: Path, do: str) -> None:
     model = tmp_path / "model"
     model.mkdir()
     (model / "m.safetensors").write_bytes(LARGE)
@@ -238,7 +238,7 @@ def test_whole_files_that_nobody_can_write_are_good_all_the_same(tmp_path: Path,
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
-def test_a_cache_on_a_read_only_file_system_is_read_and_given_to_nobody(repo: Path) -> None:
+def test_a_read_only_cache_is_read_but_not_recorded(repo: Path) -> None:
     request = {"revision": "", "full": False}
     reply = ask("look", repo, before=unwritable(repo), **request)
     assert reply["closed"] == []
@@ -259,7 +259,7 @@ def receive(part: Path, sender: str, stall: float = 5, **sizes: int) -> str:
     return failed
 
 
-def test_what_is_sent_goes_into_its_files_and_half_files_are_gone_on_with(tmp_path: Path) -> None:
+def test_received_bytes_fill_their_files_and_resume_partial_ones(tmp_path: Path) -> None:
     part = tmp_path / "part"
     part.mkdir()
     (part / "b").write_bytes(b"BB")
@@ -279,12 +279,12 @@ def test_what_is_sent_goes_into_its_files_and_half_files_are_gone_on_with(tmp_pa
         pytest.param("exec no-such-program 2>&-", "interrupted", id="no ssh"),
     ],
 )
-def test_why_a_transfer_failed(tmp_path: Path, sender: str, failed: str) -> None:
+def test_a_failed_transfer_says_why(tmp_path: Path, sender: str, failed: str) -> None:
     assert failed in receive(tmp_path / "part", sender, stall=1, a=3)
     assert (tmp_path / "part/a").stat().st_size <= 2
 
 
-def test_a_source_that_sends_on_is_not_listened_to(tmp_path: Path) -> None:
+def test_extra_bytes_from_the_source_are_ignored(tmp_path: Path) -> None:
     assert receive(tmp_path / "part", "yes", a=4) == ""
     assert (tmp_path / "part/a").read_bytes() == b"y\ny\n"
 
@@ -313,7 +313,7 @@ EVIL: dict[str, Any] = {
         pytest.param({"ref": "../../../x"}, id="a branch that leaves"),
     ],
 )
-def test_what_no_model_can_have_changes_nothing(
+def test_an_impossible_request_changes_nothing(
     repo: Path, do: str, changed: dict[str, Any]
 ) -> None:
     before = sorted(str(p) for p in repo.parent.rglob("*"))
@@ -326,13 +326,13 @@ def test_what_no_model_can_have_changes_nothing(
         assert sorted(str(p) for p in repo.parent.rglob("*")) == before
 
 
-def test_a_branch_that_names_no_commit_is_not_there(repo: Path) -> None:
+def test_a_branch_without_a_commit_counts_as_missing(repo: Path) -> None:
     (repo / "refs/main").write_text("/home/nvidia")
     assert look(repo)["commit"] == ""
     assert look(repo)["files"] == {}
 
 
-def test_of_a_manifest_what_cannot_be_counts_as_not_there(repo: Path) -> None:
+def test_impossible_manifest_entries_are_ignored(repo: Path) -> None:
     recorded(repo)
     manifest = json.loads((repo / ".spark-serving.json").read_text())
     manifest["revisions"][COMMIT]["../../.bashrc"] = EVIL
@@ -342,7 +342,7 @@ def test_of_a_manifest_what_cannot_be_counts_as_not_there(repo: Path) -> None:
     assert [f["read"] for f in look(repo)["files"].values()] == [0, 0]
 
 
-def test_one_content_under_two_names_comes_once(repo: Path, tmp_path: Path) -> None:
+def test_duplicate_content_is_placed_once(repo: Path, tmp_path: Path) -> None:
     (repo / "snapshots" / COMMIT / "m.v3").symlink_to(f"../../blobs/{SHA}")
     other, part = tmp_path / "other", tmp_path / "other/.spark-serving-part" / COMMIT
     files = came(repo, part, **{"config.json": SMALL, "m.safetensors": LARGE})

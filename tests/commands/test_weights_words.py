@@ -108,7 +108,7 @@ def test_the_hashes_are_sha256() -> None:
         ("/raid/hf/", "/raid/hf/hub/models--openai--gpt-oss-120b"),
     ],
 )
-def test_where_the_hubs_client_keeps_a_model(cache: str, folder: str) -> None:
+def test_the_hub_clients_model_folder(cache: str, folder: str) -> None:
     assert hub_folder(cache, "openai/gpt-oss-120b") == folder
 
 

@@ -68,7 +68,7 @@ def question_to_previous(specs: dict[str, Spec], **settings: Any) -> tuple[str, 
     return questions[0]
 
 
-def test_the_head_has_moved() -> None:
+def test_the_previous_head_is_asked_after_a_move() -> None:
     specs = {"spark-1": rank(0), "spark-2": rank(1)}
     node, script, _ = question_to_previous(specs, api_key_file="")
     assert node == "spark-1"
@@ -91,7 +91,7 @@ def test_a_key_that_the_group_before_did_not_have(tmp_path: Path) -> None:
     assert question_to_previous(keyed, api_key_file=str(key))[2] == "k" * 32 + "\n"
 
 
-def test_a_limit_that_would_serve_from_half_of_a_running_group(tmp_path: Path) -> None:
+def test_a_limit_serving_from_half_of_a_running_group(tmp_path: Path) -> None:
     """head_only needs the head alone; the group that it ends has a rank where nobody looks."""
     sparks = Fakes.of(tmp_path)
     sparks.run_ranks()

@@ -31,7 +31,7 @@ def plain(command: str) -> str:
 
 
 def changes_of(run: Run, node: str) -> list[str]:
-    """The changes at a node; a look while waiting is no change."""
+    """The changes on a node; a reading while waiting is not a change."""
     looks = ("printf 'node %s", "docker run --rm")  # and that no token is left
     return [c for c in map(plain, run.changes.get(node, [])) if not c.startswith(looks)]
 
@@ -96,7 +96,7 @@ def test_commands_a_node_do_not_grow_with_the_cluster(tmp_path: Path, nodes: int
     assert counts == [2] + [1] * (nodes - 1)
 
 
-def test_no_question_is_put_twice_to_a_node_during_prepare(sparks: Fakes) -> None:
+def test_prepare_reads_each_fact_once_per_node(sparks: Fakes) -> None:
     run = sparks.deploy("--dry", yes=False)
     assert run.code == 0, run.text
     for scripts in run.commands.values():
@@ -116,7 +116,7 @@ def test_a_dry_first_deploy_of_32_nodes_stays_linear(tmp_path: Path) -> None:
 # ---- a first deploy
 
 
-def test_a_first_deploy_tells_every_node_what_to_do(sparks: Fakes) -> None:
+def test_a_first_deploy_lists_the_commands_of_every_node(sparks: Fakes) -> None:
     run = sparks.deploy()
     assert run.code == 0, run.text
     assert changes_of(run, HEAD) == [
@@ -142,7 +142,7 @@ def test_the_created_containers_are_those_of_the_specs(sparks: Fakes) -> None:
         assert f"SGLANG_HOST_IP={spec.env['SGLANG_HOST_IP']}" in created
 
 
-def test_dry_tells_the_plan_and_changes_nothing(sparks: Fakes) -> None:
+def test_dry_reports_the_plan_and_changes_nothing(sparks: Fakes) -> None:
     run = sparks.deploy("--dry", yes=False)
     assert run.code == 0, run.text
     assert run.changes == {}
@@ -169,7 +169,7 @@ def test_a_changed_setting_restarts_the_group_head_first(served: Fakes) -> None:
         ]
 
 
-def test_dry_tells_each_fields_change_for_every_node(served: Fakes) -> None:
+def test_dry_reports_each_changed_field_per_node(served: Fakes) -> None:
     run = served.deploy("--dry", "--data", "mem_fraction=0.7", yes=False)
     assert run.changes == {}
     for node, name in ((HEAD, "sglang-head"), (WORKER, "sglang-worker-1")):
@@ -214,7 +214,7 @@ def test_head_only_takes_the_worker_away(served: Fakes) -> None:
 @pytest.mark.parametrize(
     ("state", "verbs"), [("stopped", ["update", "stop"]), ("absent", ["update", "stop", "rm"])]
 )
-def test_ending_a_group(served: Fakes, state: str, verbs: list[str]) -> None:
+def test_stopping_or_removing_a_group(served: Fakes, state: str, verbs: list[str]) -> None:
     run = served.deploy("--data", f"state={state}")
     assert run.code == 0, run.text
     for node in (HEAD, WORKER):
@@ -265,8 +265,8 @@ def test_a_worker_that_exits_while_the_head_waits_fails_the_deploy(sparks: Fakes
     assert "docker stop -t 30 sglang-head" in changes_of(run, HEAD)
 
 
-def test_a_daemon_that_dies_while_we_wait_is_told(sparks: Fakes) -> None:
-    """The look's own lines stop short: no traceback, and it is not a rank that is gone."""
+def test_a_daemon_that_dies_during_the_wait_is_reported(sparks: Fakes) -> None:
+    """The reading's lines stop short: no traceback, and no rank counts as missing."""
     lines = [f"node {WORKER}", "name sglang-worker-1", "health 000 0"]
     sparks.sparks[1].answers["printf 'node %s"] = lines
     run = sparks.deploy("--data", "ready_timeout=2")
@@ -366,7 +366,7 @@ def test_a_daemon_that_is_not_running(sparks: Fakes) -> None:
     ]
 
 
-def test_ending_a_group_where_a_daemon_does_not_answer_is_refused(served: Fakes) -> None:
+def test_stopping_a_group_needs_every_daemon_to_answer(served: Fakes) -> None:
     served.sparks[1].sections["ranks"] = (1, ["Is the docker daemon running?"])
     (line,) = refused(served.deploy("--data", "state=stopped"))
     assert line.startswith(f"{WORKER}: its ranks could not be read")
@@ -397,7 +397,7 @@ def test_doctor_reports_a_token_file_that_others_can_read(sparks: Fakes, tmp_pat
     assert "can be read by others" in line
 
 
-def test_whole_weights_whose_check_cannot_be_recorded_are_served(sparks: Fakes) -> None:
+def test_weights_whose_check_cannot_be_recorded_are_served(sparks: Fakes) -> None:
     for spark in sparks.sparks:
         spark.unrecorded = "[Errno 30] Read-only file system: '/x'"
     run = sparks.deploy()

@@ -1,4 +1,4 @@
-"""deploys/firewall.py whole, on @fake Sparks: what ufw is told, and when it is told nothing."""
+"""All of deploys/firewall.py on @fake Sparks: which commands ufw gets, and when it gets none."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_one_node_that_differs_is_changed_alone_and_kept(sparks: Fakes) -> None:
     assert KEEP in after[2]
 
 
-def test_dry_tells_and_changes_nothing(sparks: Fakes) -> None:
+def test_dry_reports_and_changes_nothing(sparks: Fakes) -> None:
     run = sparks.deploy("--dry", "--diff", "--data", 'api_networks=["10.0.0.0/24"]', file=PROGRAM,
                         yes=False)  # fmt: skip
     assert run.code == 0, run.text
@@ -129,7 +129,7 @@ def test_a_change_that_fails_is_taken_back(
         ),
     ],
 )  # fmt: skip
-def test_refused_before_any_node_is_told_anything(sparks: Fakes, message: Any, words: str) -> None:
+def test_a_refusal_sends_no_node_a_command(sparks: Fakes, message: Any, words: str) -> None:
     sparks.sparks[1].answers[READ] = message
     sparks.sparks[0].answers[READ] = ufw(sparks.sparks[0])
     run = firewall(sparks)

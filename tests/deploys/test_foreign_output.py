@@ -124,7 +124,7 @@ def documents(lines: list[str]) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(("fact", "lines"), SAMPLES)
-def test_a_fact_reads_its_output_or_says_that_it_can_not(fact: Fact[Any], lines: list[str]) -> None:
+def test_a_fact_parses_its_output_or_reports_an_error(fact: Fact[Any], lines: list[str]) -> None:
     for output in (*cuts(lines), *mixed(lines), *documents(lines)):
         read(fact, output)
 
@@ -136,15 +136,13 @@ def test_a_fact_reads_its_output_or_says_that_it_can_not(fact: Fact[Any], lines:
 )
 @settings(max_examples=60, deadline=None)
 @given(lines=st.lists(st.text(max_size=60), max_size=6))
-def test_a_fact_reads_anything_or_says_that_it_can_not(fact: Fact[Any], lines: list[str]) -> None:
+def test_a_fact_reads_any_output_or_reports_an_error(fact: Fact[Any], lines: list[str]) -> None:
     read(fact, lines)
 
 
 @pytest.mark.parametrize(("fact", "lines"), [(f, x) for f, x in MORE if not isinstance(f, Metrics)])
-def test_a_line_of_anothers_among_its_own_costs_a_fact_nothing(
-    fact: Fact[Any], lines: list[str]
-) -> None:
-    """Where its own lines tell what they are."""
+def test_a_stray_line_does_not_break_a_fact(fact: Fact[Any], lines: list[str]) -> None:
+    """Where its own lines are identifiable."""
     assert read(fact, lines) is not None
 
 
@@ -176,7 +174,7 @@ def decided(node_facts: NodeFacts) -> None:
     probe.probed_node(node_facts, "/raid/hf-cache", "3.12")
 
 
-def test_what_is_decided_from_a_reading_stands_whatever_a_part_of_it_says() -> None:
+def test_a_decision_survives_any_damaged_reading() -> None:
     lines = SPARK.reading(full=True)
     chance = random.Random(7)
     for output in (*cuts(lines), *mixed(lines), *chance.sample(list(documents(lines)), 300)):
@@ -186,7 +184,7 @@ def test_what_is_decided_from_a_reading_stands_whatever_a_part_of_it_says() -> N
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
 @pytest.mark.parametrize("where", ["nnodes", "rank", "host", "port", "model_path", "tp"])
-def test_what_is_decided_stands_whatever_a_label_says(tmp_path: Path, where: str, odd: Any) -> None:
+def test_a_decision_survives_any_odd_label(tmp_path: Path, where: str, odd: Any) -> None:
     sparks = Fakes.of(tmp_path)
     sparks.run_ranks()
     spark = sparks.sparks[0]
@@ -213,7 +211,7 @@ def test_a_server_may_answer_anything(body: str) -> None:
     serving.completion_text(reply)
 
 
-def test_nothing_asked_is_not_a_group_that_is_busy() -> None:
+def test_an_idle_group_is_not_busy() -> None:
     nothing = serving.GroupAnswers((), serving.EndpointReply(200), serving.EndpointReply(0))
     assert not serving.busy(nothing, "m")
     assert [f.where for f in serving.serving_problems(nothing, ("a", "b"), "m")] == ["a", "b"]

@@ -47,9 +47,7 @@ def test_pyinfra_ends_with_one_error(tmp_path: Path, file: str, inventory: str, 
         pytest.param(["inventories/local.py", "--exclude", "@local"], "no host", id="exclude"),
     ],
 )
-def test_a_run_that_would_look_at_no_node_fails(
-    tmp_path: Path, words: list[str], says: str
-) -> None:
+def test_a_run_that_reads_no_node_fails(tmp_path: Path, words: list[str], says: str) -> None:
     run = Fakes.of(tmp_path).pyinfra("-y", *words, "deploys/check.py")
     assert run.code != 0
     assert says in run.text

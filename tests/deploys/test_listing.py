@@ -40,7 +40,7 @@ def listed(run: Run) -> dict[str, Any]:
     return document
 
 
-def test_what_runs_is_told_by_its_own_label(served: Fakes) -> None:
+def test_the_running_group_is_listed_from_its_label(served: Fakes) -> None:
     listing = listed(served.deploy(file=LISTING))
     assert (listing["runs"], listing["light"]) == (True, False)
     assert listing["url"] == f"http://{HEAD}:30000"
@@ -58,14 +58,14 @@ def test_what_runs_is_told_by_its_own_label(served: Fakes) -> None:
     assert (head["launch"]["tp"], head["launch"]["nnodes"]) == (2, 2)
 
 
-def test_nothing_is_changed_by_it_and_a_node_is_told_two_commands(served: Fakes) -> None:
+def test_it_changes_nothing_and_sends_each_node_two_commands(served: Fakes) -> None:
     run = served.deploy(file=LISTING)
     counts = {node: len(scripts) for node, scripts in run.commands.items()}
     assert counts == {HEAD: 2, WORKER: 2}
     assert all("refs/$name" in scripts[0] for scripts in run.changes.values())
 
 
-def test_the_running_label_counts_not_the_settings(served: Fakes) -> None:
+def test_the_running_label_decides_not_the_settings(served: Fakes) -> None:
     served.data["port"] = 31000
     listing = listed(served.deploy("--data", "model=qwen7b", file=LISTING))
     assert listing["model"] == "Qwen/Qwen2.5-7B-Instruct"
@@ -99,7 +99,7 @@ def test_weights_that_cannot_be_read_leave_the_revision_open(served: Fakes) -> N
         pytest.param("fd00::5", "fd00::5", "http://[fd00::5]:30000", id="ipv6-alone"),
     ],
 )
-def test_the_url_is_one_whatever_way_ssh_came(came_to: str, hostname: str, url: str) -> None:
+def test_the_url_does_not_depend_on_the_ssh_route(came_to: str, hostname: str, url: str) -> None:
     transport = SimpleNamespace(getpeername=lambda: (came_to, 22))
     head: Any = SimpleNamespace(
         name="spark-1",
@@ -109,7 +109,7 @@ def test_the_url_is_one_whatever_way_ssh_came(came_to: str, hostname: str, url: 
     assert api_url(head, Launch("m", host="0.0.0.0", port=30000)) == url
 
 
-def test_nothing_runs_is_told_with_the_declared_address(sparks: Fakes) -> None:
+def test_nothing_runs_is_reported_with_the_declared_address(sparks: Fakes) -> None:
     listing = listed(sparks.deploy("--data", "port=31000", file=LISTING))
     assert (listing["runs"], listing["ranks"]) == (False, [])
     assert listing["url"] == f"http://{HEAD}:31000"
@@ -123,7 +123,7 @@ def test_a_head_that_ended_does_not_run(served: Fakes) -> None:
     assert [rank["rank"] for rank in listing["ranks"]] == [1]
 
 
-def test_what_could_not_be_read_is_noted(served: Fakes) -> None:
+def test_unread_facts_are_noted(served: Fakes) -> None:
     served.sparks[1].sections["ranks"] = (1, ["permission denied"])
     listing = listed(served.deploy(file=LISTING))
     assert any("permission denied" in note for note in listing["notes"])
@@ -145,7 +145,7 @@ def light(sparks: Fakes, text: str) -> dict[str, Any]:
     return listed(sparks.pyinfra("@local", LISTING, "-y", "--data", f"light={inventory}"))
 
 
-def test_light_tells_the_catalogue_and_the_way_to_the_nodes(sparks: Fakes) -> None:
+def test_a_light_listing_has_the_catalog_and_how_to_reach_nodes(sparks: Fakes) -> None:
     listing = light(
         sparks,
         'head = [("spark-1", {"ssh_hostname": "10.0.0.5", "ssh_user": "nvidia", "ssh_port": 2222,'
@@ -179,7 +179,7 @@ def test_light_guesses_the_head_from_the_ssh_configuration(sparks: Fakes) -> Non
     assert listing["url"] == "http://192.0.2.7:31000"
 
 
-def test_light_refuses_what_a_deploy_refuses(sparks: Fakes) -> None:
+def test_a_light_check_refuses_what_a_deploy_refuses(sparks: Fakes) -> None:
     (sparks.folder / "light.py").write_text('head = [("spark-1", {"prot": 1})]\n')
     run = sparks.pyinfra("@local", LISTING, "-y", "--data", f"light={sparks.folder}/light.py")
     assert (run.code, run.out) == (1, "")

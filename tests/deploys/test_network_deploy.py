@@ -87,7 +87,7 @@ def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_fails_on_one_node_is_put_back_on_all(
+def test_a_failure_on_one_node_reverts_all_nodes(
     tmp_path: Path, failing: dict[str, Any], message: str, reached: list[str]
 ) -> None:
     cluster = fakes(tmp_path)
@@ -117,7 +117,7 @@ def test_a_running_group_keeps_its_addresses(tmp_path: Path) -> None:
     assert "deploy.py --data state=stopped" in message
 
 
-def test_the_network_as_wanted_is_no_reason_to_stop_a_group(tmp_path: Path) -> None:
+def test_a_network_as_wanted_needs_no_stopped_group(tmp_path: Path) -> None:
     cluster = fakes(tmp_path)
     as_wanted(cluster)
     cluster.run_ranks()

@@ -55,7 +55,7 @@ def test_a_first_deploy_of_noisy_nodes_serves(tmp_path: Path) -> None:
         pytest.param(lambda lines: lines * 2, False, id="twice"),
     ],
 )
-def test_a_document_comes_of_whatever_nodes_say(
+def test_any_node_output_yields_a_document(
     tmp_path: Path, name: str, mix: Mix, named: bool
 ) -> None:
     sparks = noisy(tmp_path, mix)
@@ -69,9 +69,7 @@ def test_a_document_comes_of_whatever_nodes_say(
 
 
 @pytest.mark.parametrize("file", ["deploys/network.py", "deploys/host.py"])
-def test_what_pyinfra_itself_would_misread_is_refused_with_the_cure(
-    tmp_path: Path, file: str
-) -> None:
+def test_output_pyinfra_would_misread_is_refused_with_a_fix(tmp_path: Path, file: str) -> None:
     sparks = noisy(tmp_path, lambda lines: [LINE, *lines])
     for spark in sparks.sparks:
         spark.answers["command -v netplan"] = ["netplan", "routes []"]

@@ -40,7 +40,7 @@ def deploy(cluster: Fakes, *args: str, **how: Any) -> tuple[Run, dict[str, Any]]
     return run, document
 
 
-def test_a_converged_run_says_what_serves(served: Fakes) -> None:
+def test_a_converged_run_reports_what_is_serving(served: Fakes) -> None:
     run, document = deploy(served)
     assert run.code == 0, run.text
     assert run.changes == {}
@@ -55,7 +55,7 @@ def test_a_report_costs_no_round_trip(served: Fakes) -> None:
     assert {node: len(commands) for node, commands in run.commands.items()} == {HEAD: 2, WORKER: 1}
 
 
-def test_a_first_deploy_has_changed_something(sparks: Fakes) -> None:
+def test_a_first_deploy_reports_changes(sparks: Fakes) -> None:
     run, document = deploy(sparks)
     assert run.code == 0, run.text
     assert document["outcome"] == "changed"
@@ -63,7 +63,7 @@ def test_a_first_deploy_has_changed_something(sparks: Fakes) -> None:
     assert f"{HEAD} sglang-head: is not there" in document["plan"][0]
 
 
-def test_a_dry_run_has_planned(served: Fakes) -> None:
+def test_a_dry_run_reports_planned(served: Fakes) -> None:
     run, document = deploy(served, "--dry", "--data", "mem_fraction=0.7", yes=False)
     assert run.code == 0, run.text
     assert document["outcome"] == "planned"
@@ -123,7 +123,7 @@ def test_an_operation_that_fails_says_why_and_where(sparks: Fakes) -> None:
     assert (document["serves"], document["previous"]) == (None, None)
 
 
-def test_the_group_that_is_put_back_is_what_serves(served: Fakes) -> None:
+def test_the_restored_group_is_reported_as_serving(served: Fakes) -> None:
     failed = {"stdout": [], "stderr": ["no space left on device"], "success": False}
     served.sparks[1].answers = {"docker create": failed}
     run, document = deploy(served, "--data", "mem_fraction=0.7")

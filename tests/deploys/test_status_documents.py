@@ -51,7 +51,7 @@ def test_a_group_that_serves(served: Fakes) -> None:
     assert {node: len(scripts) for node, scripts in commands.items()} == {HEAD: 2, WORKER: 2}
 
 
-def test_what_a_deploy_was_given_is_given_here_too(served: Fakes) -> None:
+def test_status_takes_the_settings_of_the_deploy(served: Fakes) -> None:
     report, _ = document(served, "status", "mem_fraction=0.5")
     assert (report["ready"], report["ok"]) == (True, False)
     assert f"{HEAD}: mem_fraction: 0.85 -> 0.5" in report["drift"]
@@ -74,7 +74,7 @@ def test_a_daemon_that_does_not_answer(served: Fakes) -> None:
     assert (problem["level"], problem["key"]) == ("error", "docker-silent")
 
 
-def test_a_failed_switchs_rank_is_left_over_and_named(served: Fakes) -> None:
+def test_a_failed_switch_leaves_its_rank_and_names_it(served: Fakes) -> None:
     label = served.sparks[0].container["Config"]["Labels"]["spark-serving.spec"]  # type: ignore[index]
     left = container("sglang-head.failed", label, status="exited", code=1)
     served.sparks[0].sections["ranks"] = (
@@ -109,7 +109,7 @@ def test_a_declaration_that_is_wrong_is_refused_in_one_sentence(served: Fakes) -
 OPEN = "anyone who can reach port 30000 may use the API"
 
 
-def test_an_api_that_anybody_may_use_is_told_once(served: Fakes, tmp_path: Path) -> None:
+def test_an_open_api_is_reported_once(served: Fakes, tmp_path: Path) -> None:
     """By what runs: a key that the inventory has by now closes nothing yet."""
     key = tmp_path / "key"
     key.write_text("k" * 64)
@@ -124,6 +124,6 @@ def test_an_api_that_anybody_may_use_is_told_once(served: Fakes, tmp_path: Path)
         assert run.text.count(OPEN) == 1
 
 
-def test_on_loopback_nobody_is_warned(tmp_path: Path) -> None:
+def test_a_loopback_api_warns_nobody(tmp_path: Path) -> None:
     report, _ = document(Fakes.of(tmp_path, 1), "status", "host=127.0.0.1")
     assert report["warnings"] == []

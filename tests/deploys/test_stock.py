@@ -31,7 +31,7 @@ def document(run: Run) -> dict[str, Any]:
 # ---- models
 
 
-def test_each_nodes_own_cache_is_told_beside_what_runs(sparks: Fakes) -> None:
+def test_each_nodes_own_cache_is_listed_with_what_runs(sparks: Fakes) -> None:
     sparks.run_ranks()
     head, worker = sparks.sparks
     head.answers[MARK] = [f"{MARK} {DEFAULT}", *head.weights_lines(), f"{MARK} org/none"]
@@ -79,7 +79,7 @@ def test_healthy_sparks_have_no_error(sparks: Fakes) -> None:
     assert warned[0].startswith("anyone who can reach port 30000 may use the API")
 
 
-def test_what_check_finds_the_probe_finds(sparks: Fakes) -> None:
+def test_the_probe_finds_what_check_finds(sparks: Fakes) -> None:
     sparks.sparks[1].up = False
     report = document(probe(sparks, "--data", "model=qwen7b"))
     wrong = [f for f in report["findings"] if f["level"] == "error"]

@@ -60,7 +60,7 @@ def sentences(tree: ast.Module) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_every_message(program: str) -> None:
+def test_messages_match_the_golden_file(program: str) -> None:
     places = [ROOT / place for place in PROGRAMS[program]]
     files = [f for p in places for f in ([p] if p.is_file() else p.rglob("*.py"))]
     texts = {text for file in files for text in sentences(ast.parse(file.read_text()))}

@@ -47,9 +47,9 @@ def test_no_decision_reads_the_words_of_a_finding() -> None:
         "finding.what[:3]",
     ],
 )
-def test_each_way_to_look_into_them_is_noticed(code: str) -> None:
+def test_each_way_to_inspect_findings_is_detected(code: str) -> None:
     assert list(inspected(ast.parse(code))) == [1]
 
 
-def test_showing_them_is_no_decision() -> None:
+def test_showing_findings_is_not_a_decision() -> None:
     assert not list(inspected(ast.parse('print(f"{finding.what}", finding.what, str(finding))')))

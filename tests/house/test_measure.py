@@ -60,7 +60,7 @@ def test_a_recursive_function_is_used_by_others_alone(tmp_path: Path) -> None:
     assert row.behind == ["low.a._walk"]
 
 
-def test_a_circle_and_none_by_imports_for_types_or_inside_functions(tmp_path: Path) -> None:
+def test_import_circles_ignore_type_only_and_local_imports(tmp_path: Path) -> None:
     rows = measured(tmp_path, {"low/a.py": "import low.b\n", "low/b.py": "from low import a\n"})
     assert rows["import circles"].behind == ["low.a <-> low.b"]
     for late in (

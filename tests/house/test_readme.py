@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text()
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
-def test_data_on_its_command_lines_are_settings() -> None:
+def test_data_options_in_the_docs_are_settings() -> None:
     text = "\n".join([README, *(page.read_text() for page in PAGES)])
     named = set(re.findall(r"--data\s+'?(\w+)=", text))
     ours = {name for name in named if not name.startswith("ssh_")}

@@ -152,7 +152,7 @@ def test_it_finds_the_deployed_head_and_says_what_it_measured(served: Served) ->
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completions"])
-def test_its_figures_are_those_of_the_raw_bytes(served: Served, endpoint: str) -> None:
+def test_figures_match_the_raw_bytes(served: Served, endpoint: str) -> None:
     shape = ("-n", 8, "-i", INPUT, "-o", OUTPUT, "-c", 2, "--warmup", 0, "--seed", 7)
     before = served.counters()
     with server_log(served.port) as log:

@@ -61,7 +61,7 @@ def test_use_refuses_what_this_inventory_can_not_serve(here: Path) -> None:
     assert (here / "local.py").read_bytes() == shipped
 
 
-def test_a_weaker_place_is_put_back(here: Path) -> None:
+def test_a_change_to_a_weaker_setting_is_reverted(here: Path) -> None:
     """Group data of `head` wins over what the inventory says of the group itself."""
     inventory = here / "own.py"
     inventory.write_text('head = (["spark-1"], {"model": "qwen7b"})\n')
@@ -88,7 +88,7 @@ def test_init_writes_an_inventory_that_checks(here: Path) -> None:
     assert "mine.py already exists" in run(here, "init", *words, *data, code=1).stderr
 
 
-def test_init_told_a_host_that_is_not_there(here: Path) -> None:
+def test_init_with_an_unknown_host_is_refused(here: Path) -> None:
     words = ("--head", "@local", "--worker", "no-such-host.invalid", "--output", "mine.py")
     output = run(here, "init", *words, code=1)
     assert "no-such-host.invalid: Could not resolve hostname" in output.stderr

@@ -132,7 +132,7 @@ def test_a_signal_ends_it_at_once(program, number):
     assert program.process.returncode == 0
 
 
-def test_a_request_under_way_does_not_hold_it(program):
+def test_an_open_request_does_not_delay_the_stop(program):
     with program.start_long_answer():
         assert program.end(signal.SIGTERM) < 3
 

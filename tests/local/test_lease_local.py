@@ -145,7 +145,7 @@ def test_a_second_run_is_refused_with_who_when_and_what(operator: Operator) -> N
     assert operator.run("-y")[0] == 0
 
 
-def test_a_dry_run_takes_nothing_and_tells_who_holds_it(operator: Operator) -> None:
+def test_a_dry_run_takes_no_lease_and_names_the_holder(operator: Operator) -> None:
     code, output = operator.run("--dry")
     assert (code, "is held by another run" in output) == (0, False)
     operator.left(OTHER, age=1)
@@ -162,7 +162,9 @@ def test_a_dry_run_takes_nothing_and_tells_who_holds_it(operator: Operator) -> N
         pytest.param(("-y", "--debug-operations"), id="debug-operations"),
     ],
 )
-def test_what_executes_nothing_takes_nothing(operator: Operator, words: tuple[str, ...]) -> None:
+def test_commands_that_execute_nothing_take_no_lease(
+    operator: Operator, words: tuple[str, ...]
+) -> None:
     operator.left(OTHER, age=1)
     assert operator.run(*words)[0] == 0
     assert parse_lease(operator.file.read_text()) == OTHER
@@ -175,7 +177,7 @@ def test_a_check_takes_nothing(operator: Operator) -> None:
     assert parse_lease(operator.file.read_text()) == OTHER
 
 
-def test_a_stale_lease_is_taken_over_and_told(operator: Operator) -> None:
+def test_a_stale_lease_is_taken_over_and_reported(operator: Operator) -> None:
     operator.left(OTHER, age=STALE_SECONDS + 30)
     code, output = operator.run("-y")
     assert code == 0
@@ -237,7 +239,7 @@ def test_it_is_refreshed_while_the_run_lives(operator: Operator) -> None:
     assert "age True lost None" in operator.run("-y", deploy=program)[1]
 
 
-def test_what_was_taken_over_is_lost_and_left_to_its_new_owner(operator: Operator) -> None:
+def test_a_lease_taken_over_is_left_to_its_new_owner(operator: Operator) -> None:
     program = operator.program(
         f"file.write_text({OTHER.dump()!r})\ngevent.sleep(2)\nprint('lost:', lease.lost(state))"
     )
@@ -247,14 +249,14 @@ def test_what_was_taken_over_is_lost_and_left_to_its_new_owner(operator: Operato
     assert parse_lease(operator.file.read_text()) == OTHER
 
 
-def test_a_head_that_lost_it_in_a_restart_gets_it_again(operator: Operator) -> None:
+def test_a_lease_lost_in_a_restart_is_renewed(operator: Operator) -> None:
     program = operator.program(
         "file.unlink()\ngevent.sleep(2)\nprint('back', file.exists(), lease.lost(state))"
     )
     assert "back True None" in operator.run("-y", deploy=program)[1]
 
 
-def test_a_head_that_does_not_answer_loses_it_in_time(operator: Operator) -> None:
+def test_an_unanswering_head_loses_the_lease_in_time(operator: Operator) -> None:
     program = operator.program(
         "from operations import shell\n"
         "rules.LOST_SECONDS = 2\n"

@@ -93,7 +93,7 @@ def test_the_embedded_default_serves_a_real_answer_and_a_second_run_changes_noth
     assert local.pids() == before != []
 
 
-def test_drift_restarts_it_and_dry_only_says_so(local: Local) -> None:
+def test_drift_restarts_the_rank_and_dry_only_reports_it(local: Local) -> None:
     local.deploy()
     before = local.pids()
     output = local.deploy("--dry", "--data", "served_model_name=small")
@@ -151,7 +151,7 @@ def test_a_taken_port_is_refused_with_its_holder(local: Local) -> None:
     assert local.pids() == []
 
 
-def test_an_engine_that_ends_at_start_is_told_with_its_last_words(
+def test_an_engine_that_ends_at_start_is_reported_with_its_log(
     local: Local, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.gguf"

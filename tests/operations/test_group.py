@@ -100,7 +100,7 @@ def test_a_rank_that_can_not_be_started_names_its_node() -> None:
 # ---- verify
 
 
-def test_what_is_served_is_logged_with_its_answer() -> None:
+def test_a_verified_model_is_logged_with_its_answer() -> None:
     group = make_group()
     assert groups.verify_model(group) == ()
     assert f"serving {MODEL} on 2 node(s); it answered in 0.10 s: 'Paris.'" in log_of(group)
@@ -136,7 +136,7 @@ def test_a_group_that_should_use_rdma_warns_unless_its_log_shows_it(
     assert warning in log_of(group)
 
 
-def test_ranks_that_require_another_key_are_enough_only_for_the_group_before() -> None:
+def test_another_key_is_accepted_only_for_the_previous_group() -> None:
     locked = GroupAnswers((OK, OK), EndpointReply(401), EndpointReply(0))
     group = make_group(fetch_answers=lambda: locked)
     assert groups.verify_model(group, locked=True) == ()
@@ -148,7 +148,7 @@ def test_ranks_that_require_another_key_are_enough_only_for_the_group_before() -
 
 
 def look(node: str, status: str = "running", health: int = 200) -> list[str]:
-    """What a look at a node's rank prints."""
+    """What reading a node's rank prints."""
     name = SPECS[node].name
     rank = json.dumps(container(name, SPECS[node].dump(), status=status, code=1))
     lines = (f"node {node}", f"name {name}", rank, "asked", f"health {health} 0.01")
@@ -212,7 +212,7 @@ def test_a_node_that_does_not_answer_is_lost_not_gone() -> None:
 # ---- keep and stop
 
 
-def test_restart_policies_are_set_and_a_failure_is_logged_beside_its_node() -> None:
+def test_restart_policies_are_set_and_failures_name_their_node() -> None:
     def reply(script: str, stdin: str) -> list[str]:
         return framed("daemon is down", status=1) if SPECS[WORKER].name in script else framed()
 
@@ -281,7 +281,7 @@ def test_a_failure_is_explained_from_the_logs(
     assert {finding.where for finding in record.findings} == {WORKER}
 
 
-def test_what_the_group_is_called_now_replaces_names() -> None:
+def test_current_container_names_replace_the_spec_names() -> None:
     group = make_group().called({WORKER: "w.previous"})
     assert {n: spec.name for n, spec in group.specs.items()} == {
         HEAD: SPECS[HEAD].name,

@@ -52,7 +52,7 @@ def read_number(*lines: str, status: int = 0, failed: bool = False) -> Reading[i
         pytest.param(None, [], "its shell ended without", (), id="nothing-came"),
     ],
 )
-def test_a_connection_that_ends_under_a_command_is_no_failure_of_the_command(
+def test_a_lost_connection_is_not_a_failed_command(
     active: bool | None, answer: list[str], lost: str, out: tuple[str, ...]
 ) -> None:
     host: Any = FakeHost("spark-1", lambda script, stdin: answer, active=active)
@@ -77,7 +77,7 @@ def test_a_lost_connection_is_made_again_for_the_next_command() -> None:
     assert host.connected
 
 
-def test_a_command_gets_what_the_inventory_says_of_sudo() -> None:
+def test_a_command_gets_the_inventorys_sudo_settings() -> None:
     host: Any = FakeHost("spark-1", data=SimpleNamespace(_sudo=True, _sudo_user="me"))
     shell.run_command(host, Command(("id",), 5, "sesame"))
     assert host.arguments["_sudo"] is True
@@ -121,7 +121,7 @@ def test_a_failed_command_is_not_read_unless_asked_for() -> None:
     assert read_number(status=1).why == "its command failed without a message"
 
 
-def test_what_a_fact_can_not_read_is_why_it_has_no_value() -> None:
+def test_an_unreadable_fact_says_why_it_has_no_value() -> None:
     assert read_number("x") == Reading(why="no number: x")
 
 
@@ -138,8 +138,8 @@ def test_a_node_that_could_not_be_read_refuses_the_operations() -> None:
     assert (finding.where, finding.what) == ("spark-2", "its number could not be read: timeout")
 
 
-def test_a_shell_that_prints_of_its_own_refuses_the_operations() -> None:
-    """pyinfra's own operations and SFTP would take that for their answers."""
+def test_operations_refuse_a_shell_that_prints() -> None:
+    """pyinfra's own operations and SFTP would take that output for their answers."""
     readings = {"spark-1": Reading(1, noise="Welcome"), "spark-2": Reading(2)}
     with pytest.raises(Refused) as refused:
         shell.values_for_operations(readings, "its number")

@@ -271,7 +271,7 @@ def also(world: World, node: str, *ranks: Rank) -> None:
     world.facts[node] = replace(world.facts[node], ranks=(*world.facts[node].ranks, *ranks))
 
 
-def test_what_is_called_like_our_wrecks_and_is_not_ours_stays(
+def test_a_foreign_container_with_a_failed_ranks_name_stays(
     make_cluster: Callable[..., Cluster],
 ) -> None:
     theirs = Rank("sglang-head.failed", "theirs", "exited", restart_policy="no")
@@ -287,7 +287,7 @@ def test_what_is_called_like_our_wrecks_and_is_not_ours_stays(
     assert {r.restart_policy for r in living} == {"unless-stopped"}
 
 
-def test_where_the_wanted_group_serves_nothing_else_is_started(
+def test_a_serving_group_is_kept_and_nothing_else_is_started(
     make_cluster: Callable[..., Cluster],
 ) -> None:
     """What is left of an interrupted switch can't be cleared away: both would need the memory."""
@@ -314,7 +314,7 @@ def test_a_run_that_was_overtaken_while_it_waited_changes_nothing_more(
     assert {r.restart_policy for s in cluster.world.facts.values() for r in s.ranks} == {"no"}
 
 
-def test_what_can_not_be_explained_is_put_back_all_the_same(
+def test_an_unexplained_failure_is_rolled_back_too(
     make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> None:
@@ -393,7 +393,7 @@ def test_a_node_that_refuses_for_a_moment_is_asked_again(monkeypatch: pytest.Mon
     assert not refusals
 
 
-def test_a_node_that_goes_on_refusing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_keeps_refusing_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def reply(script: str, stdin: str) -> list[str]:
         raise OSError("refused")
 
@@ -403,7 +403,7 @@ def test_a_node_that_goes_on_refusing_is_left_out(monkeypatch: pytest.MonkeyPatc
     assert READ(hosts, Cluster(World(running(old()))).group(old())) == {}
 
 
-def test_what_failed_is_kept_stopped_and_only_the_last_of_it(
+def test_only_the_last_failed_group_is_kept_stopped(
     make_cluster: Callable[..., Cluster],
 ) -> None:
     cluster = make_cluster(World(running(old())), new(), third())
@@ -419,10 +419,10 @@ def test_what_failed_is_kept_stopped_and_only_the_last_of_it(
 
 @pytest.mark.parametrize("left", [("spark-2",), ("spark-1", "spark-2")], ids=["half", "whole"])
 @pytest.mark.parametrize("wanted", [old(), third()], ids=["the one before", "a third"])
-def test_a_group_that_was_proven_is_what_is_put_back(
+def test_the_proven_group_is_restored(
     make_cluster: Callable[..., Cluster], left: tuple[str, ...], wanted: Specs
 ) -> None:
-    """The switch to it ended but for what it had kept: that is gone, or no longer what served."""
+    """The switch ended except for what it had kept, which is gone or no longer served."""
     world = World(running(new()))
     for node in left:
         spec = old()[node]

@@ -23,12 +23,16 @@ def test_every_launch_line_is_accepted(launch: Launch, version: str) -> None:
 
 @each_version
 @pytest.mark.parametrize("words", ACCEPTED, ids=" ".join)
-def test_what_the_real_parser_accepts_is_accepted(words: tuple[str, ...], version: str) -> None:
+def test_arguments_the_real_parser_accepts_are_accepted(
+    words: tuple[str, ...], version: str
+) -> None:
     assert check_arguments(argv(BASE, version) + words, version) == []
 
 
 @each_version
 @pytest.mark.parametrize("words", REFUSED, ids=" ".join)
-def test_what_the_real_parser_refuses_is_refused(words: tuple[str, ...], version: str) -> None:
+def test_arguments_the_real_parser_refuses_are_refused(
+    words: tuple[str, ...], version: str
+) -> None:
     findings = check_arguments(argv(BASE, version) + words, version)
     assert findings and all(f.level is Level.ERROR and f.cure for f in findings)

@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-# A machine under load takes its time; a browser that hangs shall not hang the tests.
+# A machine under load takes its time; a hung browser must not hang the tests.
 PATIENCE = 60.0
 
 FLAGS = (

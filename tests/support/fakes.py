@@ -168,7 +168,7 @@ class Spark:
         return {"address": self.address(0), "busy": [], "peers": reached}
 
     def held(self) -> dict[str, Any]:
-        """What weights_here.py finds, and that all it is told to place is right."""
+        """What weights_here.py finds, and that all it is asked to place is good."""
         files = {name: known_file(n) for n, name in enumerate(("config.json", *SHARDS))}
         return {
             "commit": COMMIT if self.weights else "",
@@ -220,7 +220,7 @@ def answer(output: Any) -> Any:
 
 
 def known_file(number: int) -> dict[str, Any]:
-    """A file as weights_here.py tells of it, read long ago."""
+    """A file as weights_here.py reports it, read long ago."""
     digest = f"{number:064x}"
     proof = {"kind": "sha256", "hash": digest, "by": "hub", "blob": digest}
     return {"size": 7, "mtime_ns": 5, "good": True, "read": 0, **proof}

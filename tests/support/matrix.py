@@ -232,7 +232,7 @@ STEPS = {
 
 @contextmanager
 def stage(deploy: Deploy, phase: str, folder: Path, image: bool) -> Iterator[dict[str, Any]]:
-    """The settings of the deploy that shall be struck, after what they need has been arranged.
+    """The settings of the deploy to be struck, after preparing what they need.
 
     + image: the wanted group has an image of its own
     """

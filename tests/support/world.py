@@ -54,7 +54,7 @@ class World:
         self.phase(phases.create_containers)
 
     def start_and_keep(self, plan: Plan, specs: Mapping[str, Spec]) -> None:
-        """The wanted group starts, gets ready, and shall survive a reboot."""
+        """The wanted group starts, gets ready, and must survive a reboot."""
         if plan.restart:
             self.phase(lambda n: [docker.start(specs[n])] if n in specs else [])
             self.phase(

@@ -68,7 +68,7 @@ def options(run: FakeRun, *words: str) -> RunOptions:
     return run.options
 
 
-def test_without_words_it_is_the_quick_profile(run: FakeRun) -> None:
+def test_without_arguments_the_quick_profile_runs(run: FakeRun) -> None:
     parsed = options(run)
     assert parsed.load.profile.name == "quick"
     assert (parsed.load.profile.num_prompts, parsed.load.profile.input_len) == (10, 128)
@@ -208,7 +208,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("words", "name", "cure"), REFUSED)
-def test_what_can_not_be_is_one_line_that_names_it(
+def test_an_impossible_option_is_one_line_naming_it(
     run: FakeRun, tmp_path: Path, words: str, name: str, cure: str
 ) -> None:
     file = tmp_path / "file"
@@ -227,7 +227,7 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(run: FakeRun) -> None:
     assert "SPARK_BENCH_API_KEY" in result.output
 
 
-def test_the_key_is_from_a_file_then_the_environment_and_never_shown(
+def test_the_key_comes_from_a_file_or_the_environment_and_is_hidden(
     run: FakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-for-us")
@@ -297,7 +297,7 @@ def test_the_exit_code_is_by_max_failures(run: FakeRun, limit: str, failed: int,
 
 
 @pytest.mark.parametrize("text", ["", "%", "1.5", "nan%", "-1%", "two"])
-def test_what_is_no_limit(text: str) -> None:
+def test_an_invalid_failure_limit_is_refused(text: str) -> None:
     with pytest.raises(errors.BadInput, match="max-failures"):
         parse_failure_limit(text)
 
@@ -313,7 +313,7 @@ def test_what_is_no_limit(text: str) -> None:
         ),
     ],
 )
-def test_how_a_run_ends(
+def test_the_exit_code_and_message_of_a_run(
     run: FakeRun, outcome: RunOutcome | BaseException, code: int, line: str
 ) -> None:
     run.outcome = outcome
@@ -352,7 +352,7 @@ def test_profiles_as_a_table_and_as_json(run: FakeRun, tmp_path: Path) -> None:
     assert names == ["quick", "short", "medium", "long", "throughput", "latency", "stress"]
 
 
-def test_a_profile_of_ones_own(run: FakeRun, tmp_path: Path) -> None:
+def test_a_user_profile_can_be_given(run: FakeRun, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[mine]\nnum_prompts = 3\ninput_len = 4\noutput_len = 5\n")
     assert options(run, "mine", "--profiles", str(file)).load.profile.num_prompts == 3
@@ -367,7 +367,7 @@ def test_a_profile_of_ones_own(run: FakeRun, tmp_path: Path) -> None:
         pytest.param([], 2, "Commands:", id="nothing"),
     ],
 )
-def test_as_a_program(words: list[str], code: int, expected: str) -> None:
+def test_spark_bench_runs_as_a_module(words: list[str], code: int, expected: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "spark_bench", *words],
         capture_output=True,
@@ -389,7 +389,7 @@ def test_as_a_program(words: list[str], code: int, expected: str) -> None:
         pytest.param(["--quiet"], (), True, id="quiet-and-not-written"),
     ],
 )
-def test_what_goes_to_stdout(
+def test_stdout_gets_only_the_requested_output(
     run: FakeRun, words: list[str], written: tuple[str, ...], as_json: bool
 ) -> None:
     result = a_result()

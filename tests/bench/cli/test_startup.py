@@ -74,7 +74,7 @@ def test_libraries_start_no_threads() -> None:
     assert threads("run", "--help") == ["1", "1", "false", 1]
 
 
-def test_what_the_user_set_stays() -> None:
+def test_thread_limits_set_by_the_user_stay() -> None:
     assert threads("run", "--help", OMP_NUM_THREADS="4")[:3] == ["1", "4", "false"]
 
 

@@ -51,7 +51,7 @@ def test_a_platform_without_time_stamps(monkeypatch: pytest.MonkeyPatch) -> None
         assert not clock.enable_stamps(sock)
 
 
-def test_a_byte_is_stamped_when_it_comes_not_when_it_is_read() -> None:
+def test_a_byte_is_stamped_on_arrival_not_on_read() -> None:
     """The whole point: the reader may be late."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sender = socket.create_connection(listener.getsockname())

@@ -250,7 +250,7 @@ def test_keep_alive(faulty: FaultyServer) -> None:
     assert [call.path for call in faulty.calls] == [CHAT] * 3
 
 
-def test_a_behavior_of_the_whole_server() -> None:
+def test_a_behavior_applies_to_the_whole_server() -> None:
     with FaultyServer("unavailable") as server:
         assert ask(server.url)[0].status == 503
         assert ask(server.at("plain"))[0].status == 200

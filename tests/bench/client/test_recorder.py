@@ -60,7 +60,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("behavior", GOOD)
-def test_whole_answers(behavior: str, faulty: FaultyServer) -> None:
+def test_complete_answers_are_recorded_whole(behavior: str, faulty: FaultyServer) -> None:
     with recorder(faulty.url, 3) as client:
         plain = record(client, load([request("plain")]))
         got = record(client, load([request(behavior)] * 6, slots=3))
@@ -102,7 +102,7 @@ def test_connection_close_is_obeyed(faulty: FaultyServer) -> None:
     assert not any(exchange.reused for exchange in got.exchanges)
 
 
-# ---- a keep-alive that is none ----------------------------------------------------------------
+# ---- a keep-alive that has ended --------------------------------------------------------------
 
 
 def test_an_idle_connection_that_closed_is_not_used(faulty: FaultyServer) -> None:
@@ -131,22 +131,22 @@ def test_a_keep_alive_that_breaks_is_tried_again_over_a_new_connection() -> None
         assert got.recording.tally.sent == 4
 
 
-def test_the_new_connection_is_a_new_one() -> None:
-    """Where one keep-alive has broken, the others are no better."""
+def test_a_retry_uses_a_new_connection() -> None:
+    """After one broken keep-alive, the other idle connections are not trusted either."""
     with ScriptedServer(closes_on_second) as server, recorder(server.url, 3) as client:
         assert record(client, load([request()] * 3, slots=3)).ended == ["complete"] * 3
         assert record(client, load([request()])).ended == ["complete"]
         assert server.connections == 4
 
 
-def test_it_is_tried_again_once(faulty: FaultyServer) -> None:
+def test_a_broken_keep_alive_is_retried_once(faulty: FaultyServer) -> None:
     with recorder(faulty.url) as client:
         got = record(client, load([request("plain"), request("closes_unanswered")], slots=1))
     assert got.ended == ["complete", "cut"]
     assert len(faulty.calls) == 3
 
 
-def test_nothing_is_tried_again_over_a_new_connection(faulty: FaultyServer) -> None:
+def test_a_new_connection_is_not_retried(faulty: FaultyServer) -> None:
     with recorder(faulty.url) as client:
         got = record(client, load([request("closes_unanswered")]))
     assert got.ended == ["cut"]
@@ -154,7 +154,7 @@ def test_nothing_is_tried_again_over_a_new_connection(faulty: FaultyServer) -> N
     assert len(faulty.calls) == 1
 
 
-def test_nothing_is_tried_again_once_an_answer_has_begun(faulty: FaultyServer) -> None:
+def test_a_started_answer_is_not_retried(faulty: FaultyServer) -> None:
     with recorder(faulty.url) as client:
         got = record(client, load([request("plain"), request("cut_by_close")], slots=1))
     assert got.ended == ["complete", "cut"]
@@ -240,7 +240,7 @@ def test_a_deaf_port_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
         Recorder(target(url)).open(1)
 
 
-def test_connecting_has_a_time_out_in_a_load() -> None:
+def test_connecting_times_out_in_a_load() -> None:
     with deaf_port() as url:
         client = Recorder(target(url))
         got = record(client, load([request()] * 2, timeout=0.2))
@@ -310,7 +310,7 @@ def test_wrong_framing_in_an_open_stream_does_not_wait_for_the_time_out() -> Non
     assert (got.exchanges[0].ended_ns - got.exchanges[0].sent_ns) / 1e9 < 20, "the time-out"
 
 
-def test_bytes_after_the_end_cost_the_connection() -> None:
+def test_bytes_after_the_end_drop_the_connection() -> None:
     def serve(connection: socket.socket, number: int) -> None:
         while read_request(connection):
             connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -460,7 +460,7 @@ def test_turns_follow_each_other(faulty: FaultyServer) -> None:
     assert third.scheduled_ns == second.ended_ns
 
 
-def test_a_wait_for_a_slot_counts_from_the_time_it_was_meant_for(
+def test_a_late_request_counts_from_its_scheduled_time(
     reference: ReferenceServer,
 ) -> None:
     reference.configure(ttft_us=100_000, itl_us=1000)

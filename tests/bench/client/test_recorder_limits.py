@@ -181,7 +181,7 @@ PIECES = 240
 
 
 @pytest.mark.parametrize("framing", ["chunks", "one chunk", "length", "close"])
-def test_a_large_answer_goes_to_the_store_as_it_comes(
+def test_a_large_answer_is_stored_as_it_arrives(
     framing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = len(PIECE) * PIECES

@@ -121,7 +121,7 @@ def test_a_full_disk_loses_nothing(size: int, monkeypatch: pytest.MonkeyPatch) -
         check(store, MANY)
 
 
-def test_no_folder_for_a_file_loses_nothing(
+def test_a_missing_spill_folder_loses_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
@@ -133,7 +133,9 @@ def test_no_folder_for_a_file_loses_nothing(
         check(store, MANY)
 
 
-def test_the_file_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_spill_file_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with closing(ResponseStore(OFFSET, budget=0)) as store:
         filled(store, MANY)

@@ -98,7 +98,7 @@ def test_steps_open_slots_over_time() -> None:
     assert played.scheduled == played.sent
 
 
-def test_no_steps_no_limit() -> None:
+def test_without_slot_steps_there_is_no_limit() -> None:
     assert play(load([AT_ONCE] * 50), [1.0]).most == 50
 
 
@@ -109,8 +109,8 @@ def test_an_open_loop_keeps_to_its_times() -> None:
 
 
 def test_a_wait_for_a_slot_is_not_omitted() -> None:
-    """Coordinated omission: what comes late for want of a slot was meant for its time all the
-    same."""
+    """Coordinated omission: a request delayed for lack of a slot still counts from its scheduled
+    time."""
     played = play(load([Timing(0.1 * (i + 1)) for i in range(3)], [SlotStep(0, 1)]), [1.0])
     assert played.scheduled == {0: 0.1, 1: 0.2, 2: 0.3}
     assert played.sent == played.possible == {0: 0.1, 1: 1.1, 2: 2.1}
@@ -173,7 +173,7 @@ def loads(draw: st.DrawFn) -> Load:
 
 
 @given(loads(), st.lists(times, min_size=1, max_size=5))
-def test_any_load(load: Load, takes: list[float]) -> None:
+def test_any_load_is_scheduled_correctly(load: Load, takes: list[float]) -> None:
     played = play(load, takes)
     assert len(played.order) == len(set(played.order)), "each once"
     if load.duration is None:

@@ -72,7 +72,9 @@ def test_a_request_arrives_unchanged(faulty: FaultyServer, http: httpx.Client) -
 
 
 @pytest.mark.parametrize(("behavior", "code"), [("rate_limited", 429), ("server_error", 500)])
-def test_statuses_are_answers(behavior: str, code: int, http: httpx.Client) -> None:
+def test_error_statuses_are_returned_not_raised(
+    behavior: str, code: int, http: httpx.Client
+) -> None:
     assert http.post(f"/{behavior}{CHAT}", json=ASKED).status_code == code
 
 

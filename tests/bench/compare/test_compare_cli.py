@@ -48,7 +48,7 @@ def test_the_table_says_what_is_worse_and_what_may_explain_it(two: tuple[Path, P
 
 
 @pytest.mark.parametrize("runs", [2, 3, 12])
-def test_it_fits_80_columns(tmp_path: Path, runs: int) -> None:
+def test_output_fits_80_columns(tmp_path: Path, runs: int) -> None:
     folder = tmp_path / "a folder with a name that is much too long for a column of a table"
     folder.mkdir()
     node = msgspec.structs.replace(a_provenance().machine, hostname="h" * 90)
@@ -124,7 +124,7 @@ def test_gates_set_the_exit_code(two: tuple[Path, Path]) -> None:
     assert typed(a, b, "--gate", "tokens_per_joule=-3%").exit_code == 2
 
 
-def test_one_repeat_is_said_and_no_gate_passes_with_it(tmp_path: Path) -> None:
+def test_one_repeat_is_noted_and_passes_no_gate(tmp_path: Path) -> None:
     a, b = a_file(tmp_path, "a", 100.0), a_file(tmp_path, "b", 50.0)
     result = typed(a, b, "--gate", "output_throughput=-3%")
     assert result.exit_code == 2
@@ -154,7 +154,7 @@ def test_single_runs_of_two_folders_are_repeats(tmp_path: Path) -> None:
         pytest.param({"status": "partial"}, "status: complete (A), partial (B)", id="partial"),
     ],
 )
-def test_what_cant_be_compared_is_refused_unless_told(
+def test_incomparable_runs_are_refused_without_anyway(
     tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     a, b = a_file(tmp_path, "a", *BASE), a_file(tmp_path, "b", *WORSE, **changes)
@@ -193,7 +193,7 @@ def test_other_objectives_leave_goodput_out(tmp_path: Path) -> None:
         pytest.param(("--gate", ""), "is not a gate", id="an empty gate"),
     ],
 )
-def test_what_was_typed_wrong_is_said(
+def test_mistyped_arguments_are_reported(
     two: tuple[Path, Path], words: tuple[str, ...], message: str
 ) -> None:
     result = typed(*two, *words)
@@ -201,7 +201,7 @@ def test_what_was_typed_wrong_is_said(
     assert message in result.stderr
 
 
-def test_failed_and_short_answers_are_said(tmp_path: Path) -> None:
+def test_failed_and_short_answers_are_noted(tmp_path: Path) -> None:
     from result_samples import a_repeat
 
     a, b = a_file(tmp_path, "a", *BASE), a_file(tmp_path, "b", 1.0, summary=a_repeat(0).summary)

@@ -70,7 +70,7 @@ def test_gates_are_read(text: str, name: str, limit: float, unit: str) -> None:
         pytest.param("ttft=+5%,ttft_p50=+6%", "two limits for median_ttft_ms", id="twice"),
     ],
 )
-def test_what_is_no_gate_is_refused(text: str, message: str) -> None:
+def test_an_invalid_gate_is_refused(text: str, message: str) -> None:
     with pytest.raises(BadInput) as caught:
         parse_gates(text)
     assert message in caught.value.format_message()
@@ -126,7 +126,7 @@ def test_a_larger_regression_fails_in_spite_of_such_a_spread() -> None:
         pytest.param(BASE, [0.0, 1.0], "which has no percentage", id="zero"),
     ],
 )
-def test_what_cant_be_judged_says_why(first: list[float], second: list[float], why: str) -> None:
+def test_an_unjudged_gate_says_why(first: list[float], second: list[float], why: str) -> None:
     runs = a_run("A", output_throughput=first), a_run("B", output_throughput=second)
     [verdict] = held("throughput=-3%", *runs)
     assert verdict.outcome == "unjudged"
@@ -139,7 +139,7 @@ def test_two_repeats_can_be_judged() -> None:
     assert held("throughput=-5%", *runs)[0].outcome == "failed"
 
 
-def test_each_run_is_held_against_the_first_and_one_failure_is_enough() -> None:
+def test_each_run_is_compared_with_the_first_and_one_failure_fails() -> None:
     runs = [
         a_run(letter, output_throughput=scaled(by))
         for letter, by in (("A", 1), ("B", 1), ("C", 0.9))
@@ -153,7 +153,7 @@ def test_each_run_is_held_against_the_first_and_one_failure_is_enough() -> None:
     assert "for B" not in error.message
 
 
-def test_a_failure_comes_before_what_cant_be_judged() -> None:
+def test_a_failure_is_listed_before_an_unjudged_gate() -> None:
     runs = [a_run("A", output_throughput=BASE), a_run("B", output_throughput=scaled(0.5))]
     assert isinstance(gate_error(held("ttft=+5%,throughput=-3%", *runs)), GateFailed)
     assert gate_error(held("throughput=-60%", *runs)) is None
@@ -186,7 +186,7 @@ def test_errors_are_as_rare_as_stated_whatever_the_spread(spread: float) -> None
     assert outcomes(0.97).count("holds") <= 26
 
 
-def test_the_regression_said_to_be_found_is_found() -> None:
+def test_the_stated_detectable_regression_is_found() -> None:
     rng = np.random.default_rng(17)
 
     def verdict(factor: float) -> GateVerdict:

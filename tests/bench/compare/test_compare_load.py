@@ -11,7 +11,7 @@ from spark_bench.compare.runs import flatten, letters, load_runs
 from spark_bench.errors import BadInput
 
 
-def test_a_file_is_a_run_and_each_repeat_a_value(tmp_path: Path) -> None:
+def test_a_file_is_one_run_with_a_value_per_repeat(tmp_path: Path) -> None:
     runs = load_runs([str(a_file(tmp_path, "a", 100.0, 102.0)), str(a_file(tmp_path, "b", 90.0))])
     assert [(run.letter, run.repeats) for run in runs] == [("A", 2), ("B", 1)]
     assert runs[0].values("output_throughput") == [100.0, 102.0]
@@ -34,7 +34,7 @@ def test_files_of_one_argument_are_one_run(tmp_path: Path, pattern: str) -> None
     assert run.left_out == 1
 
 
-def test_of_one_folder_alone_each_result_is_a_run_the_oldest_first(tmp_path: Path) -> None:
+def test_a_single_folder_gives_a_run_per_result_oldest_first(tmp_path: Path) -> None:
     for name in ("2026-2", "2026-1", "2026-3"):
         a_file(tmp_path, name, 1.0)
     runs = load_runs([str(tmp_path)])
@@ -68,7 +68,7 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path: Path) -> N
         pytest.param("damaged", "damaged/a.json is not a result", id="damaged, in a folder"),
     ],
 )
-def test_what_cant_be_read_is_named(
+def test_unreadable_inputs_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -86,7 +86,7 @@ def test_what_cant_be_read_is_named(
     assert isinstance(caught.value, click.UsageError)
 
 
-def test_letters_go_on_after_z() -> None:
+def test_run_letters_continue_after_z() -> None:
     assert [letters(i) for i in (0, 25, 26, 51, 52, 701, 702)] == [
         *("A", "Z", "AA", "AZ", "BA", "ZZ", "AAA")
     ]

@@ -24,7 +24,7 @@ def outcomes(gate: str, exact: bool, **worse: float) -> Counter[str]:
     return counts
 
 
-def test_the_fixture_is_what_it_says() -> None:
+def test_the_fixture_matches_its_description() -> None:
     assert "--repeat 5" in MEASURED["command"]
     runs = len(MEASURED["exact"])
     for values in MEASURED["values"].values():
@@ -52,7 +52,7 @@ def test_identical_runs_raise_no_alarm() -> None:
     assert counts["holds"] >= 0.99 * PAIRS
 
 
-def test_nor_do_several_gates_together() -> None:
+def test_several_gates_raise_no_alarm_on_identical_runs() -> None:
     """The 99th percentiles of a shared machine are often not judged, and not taken for worse."""
     gate = "output_throughput=-3%,ttft=+5%,ttft_p99=+5%,e2e=+3%"
     names = ("output_throughput", "median_ttft_ms", "p99_ttft_ms", "median_e2e_latency_ms")

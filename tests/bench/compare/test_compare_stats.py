@@ -21,7 +21,7 @@ B = [97.1, 98.0, 96.4, 97.7, 91.0]
         pytest.param(A + [100.0] * 5, B, id="ten and five"),
     ],
 )
-def test_it_is_yuens_test_as_scipy_has_it(first: list[float], second: list[float]) -> None:
+def test_the_contrast_matches_yuens_test_in_scipy(first: list[float], second: list[float]) -> None:
     difference = contrast(locations([first]), locations([second]))
     trim = 0.2 if len(second) >= 5 else 0
     reference = ttest_ind(second, first, equal_var=False, trim=trim)
@@ -39,7 +39,7 @@ def test_one_disturbed_repeat_counts_little() -> None:
 
 
 @pytest.mark.parametrize("first", [[5.0], []], ids=["one repeat", "none"])
-def test_without_a_spread_nothing_is_known(first: list[float]) -> None:
+def test_without_a_spread_there_is_no_verdict(first: list[float]) -> None:
     difference = contrast(locations([first]), locations([B]))
     assert np.isnan(difference.error[0])
     assert np.isnan(difference.p()[0])
@@ -100,7 +100,7 @@ def test_holm_by_hand() -> None:
     assert holm(p)[1] == pytest.approx([0.09, 0.025, 0.9])
 
 
-def test_enough_repeats_are_enough() -> None:
+def test_enough_repeats_are_computed() -> None:
     rng = np.random.default_rng(1)
     sample = rng.normal(0, 1, 5).tolist()
     apart = contrast(locations([sample]), locations([rng.normal(0, 1, 5).tolist()]))

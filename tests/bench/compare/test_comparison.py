@@ -59,7 +59,7 @@ def test_runs_alike_differ_in_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("field", CHANGED)
-def test_all_that_decides_bytes_and_times_must_be_the_same(tmp_path: Path, field: str) -> None:
+def test_settings_that_decide_bytes_and_times_must_match(tmp_path: Path, field: str) -> None:
     runs = two(tmp_path, **{field: CHANGED[field]})
     forbidding, explaining = find_differences(runs)
     assert forbidding and not explaining
@@ -119,7 +119,7 @@ def test_runs_of_one_group_must_be_alike_too(tmp_path: Path) -> None:
     assert values(seed, runs) == "7 (A), 7 and 8 (B)"
 
 
-def test_what_may_explain_is_shown_field_by_field(tmp_path: Path) -> None:
+def test_possible_explanations_are_shown_per_field(tmp_path: Path) -> None:
     old = a_provenance()
     assert old.deployment
     rank = msgspec.structs.replace(old.deployment.ranks[0], image_id="sha256:99", spec="cd" * 32)
@@ -153,7 +153,7 @@ def test_what_may_explain_is_shown_field_by_field(tmp_path: Path) -> None:
     assert values(graph, runs) == "no (A), none (B)"
 
 
-def test_what_chance_makes_another_each_time_explains_nothing(tmp_path: Path) -> None:
+def test_random_differences_explain_nothing(tmp_path: Path) -> None:
     """A machine's load average, and the seed that an engine draws when it starts."""
     old = a_provenance()
     assert old.deployment and old.server
@@ -170,7 +170,7 @@ def test_what_chance_makes_another_each_time_explains_nothing(tmp_path: Path) ->
     assert find_differences(two(tmp_path, provenance=new)) == ([], [])
 
 
-def test_how_tokens_were_counted_and_whether_the_server_was_warmed_up_may_explain(
+def test_token_counting_and_warmup_may_explain_a_difference(
     tmp_path: Path,
 ) -> None:
     """Not how many requests it took: that is another number each time."""
@@ -186,7 +186,7 @@ def test_many_runs_with_one_value_are_counted(tmp_path: Path) -> None:
     assert list(by_value(model, runs)) == [("A, B, C and 2 more", "m0"), ("F", "m1")]
 
 
-def test_of_many_values_a_refusal_says_how_many(tmp_path: Path) -> None:
+def test_a_refusal_counts_many_values(tmp_path: Path) -> None:
     runs = load_runs([str(a_file(tmp_path, f"{n}", 1.0, seed=n)) for n in range(4)])
     with pytest.raises(CantCompare, match=r"differ in seed: 4 different values\. Measure again"):
         refuse_differences(find_differences(runs)[0], runs)

@@ -96,7 +96,7 @@ def test_plain_says_what_failed() -> None:
     assert "5/50 done (2 failed)" in stream.getvalue()
 
 
-def test_plain_says_what_goes_before() -> None:
+def test_plain_prints_the_current_step() -> None:
     stream = io.StringIO()
     Plain(stream).step("warming up")
     assert stream.getvalue() == "warming up ...\n"
@@ -130,7 +130,7 @@ def test_plain_outlives_its_stream() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
 
 
-def test_which_one_is_chosen() -> None:
+def test_the_display_depends_on_the_terminal() -> None:
     assert isinstance(choose_display(io.StringIO(), quiet=False), Plain)
     assert isinstance(choose_display(io.StringIO(), quiet=True), Silent)
     _, terminal = pty.openpty()
@@ -153,7 +153,7 @@ def test_which_one_is_chosen() -> None:
         (-3.21, "-3.21"),
     ],
 )
-def test_three_digits(value: float | None, text: str) -> None:
+def test_values_have_three_digits(value: float | None, text: str) -> None:
     assert digits(value) == text
 
 
@@ -174,7 +174,7 @@ def test_three_digits(value: float | None, text: str) -> None:
         (90_000, "25 h"),
     ],
 )
-def test_a_duration_has_its_units(seconds: float | None, words: str) -> None:
+def test_durations_are_parsed_with_their_units(seconds: float | None, words: str) -> None:
     """1:05 is read as minutes by some and as hours by others."""
     assert duration(seconds) == words
 
@@ -286,7 +286,7 @@ def test_a_run_goes_on_when_the_bar_dies(terminal: Terminal) -> None:
     assert terminal.raw.endswith("\x1b[?25h")
 
 
-def test_a_bar_that_hangs_holds_nobody(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hung_bar_blocks_nothing(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spark_bench.display.bar.END", 0.2)
     with Bar(terminal.stream) as bar:
         assert bar.process is not None
@@ -300,7 +300,7 @@ def test_a_bar_that_hangs_holds_nobody(terminal: Terminal, monkeypatch: pytest.M
     assert process.returncode == -signal.SIGKILL
 
 
-def test_a_bar_that_hung_gets_whole_lines(terminal: Terminal) -> None:
+def test_a_bar_that_resumes_gets_whole_lines(terminal: Terminal) -> None:
     with Bar(terminal.stream) as bar:
         assert bar.process is not None
         bar.start(50, "hung")

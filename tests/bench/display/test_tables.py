@@ -81,7 +81,7 @@ def printed(*things: Any) -> str:
     return stream.getvalue()
 
 
-def test_all_of_a_result_is_there() -> None:
+def test_outcome_tables_show_the_whole_result() -> None:
     text = printed(
         *outcome_tables(RunOutcome((a_result(),), (Path("a/b.json"),), failed=1, total=10))
     )
@@ -153,7 +153,7 @@ def test_the_load_in_words(changes: dict[str, Any], words: str) -> None:
     assert words in load_line(config)
 
 
-def test_nothing_answered() -> None:
+def test_a_run_without_answers_is_explained() -> None:
     summary = Summary(failed=3, failures={"refused": 3})
     result = closed(summary=summary)
     lines = dict(finding_lines(result))
@@ -213,7 +213,7 @@ def test_the_steady_part() -> None:
         ),
     ],
 )
-def test_the_client_of_itself(audit: Audit, words: str) -> None:
+def test_the_client_audit_in_words(audit: Audit, words: str) -> None:
     assert words in client_line(audit)
 
 
@@ -230,7 +230,7 @@ def test_the_client_of_itself(audit: Audit, words: str) -> None:
         ),
     ],
 )
-def test_the_lengths(changes: dict[str, Any], words: str) -> None:
+def test_the_lengths_are_summarized_in_a_line(changes: dict[str, Any], words: str) -> None:
     lengths: Lengths = replaced(a_result().lengths, **changes)
     line = dict(finding_lines(closed(lengths=lengths)))["lengths"]
     assert words in line
@@ -238,7 +238,7 @@ def test_the_lengths(changes: dict[str, Any], words: str) -> None:
     assert ("+13 tokens" in line) == (lengths.largest_difference == 13)
 
 
-def test_stalls_and_whose_they_were() -> None:
+def test_stalls_are_listed_with_their_source() -> None:
     worst = Stall(at=61.0, ms=812.0, streams=4, running=4, whose="engine")
     stalls = Stalls(
         1.0, 5.0, {"engine": 2, "request": 1}, {"engine": 1000.0, "request": 40.0}, (worst,)
@@ -249,7 +249,7 @@ def test_stalls_and_whose_they_were() -> None:
     )
 
 
-def test_where_the_time_went() -> None:
+def test_reconciliation_lines_split_the_latency() -> None:
     bounded = Bounded(100.0, 200.0, 150.0)
     own = ServerFigure("sglang:x", 9, 149.0, bounded, bounded, bounded)
     both = Compared(9, 150.0, 150.0, 160.0, own, difference=1.0, share=0.01)
@@ -262,7 +262,7 @@ def test_where_the_time_went() -> None:
     ]
 
 
-def test_a_node_and_what_a_joule_gave() -> None:
+def test_a_node_line_shows_power_and_tokens_per_joule() -> None:
     columns = NodeColumns(**dict.fromkeys(NodeColumns.__struct_fields__, ()))
     node = NodeFigures(
         name="spark-1",
@@ -281,7 +281,7 @@ def test_a_node_and_what_a_joule_gave() -> None:
     assert "0.0812 output tokens per joule" in text
 
 
-def test_a_sweep_is_a_row_a_load_with_the_knee_marked() -> None:
+def test_a_sweep_has_a_row_per_load_with_the_knee_marked() -> None:
     results = [
         at(load, output_throughput=rate, mean_e2e_latency_ms=ms, failed=0, failures={})
         for load, rate, ms in [
@@ -324,6 +324,6 @@ def test_a_sweep_that_was_stopped_blames_no_load() -> None:
     assert "of the requests failed" not in text
 
 
-def test_one_is_not_several() -> None:
+def test_singular_and_plural_are_correct() -> None:
     text = load_line(replaced(a_config(), dataset=None, num_prompts=1, repeat=1))
     assert text.startswith("1 prompt, ")

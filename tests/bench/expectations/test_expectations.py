@@ -104,7 +104,7 @@ def test_the_bytes_of_one_token_in_bf16(id: str, parameters: int) -> None:
     assert weight_bytes(ServedShape(shape=shape(id))) == 2 * parameters
 
 
-def test_the_bytes_of_one_token_of_gpt_oss_are_those_of_its_matrices() -> None:
+def test_the_bytes_of_a_gpt_oss_token_match_its_matrices() -> None:
     experts = 36 * 4 * 3 * 2880 * 2880 * 17 // 32
     # Biases, attention with its sinks and norms, routers, the last norm, the output's table.
     attention = 2880 * 5120 + 5120 + 4096 * 2880 + 2880 + 64 + 2 * 2880
@@ -125,7 +125,7 @@ def test_the_bytes_of_one_token_of_gpt_oss_are_those_of_its_matrices() -> None:
         pytest.param(LLAMA8B, 1, 8000, 17.0006, id="with-its-cache"),
     ],
 )
-def test_the_bound_of_one_stream(id: str, tp: int, context: float, speed: float) -> None:
+def test_the_roofline_of_one_stream(id: str, tp: int, context: float, speed: float) -> None:
     reading = ServedShape(shape=shape(id), tp=tp)
     assert tokens_per_second(reading, context) == pytest.approx(speed, rel=1e-4)
 
@@ -197,13 +197,13 @@ def test_one_stream_is_judged(share: float, verdict: str, words: str) -> None:
         pytest.param(1, "throttled GPU", id="on-one-node"),
     ],
 )
-def test_what_is_far_below_has_a_likely_cause(tp: int, words: str) -> None:
+def test_a_result_far_below_the_roofline_has_a_likely_cause(tp: int, words: str) -> None:
     bound = roofline(run(1000.0, tp=tp))
     assert bound.verdict == "far below"
     assert words in bound.text
 
 
-def test_stages_come_after_each_other() -> None:
+def test_pipeline_stages_do_not_speed_up_a_stream() -> None:
     """Two nodes in a pipeline make one stream no faster than one node."""
     bound = roofline(run(ROOF_MS / 0.8, tp=1, nodes=2, settings={"pp_size": 2}))
     assert bound.share == pytest.approx(0.8)
@@ -229,7 +229,7 @@ def test_a_batch_of_a_mixture_is_judged_by_the_experts_that_it_reads() -> None:
     assert roofline(run(580.0, 10, model=OSS, tp=2)).verdict == "far below"
 
 
-def test_texts_that_share_experts_are_faster_than_the_estimate_and_not_judged() -> None:
+def test_runs_faster_than_the_expert_estimate_are_not_judged() -> None:
     bound = roofline(run(12.0, 10, model=OSS, tp=2))
     assert bound.verdict == "beside"
     assert "faster than estimated" in bound.text
@@ -273,7 +273,7 @@ def test_streams_together_faster_than_the_bound_are_an_error_too() -> None:
         ),
     ],
 )
-def test_where_there_is_no_roofline_it_says_why(result: Result, why: str) -> None:
+def test_a_missing_roofline_says_why(result: Result, why: str) -> None:
     bound = roofline(result)
     assert (bound.verdict, bound.share) == ("unknown", None)
     assert bound.text.startswith("no roofline: ")
@@ -294,7 +294,7 @@ def test_served_in_eight_bits_it_may_be_twice_as_fast() -> None:
     assert "FP8, TP1" in bound.text
 
 
-def test_what_the_engine_does_not_tell_is_in_what_it_was_started_with() -> None:
+def test_unreported_settings_come_from_the_launch_arguments() -> None:
     result = run(60.0, settings={"tp_size": ""})
     deployment = result.provenance.deployment
     assert deployment
@@ -337,7 +337,7 @@ def test_only_sparks_have_a_roofline(url: str, product: str, cpu: str, why: str)
         assert verdict[0].verdict == "healthy"
 
 
-def test_the_embedded_engine_is_no_spark() -> None:
+def test_the_embedded_engine_has_no_spark_roofline() -> None:
     result = run(60.0)
     deployment = result.provenance.deployment
     assert deployment
@@ -377,7 +377,7 @@ def test_published_figures_name_models_whose_bytes_are_known() -> None:
         ),
     ],
 )
-def test_beside_what_is_published_for_its_setting(
+def test_a_result_is_compared_with_figures_for_its_setting(
     result: Result, shares: dict[str, list[float]]
 ) -> None:
     figures: dict[str, list[float]] = {}
@@ -405,13 +405,13 @@ def test_beside_what_is_published_for_its_setting(
         ),
     ],
 )
-def test_where_nothing_is_published_it_says_so(result: Result, words: str) -> None:
+def test_missing_published_figures_are_reported(result: Result, words: str) -> None:
     (only,) = judge_result(result)[1:]
     assert (only.verdict, only.share) == ("unknown", None)
     assert words in only.text
 
 
-def test_lines_put_the_figures_of_a_source_together() -> None:
+def test_lines_group_figures_by_source() -> None:
     result = run(20.0, 4, model=OSS, tp=2, output_throughput=124.0, mean_ttft_ms=1350.0)
     lines = list(expectation_lines(result))
     assert [name for name, _ in lines] == ["roofline", "published", "published"]

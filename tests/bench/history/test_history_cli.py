@@ -50,7 +50,7 @@ def test_a_list_has_every_result_the_newest_first(words: list[str]) -> None:
     assert "results/" in result and "(gone)" not in result
 
 
-def test_options_alone_are_those_of_list() -> None:
+def test_options_without_a_command_mean_list() -> None:
     ids = three()
     result = typed("--model", "qwen").output
     assert ids[2][-8:] in result and ids[0][-8:] not in result
@@ -60,7 +60,7 @@ def test_options_alone_are_those_of_list() -> None:
 
 
 @pytest.mark.parametrize("words", [["list"], ["trend"]])
-def test_nothing_there_says_how_to_begin(words: list[str]) -> None:
+def test_an_empty_history_explains_how_to_start(words: list[str]) -> None:
     result = typed(*words)
     assert (result.exit_code, result.stdout) == (0, "")
     assert "spark-bench" in result.stderr
@@ -95,7 +95,7 @@ def test_an_unknown_id_names_the_nearest() -> None:
     assert ids[0] in result.stderr
 
 
-def test_a_file_that_is_gone_is_told_and_can_be_forgotten() -> None:
+def test_a_missing_file_is_reported_and_can_be_forgotten() -> None:
     ids = three()
     Path("results", f"{ids[0]}.json").unlink()
     assert typed().output.count("gone)") == 1
@@ -106,7 +106,7 @@ def test_a_file_that_is_gone_is_told_and_can_be_forgotten() -> None:
     assert ids[0][-8:] not in typed().output
 
 
-def test_what_is_forgotten_keeps_its_file() -> None:
+def test_a_forgotten_result_keeps_its_file() -> None:
     ids = three()
     assert typed("forget", ids[0], ids[1][-8:]).output == "2 results forgotten\n"
     assert len(list(Path("results").iterdir())) == 3
@@ -152,7 +152,7 @@ def test_add_takes_files_folders_and_globs_each_once() -> None:
     )
 
 
-def test_a_broken_result_is_told_and_keeps_no_other_out() -> None:
+def test_a_broken_result_is_reported_and_the_others_are_added() -> None:
     run = a_run()
     good = written(Path("r/good.json"), run)
     text = Path("r/good.json").read_text()

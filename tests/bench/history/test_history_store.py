@@ -47,14 +47,14 @@ def test_a_result_is_remembered_with_its_figures(path: Path, tmp_path: Path) -> 
     assert entry.when == BASE
 
 
-def test_the_columns_of_the_table_are_the_fields_of_an_entry(path: Path) -> None:
+def test_the_table_columns_match_the_entry_fields(path: Path) -> None:
     remember_result(a_run(), Path("x.json"), path)
     with sqlite3.connect(path) as connection:
         rows = connection.execute("SELECT name FROM pragma_table_info('results')").fetchall()
     assert tuple(name for (name,) in rows) == COLUMNS
 
 
-def test_added_again_it_is_known_from_its_new_place_once(path: Path) -> None:
+def test_a_result_added_again_is_listed_once_at_its_new_path(path: Path) -> None:
     result = a_run()
     remember_result(result, Path("/before.json"), path)
     remember_result(result, Path("/after.json"), path)
@@ -62,7 +62,7 @@ def test_added_again_it_is_known_from_its_new_place_once(path: Path) -> None:
         assert [entry.path for entry in store.entries()] == ["/after.json"]
 
 
-def test_what_went_into_a_device_is_not_remembered(path: Path) -> None:
+def test_a_result_written_to_a_device_is_not_remembered(path: Path) -> None:
     remember_result(a_run(), Path("/dev/null"), path)
     assert not path.exists()
 
@@ -116,7 +116,7 @@ def test_only_the_figures_asked_for_are_read(path: Path) -> None:
         assert set(store.entries(figures=["duration", "no_such"])[0].figures) == {"duration"}
 
 
-def test_what_is_forgotten_takes_its_figures_along(path: Path) -> None:
+def test_forgetting_a_result_removes_its_figures(path: Path) -> None:
     one, other = a_run(), a_run(hours=1)
     for run in (one, other):
         remember_result(run, Path("x.json"), path)
@@ -127,7 +127,7 @@ def test_what_is_forgotten_takes_its_figures_along(path: Path) -> None:
         assert connection.execute("SELECT DISTINCT result FROM figures").fetchall() == [(other.id,)]
 
 
-def test_one_that_cannot_be_added_leaves_none_of_them(path: Path) -> None:
+def test_one_invalid_entry_rolls_back_the_whole_batch(path: Path) -> None:
     good = entry_of(a_run(), Path("x.json"))
     with pytest.raises(AttributeError), HistoryStore(path) as store:
         store.add([good, None])  # type: ignore[list-item]
@@ -175,7 +175,7 @@ def test_a_newer_store_is_refused_with_the_cure(path: Path) -> None:
         stored(path)
 
 
-def test_a_file_that_is_no_store_is_refused_and_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_store_is_refused_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("dear diary " * 100)
     with pytest.raises(BadInput, match=r"damaged .* move it away and rebuild it"):
@@ -183,7 +183,7 @@ def test_a_file_that_is_no_store_is_refused_and_stays_as_it_was(tmp_path: Path) 
     assert path.read_text() == "dear diary " * 100
 
 
-def test_a_store_with_a_hole_is_refused_with_the_cure(path: Path) -> None:
+def test_a_corrupt_store_is_refused_with_a_fix(path: Path) -> None:
     with HistoryStore(path) as store:
         store.add([entry_of(a_run(hours=hours), Path("x.json")) for hours in range(30)])
     data = bytearray(path.read_bytes())
@@ -193,7 +193,7 @@ def test_a_store_with_a_hole_is_refused_with_the_cure(path: Path) -> None:
         stored(path)
 
 
-def test_somebody_elses_sqlite_file_is_refused_and_gets_no_table(tmp_path: Path) -> None:
+def test_a_foreign_sqlite_file_is_refused_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "other.sqlite3"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE theirs (x)")
@@ -203,13 +203,13 @@ def test_somebody_elses_sqlite_file_is_refused_and_gets_no_table(tmp_path: Path)
         assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("theirs",)]
 
 
-def test_a_place_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
+def test_an_impossible_store_path_is_one_error_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BenchError, match=r"can't be used: .*; name another with --store"):
         remember_result(a_run(), Path("x.json"), tmp_path / "file" / "history.sqlite3")
 
 
-def test_a_store_that_somebody_holds_is_waited_for_and_then_told(
+def test_a_locked_store_is_waited_for_then_reported(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remember_result(a_run(), Path("x.json"), path)
@@ -225,7 +225,7 @@ def test_a_store_that_somebody_holds_is_waited_for_and_then_told(
     assert len(stored(path)) == 1
 
 
-def test_the_file_says_whose_it_is(path: Path) -> None:
+def test_the_store_has_an_application_id(path: Path) -> None:
     remember_result(a_run(), Path("x.json"), path)
     # The SQLite file format: the application id is at 68, big endian.
     assert path.read_bytes()[68:72] == APPLICATION.to_bytes(4, "big") == b"SpkB"
@@ -243,7 +243,9 @@ def test_the_file_says_whose_it_is(path: Path) -> None:
         pytest.param("", "", "/home/me/.local/share/spark-bench/history.sqlite3", id="default"),
     ],
 )
-def test_where_it_is(named: str, data: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stores_default_path(
+    named: str, data: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("SPARK_BENCH_HISTORY", named)
     monkeypatch.setenv("XDG_DATA_HOME", data)
@@ -279,7 +281,7 @@ def test_an_id_by_its_beginning(word: str, id: str) -> None:
         pytest.param("", IDS, "is not in the history", id="no-word"),
     ],
 )
-def test_an_id_that_is_none(word: str, ids: list[str], message: str) -> None:
+def test_an_id_that_matches_none(word: str, ids: list[str], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         resolve_id(word, ids)
 
@@ -299,12 +301,12 @@ def test_a_time_as_typed(text: str, back: timedelta) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "7", "7y", "-7d", "99999999999d", "2026-13-01"])
-def test_a_time_that_is_none(text: str) -> None:
+def test_an_invalid_time(text: str) -> None:
     with pytest.raises(BadInput, match=r"--since: .* is not a time; use"):
         parse_moment(text, "--since", datetime.now(UTC))
 
 
-def test_a_load_in_short(tmp_path: Path) -> None:
+def test_a_load_is_abbreviated(tmp_path: Path) -> None:
     result = written(tmp_path / "x.json", a_run())
     assert load_text(result.config) == "10x 128/8 c4 trace:0000"
 

@@ -26,7 +26,7 @@ def times(count: int, rate: float | Ramp, burstiness: float = 1.0, seed: int = 7
 
 
 @given(st.integers(1, 300), RATES | RAMPS, SHAPES, st.integers())
-def test_sorted_from_zero_and_finite(
+def test_arrival_times_are_sorted_from_zero_and_finite(
     count: int, rate: float | Ramp, burstiness: float, seed: int
 ) -> None:
     got = times(count, rate, burstiness, seed)
@@ -155,7 +155,9 @@ def prompt(conversation: int, turn: int) -> Prompt:
         pytest.param(3, 9.0, (SlotStep(0.0, 1), SlotStep(4.5, 2), SlotStep(9.0, 3)), id="ramp"),
     ],
 )
-def test_steps(concurrency: int | None, ramp: float, wanted: tuple[SlotStep, ...]) -> None:
+def test_ramps_become_slot_steps(
+    concurrency: int | None, ramp: float, wanted: tuple[SlotStep, ...]
+) -> None:
     assert steps(concurrency, ramp) == wanted
 
 

@@ -176,7 +176,7 @@ def test_failures_end_a_sweep() -> None:
     assert sweep.ended_by(runs[:2]) is None
 
 
-def test_a_search_looks_below_the_failures_that_ended_it() -> None:
+def test_a_search_continues_below_the_failing_load() -> None:
     assert values(swept(parse_sweep("concurrency"), failing_from(11))) == [1, 2, 4, 8, 16, 11]
     assert values(swept(parse_sweep("rate"), failing_from(0.2))) == [
         1,

@@ -53,7 +53,7 @@ def test_plain(tmp_path: Path) -> None:
     ]
 
 
-def test_in_the_order_of_the_times(tmp_path: Path) -> None:
+def test_a_trace_is_sorted_by_time(tmp_path: Path) -> None:
     file = written(
         tmp_path, PLAIN | {"at": 9}, PLAIN | {"at": 3, "output_len": 1}, PLAIN | {"at": 3}
     )

@@ -93,7 +93,7 @@ def test_without_whole_answers_there_is_no_goodput() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(runs(), st.integers(1, 1000), st.integers(1, 400))
-def test_against_a_loop(requests: list[Request], ttft: int, itl: int) -> None:
+def test_goodput_matches_a_plain_loop(requests: list[Request], ttft: int, itl: int) -> None:
     met = 0
     for request in requests:
         if request.failure:

@@ -36,7 +36,7 @@ def only(stalls_: Sequence[Stall]) -> Stall:
     return stalls_[0]
 
 
-def test_a_steady_run_has_none() -> None:
+def test_a_steady_run_has_no_stalls() -> None:
     result = stalls(TimedRequests(streams(32)))
     assert result.median_ms == pytest.approx(10, rel=0.02)
     assert (result.counts, result.total_ms, result.top) == ({}, {}, ())
@@ -52,7 +52,9 @@ def test_a_steady_run_has_none() -> None:
         pytest.param([5], "request", 5, id="one"),
     ],
 )
-def test_whose_stall_it_is(whom: Sequence[int], whose: str, request_: int | None) -> None:
+def test_a_stall_is_attributed_by_its_streams(
+    whom: Sequence[int], whose: str, request_: int | None
+) -> None:
     result = stalls(TimedRequests(streams(32, [(1000, 200, whom)])))
     stall = only(result.top)
     assert (stall.whose, stall.streams, stall.running) == (whose, len(whom), 32)
@@ -86,12 +88,12 @@ def test_waiting_for_the_first_token_is_no_stall() -> None:
     assert (stall.whose, stall.running) == ("engine", 8)
 
 
-def test_a_stall_of_a_lone_stream_is_neither_the_engines_nor_its_own() -> None:
+def test_a_lone_streams_stall_is_not_attributed() -> None:
     stall = only(stalls(TimedRequests(streams(1, [(1000, 200, [0])]))).top)
     assert (stall.whose, stall.streams, stall.running, stall.request) == ("alone", 1, 1, 0)
 
 
-def test_a_request_that_was_cut_later_ran_as_well() -> None:
+def test_a_later_cut_request_still_counts_as_running() -> None:
     requests = streams(2, [(1000, 200, [0])])
     requests[1].failure = "cut"
     assert only(stalls(TimedRequests(requests)).top).running == 2
@@ -120,7 +122,7 @@ def test_a_run_with_a_wide_spread_has_a_wide_threshold() -> None:
     }
 
 
-def test_merged_reads_neither_are_stalls_nor_hide_them() -> None:
+def test_merged_reads_are_not_stalls_and_hide_none() -> None:
     # Two deltas in each read: 0 and 20 ms for 10 and 10.
     gaps = [0.0, 20.0] * 50
     assert stalls(TimedRequests([answer(i, gaps=gaps) for i in range(4)])).counts == {}

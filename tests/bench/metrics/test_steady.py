@@ -76,7 +76,7 @@ def test_an_open_loop_is_steady_from_the_first_answers_end_to_the_last_send() ->
     assert window.request_throughput == pytest.approx(100, rel=0.01)
 
 
-def test_an_open_loops_window_shows_the_rate_that_its_edges_hide() -> None:
+def test_an_open_loops_window_excludes_its_edges() -> None:
     rng = np.random.default_rng(1)
     sends = np.cumsum(rng.exponential(20, 1000))
     requests = [

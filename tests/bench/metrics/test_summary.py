@@ -21,7 +21,7 @@ from spark_bench.record import Request
 
 @settings(max_examples=200, deadline=None)
 @given(runs())
-def test_every_figure_equals_the_second_opinion(requests: list[Request]) -> None:
+def test_every_figure_matches_an_independent_calculation(requests: list[Request]) -> None:
     figures = msgspec.structs.asdict(summarize(TimedRequests(requests)))
     expected = second_opinion(requests)
     actual = {
@@ -73,7 +73,7 @@ def test_hidden_tokens_are_output_too() -> None:
     assert summarize(TimedRequests([request])).total_output_tokens == 5
 
 
-def test_failed_requests_are_counted_by_kind_and_averaged_into_nothing() -> None:
+def test_failed_requests_are_counted_by_kind_not_averaged() -> None:
     alone = summarize(TimedRequests([answer(gaps=[10, 10])]))
     cut = answer(1, ttft=9000, gaps=[5000], failure="cut")
     both = summarize(
@@ -155,7 +155,7 @@ def test_peak_concurrency_is_the_number_of_slots() -> None:
     assert summarize(TimedRequests(closed_loop(slots=1, requests=5))).peak_concurrency == 1
 
 
-def test_a_slot_handed_on_in_the_same_nanosecond_is_one_slot() -> None:
+def test_a_slot_reused_in_the_same_nanosecond_counts_once() -> None:
     first = answer(0, gaps=[10])
     second = answer(1, sent=(first.done_ns - START) / MS)
     assert concurrency([first, second]).peak == 1

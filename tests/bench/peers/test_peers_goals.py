@@ -52,7 +52,7 @@ def test_a_goal_is_judged_by_the_median() -> None:
     assert middle.text("{:.0f}") == "2 (1..9)"
 
 
-def test_what_was_not_measured_is_missed() -> None:
+def test_an_unmeasured_goal_is_missed() -> None:
     judged = goals(compared(), ["256 streams"], "256 streams")
     assert {goal.verdict for goal in judged} == {"MISSED"}
     assert "not measured" in verdict_table(judged)
@@ -107,7 +107,7 @@ def test_the_cpu_of_a_tree_is_sampled_while_it_runs() -> None:
     assert (process_cpu_seconds(process.pid), resident(process.pid)) == (0.0, 0)
 
 
-def test_a_process_is_the_root_of_its_tree() -> None:
+def test_a_process_tree_starts_with_its_root() -> None:
     assert next(tree(os.getpid())) == os.getpid()
 
 

@@ -58,7 +58,7 @@ def reported(**changes: object) -> Reported:
     return replace(right, **changes)  # type: ignore[arg-type]
 
 
-def test_a_right_client_has_nothing_wrong() -> None:
+def test_a_correct_client_has_no_wrong_figures() -> None:
     true = actual([stream()])
     assert wrong(reported(), true) == []
     assert max(map(abs, errors(reported(), true).values())) < 1e-6
@@ -154,7 +154,7 @@ def test_the_keys_of_aiperf() -> None:
     assert from_aiperf({}).completed == 0
 
 
-def test_each_client_tells_how_it_knows_an_events_tokens() -> None:
+def test_each_client_states_how_it_counts_event_tokens() -> None:
     summary = {"completed": 1, "total_output_tokens": 10, "output_throughput": 1.0}
     assert from_sglang(summary).counting == from_aiperf({}).counting == "one an event"
     assert from_ours(summary | {"itl_source": {"usage": 1.0}}).counting == "usage"

@@ -110,7 +110,7 @@ class TwoTokens(ApproximateTokens):
         return [2 * count for count in super().count(texts)]
 
 
-def test_a_length_that_no_text_has_is_bad_input() -> None:
+def test_an_unreachable_length_is_bad_input() -> None:
     assert TwoTokens().count([text(compose(PromptShape(1, 8, 1), TwoTokens(), 1)[0])]) == [8]
     with pytest.raises(BadInput, match=r"exactly 9 tokens .* the shortest has 2"):
         compose(PromptShape(1, 9, 1), TwoTokens(), 1)
@@ -188,7 +188,7 @@ def test_a_small_vocabulary_still_makes_as_many_prompts_as_requested() -> None:
     assert len(compose(PromptShape(40, 32, 1), FewWords(), 1)) == 40
 
 
-def test_hit_is_one_conversation_over_and_over() -> None:
+def test_cache_hit_repeats_one_conversation() -> None:
     prompts = compose(PromptShape(4, 48, 8, cache="hit", turns=2), tiny("byte-level"), 1, TEMPLATE)
     assert len({p.messages for p in prompts if p.turn == 0}) == 1
     assert len({p.messages for p in prompts if p.turn == 1}) == 1

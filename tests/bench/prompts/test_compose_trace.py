@@ -40,7 +40,7 @@ def common(one: str, other: str) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_lengths_are_the_traces(kind: str) -> None:
+def test_lengths_match_the_trace(kind: str) -> None:
     tokens = tiny(kind)
     # The last ones: a whole block, one and two tokens more, and as many blocks and no remainder.
     sizes = [31, 100, 900, 542, 543, 544, 1055, 1056, 1057, 1566]
@@ -61,7 +61,7 @@ def test_equal_hashes_give_equal_text_and_no_more() -> None:
     assert len(common(first, third)) < 20
 
 
-def test_last_blocks_are_their_own() -> None:
+def test_last_blocks_are_unique_per_prompt() -> None:
     """Prompts that hash alike to the end still end apart, as Mooncake's last blocks may."""
     tokens = tiny("byte-level")
     one, other = map(
@@ -71,7 +71,7 @@ def test_last_blocks_are_their_own() -> None:
     assert tokens.count([common(one, other)])[0] == pytest.approx(BLOCK, abs=8)
 
 
-def test_without_hashes_nothing_is_alike() -> None:
+def test_without_hashes_all_prompts_differ() -> None:
     tokens = tiny("byte-level")
     texts = [content(p) for p in compose_trace([entry(200)] * 5, tokens, SEED, TEMPLATE)]
     assert len({text[:30] for text in texts}) == 5

@@ -77,7 +77,7 @@ def test_the_seed_draws(file: Path) -> None:
     assert load(file, 20)[:5] == load(file, 5)
 
 
-def test_all_of_them_can_be_drawn_each_once(file: Path) -> None:
+def test_all_questions_can_be_drawn_each_once(file: Path) -> None:
     write_list(file, [numbered(n) for n in range(500)])
     assert len({prompt.messages for prompt in load(file, 500)}) == 500
 
@@ -113,7 +113,7 @@ def test_all_of_them_can_be_drawn_each_once(file: Path) -> None:
         ),
     ],
 )
-def test_ways_to_write_it(file: Path, entry: dict[str, object]) -> None:
+def test_each_sharegpt_format_is_read(file: Path, entry: dict[str, object]) -> None:
     (prompt,) = load(write_lines(file, [entry]))
     assert prompt == Prompt((Message("user", "hi there"),), 2, 2)
 
@@ -139,7 +139,7 @@ def test_too_few_usable_entries(file: Path) -> None:
         load(file, 3)
 
 
-def test_usable_ones_are_found_however_rare(file: Path) -> None:
+def test_rare_usable_entries_are_found(file: Path) -> None:
     write_list(file, [*(SHORT * 500), numbered(1)])
     assert len(load(file, 1)) == 1
 
@@ -219,7 +219,7 @@ def test_nothing_is_reported_if_all_rows_are_right(file: Path) -> None:
     assert not lines
 
 
-def test_a_file_of_odd_rows_alone_says_what_is_expected(file: Path) -> None:
+def test_a_file_of_only_odd_rows_reports_the_expected_format(file: Path) -> None:
     with pytest.raises(BadInput, match=r"has no question with an answer; expected \{"):
         sharegpt.check_sharegpt(write_list(file, ODD))
 

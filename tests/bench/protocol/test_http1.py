@@ -167,7 +167,7 @@ def test_bytes_after_the_end_end_the_connection() -> None:
         ),
     ],
 )
-def test_heads(head: bytes, end: BodyEnd, keep_alive: bool) -> None:
+def test_response_heads_set_the_framing(head: bytes, end: BodyEnd, keep_alive: bool) -> None:
     framing = Framing()
     assert not framing.ended(bytearray(head))
     assert (framing.body_end, framing.keep_alive) == (end, keep_alive)

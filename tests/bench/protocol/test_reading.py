@@ -169,7 +169,7 @@ def test_reasoning_that_is_counted_and_never_sent_is_hidden() -> None:
         pytest.param([{"completion_tokens": 2, "prompt_tokens": 9}], id="a-list"),
     ],
 )  # fmt: skip
-def test_counts_in_any_shape(payload: Any) -> None:
+def test_unusual_usage_counts_are_read(payload: Any) -> None:
     request = streamed(ROLE, X, X, END, {"model": "m", "choices": [], "usage": payload})
     assert counts(request) == ([1, 1], "chunk", 0, 2)
     assert (request.prompt_tokens, request.usage) == (9, True)
@@ -322,7 +322,7 @@ def test_transformers_ends_without_done() -> None:
     assert (request.done_ns, request.output_tokens) == (5000, 1)
 
 
-def test_a_whole_answer_has_tokens_and_no_times() -> None:
+def test_an_unstreamed_answer_has_tokens_but_no_times() -> None:
     asking = Asking("tiny-qwen2", stream=False)
     body = wire.SGLANG_WHOLE.encode()
     request = understood([wire.sized(body)[:50], wire.sized(body)[50:]], asking=asking)
@@ -380,7 +380,7 @@ def test_tokens_before_the_first_visible_one_are_hidden() -> None:
         pytest.param([64, 100], [64, 36], 0, id="too-few-to-tell"),
     ],
 )
-def test_a_first_delta_that_counts_too_many_hid_some(
+def test_a_first_delta_with_a_high_count_means_hidden_tokens(
     grown: list[int], shared: list[int], hidden: int
 ) -> None:
     events = [delta(content="x", usage=n) for n in grown]
@@ -388,7 +388,7 @@ def test_a_first_delta_that_counts_too_many_hid_some(
     assert counts(request) == (shared, "usage", hidden, grown[-1])
 
 
-def test_a_role_may_have_counted_the_first_token_already() -> None:
+def test_a_role_event_may_already_count_the_first_token() -> None:
     role = delta(role="assistant", content="", usage=1)
     events = [role, delta(content="x", usage=1), delta(content="y", usage=2)]
     assert counts(streamed(*events, END, usage(2))) == ([1, 1], "usage", 0, 2)
@@ -538,9 +538,7 @@ def test_reading_costs_less_than_json_loads_alone() -> None:
         ),
     ],
 )
-def test_reading_leaves_nothing_that_only_garbage_collection_frees(
-    reads: list[bytes], endpoint: str
-) -> None:
+def test_reading_leaves_no_reference_cycles(reads: list[bytes], endpoint: str) -> None:
     """It is off while a run is read, and a run may have a million events."""
     understood(reads, endpoint=endpoint)
     gc.collect()
@@ -573,7 +571,7 @@ def test_a_connection_that_ended_first(ended: Ended) -> None:
     assert request.token_ns.tolist() == [2000]
 
 
-def test_an_end_before_that_of_the_framing_is_a_cut() -> None:
+def test_an_end_before_the_framing_ends_is_a_cut() -> None:
     assert failed(understood([wire.CHUNKED + CUT_BODY]))[0] == Failure.CUT
     assert failed(understood([b""]))[0] == Failure.CUT
 
@@ -591,7 +589,7 @@ def test_an_answer_that_had_ended_counts_whatever_breaks_then(ended: Ended) -> N
     assert understood(without_done[:-1], ended, usage_expected=False).ok
 
 
-def test_a_body_without_an_end_of_its_own_is_whole_only_if_the_server_closed() -> None:
+def test_an_unframed_body_is_whole_only_if_the_server_closed() -> None:
     reads = [b"HTTP/1.0 200 OK\r\n\r\n", event(X)]
     assert failed(understood(reads))[0] == Failure.UNFINISHED
     assert failed(understood(reads, Ended.TIMEOUT))[0] == Failure.TIMEOUT
@@ -845,7 +843,7 @@ def test_each_kind_has_a_meaning_and_a_cure(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["another", "http_", "http_x", "http_9999", ""])
-def test_a_kind_of_another_version_has_both(kind: str) -> None:
+def test_another_versions_failure_kind_has_a_meaning_and_a_fix(kind: str) -> None:
     assert min(len(failures.meaning(kind)), len(failures.cure(kind))) > 15
 
 

@@ -54,7 +54,7 @@ def test_events_that_name_themselves_an_error(named: bytes) -> None:
 
 
 @pytest.mark.parametrize("line", [b"<html>", b'{"a":1}', b"dat: x", b" data: x"])
-def test_a_line_outside_the_format_is_a_problem(line: bytes) -> None:
+def test_a_line_outside_the_format_is_reported(line: bytes) -> None:
     assert sse.parse_events(b"data: a\n\n" + line + b"\n\n").problem == line.decode()
 
 
@@ -160,7 +160,7 @@ def test_the_fast_path_needs_the_last_chunk(last: bytes) -> None:
     assert sse.split_events(wire.chunk(b"data: a\n\n") + last, 0) is None
 
 
-def test_reads_that_completed_several_events() -> None:
+def test_one_read_may_complete_several_events() -> None:
     reads = [wire.CHUNKED, b"".join(map(wire.chunk, [b"data: a\n\n", b"data: b\n\n"]))]
     reads += [wire.chunk(b"data: c\n\n"), wire.chunk(b"data: d\n\n") * 3 + wire.LAST_CHUNK]
     response = parse_response(Tape.of(wire.exchange(reads)), Ended.COMPLETE)
@@ -168,8 +168,8 @@ def test_reads_that_completed_several_events() -> None:
     assert response.merged_reads == 2
 
 
-def test_a_line_without_an_end_takes_no_more_than_its_length() -> None:
-    """Where it took the square, a tenth of this would have taken minutes."""
+def test_an_unterminated_line_takes_linear_time() -> None:
+    """With quadratic time, a tenth of this would have taken minutes."""
     started = time.process_time()
     assert not sse.parse_events(b"data: " + b"a" * 4_000_000, whole=False).data
     assert time.process_time() - started < 5

@@ -102,7 +102,7 @@ def test_chunks_are_sent_on_schedule(reference: ReferenceServer) -> None:
     assert true.e2e_done[0] >= true.e2e[0]
 
 
-def test_its_stamps_are_the_clients_clock(reference: ReferenceServer) -> None:
+def test_server_stamps_use_the_clients_clock(reference: ReferenceServer) -> None:
     reference.configure(**FAST)
     with closing(connect(reference)) as connection:
         connection.connect()
@@ -224,7 +224,7 @@ def test_a_chat_answer_is_sglangs(reference: ReferenceServer) -> None:
     }
 
 
-def test_a_completion(reference: ReferenceServer) -> None:
+def test_the_completions_endpoint_streams_text(reference: ReferenceServer) -> None:
     reference.configure(**FAST)
     answer = ask(reference, "/v1/completions", prompt="a b", max_tokens=2)
     assert [event["choices"][0]["text"] for event in answer] == [" w0", " w1", ""]
@@ -279,7 +279,7 @@ def test_all_tokens_hidden(reference: ReferenceServer, pace: dict[str, int]) -> 
     assert answer[-1]["usage"]["completion_tokens"] == 3
 
 
-def test_an_early_role(reference: ReferenceServer) -> None:
+def test_the_role_event_can_come_early(reference: ReferenceServer) -> None:
     reference.configure(ttft_us=50_000, itl_us=5_000, role_early=1)
     answer = ask(reference, max_tokens=3)
     assert [delta.get("role") for delta in deltas(answer)] == ["assistant", *[None] * 4]
@@ -333,7 +333,7 @@ def test_an_error_in_the_stream(reference: ReferenceServer, pace: dict[str, int]
 
 
 @pytest.mark.parametrize("fault", ["cut_every", "err_every"])
-def test_a_fault_in_an_answer_of_one_piece(reference: ReferenceServer, fault: str) -> None:
+def test_faults_apply_to_unstreamed_answers(reference: ReferenceServer, fault: str) -> None:
     reference.configure(**FAST, **{fault: 1})
     if fault == "cut_every":
         with pytest.raises(ConnectionError):
@@ -636,7 +636,7 @@ def histogram(reference: ReferenceServer, name: str) -> dict[str, float]:
     return values
 
 
-def test_its_histograms_are_its_log(reference: ReferenceServer) -> None:
+def test_the_histograms_match_the_log(reference: ReferenceServer) -> None:
     reference.configure(**FAST, max_running=3, k=2)
     ask_many(reference, 6, max_tokens=20)
     streams = reference.dump()
@@ -669,7 +669,7 @@ def gauges(reference: ReferenceServer) -> dict[str, float]:
     }
 
 
-def test_its_gauges(reference: ReferenceServer) -> None:
+def test_the_gauges_follow_the_load(reference: ReferenceServer) -> None:
     reference.configure(ttft_us=1_000, itl_us=10_000, max_running=2)
     assert gauges(reference)["num_running_reqs"] == 0
     with ThreadPoolExecutor(3) as pool:
@@ -718,7 +718,7 @@ def test_ipv6() -> None:
         assert text_of(ask(reference, max_tokens=3)) == words(3)
 
 
-def test_a_core_of_its_own() -> None:
+def test_the_server_is_pinned_to_its_core() -> None:
     core = max(os.sched_getaffinity(0))
     with ReferenceServer(core=core, favor=True) as reference:
         assert os.sched_getaffinity(reference.pid) == {core}
@@ -759,7 +759,7 @@ def test_it_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert list(tmp_path.rglob("*reference*")) == [first]
 
 
-def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(BenchError, match="apt-get install gcc"):
@@ -777,7 +777,9 @@ def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert list(tmp_path.rglob("reference*")) == []
 
 
-def test_it_compiles_without_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_compiles_without_warnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CC", "cc -Werror")
     assert build_reference_server().exists()
@@ -802,7 +804,7 @@ def test_the_truth_from_the_clients_send(reference: ReferenceServer) -> None:
     assert true.output_throughput == pytest.approx(5 / true.e2e[0])
 
 
-def test_the_truth_of_no_streams() -> None:
+def test_the_truth_without_streams_is_zero() -> None:
     true = ground_truth([])
     assert (true.requests, true.peak, true.output_throughput) == (0, 0, 0.0)
     assert peak([0, 5, 10], [10, 6, 20]) == 2

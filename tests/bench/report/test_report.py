@@ -42,14 +42,14 @@ def test_the_best_run_of_each_model_is_its_fastest_complete_one() -> None:
     assert result[0].run.value("output_throughput") == max(filter(None, throughputs))
 
 
-def test_a_partial_run_stands_for_its_model_only_where_there_is_no_other() -> None:
+def test_a_partial_run_is_used_only_if_its_model_has_no_other() -> None:
     fast = replace(result(1, concurrency=8), status="partial", reason="Ctrl-C")
     slow = result(0, concurrency=1)
     assert best_runs(named(fast, slow))[0].run.entry.id == slow.id
     assert best_runs(named(fast))[0].run.entry.id == fast.id
 
 
-def test_a_run_of_which_all_failed_is_a_row_without_figures_with_the_kinds() -> None:
+def test_a_fully_failed_run_is_a_row_with_its_failure_kinds() -> None:
     table = all_runs_table(named(result(failure="http_503"), result(1)))
     heads = [column.head for column in table.columns]
     row = next(row for row in table.rows if row[heads.index("Failed")].value)
@@ -64,7 +64,7 @@ def test_every_run_is_in_the_matrix_once_and_can_be_linked_to() -> None:
     assert len(table.rows) == len(runs) == len(set(table.anchors))
 
 
-def test_a_figures_interval_is_beside_it() -> None:
+def test_a_figure_is_shown_with_its_interval() -> None:
     within = Interval(estimate=100.0, low=96.0, high=104.0, n=5, method="student-t", median=100.0)
     run = result(intervals={"output_throughput": within})
     assert "± 4" in [cell.detail for cell in all_runs_table(named(run)).rows[0]]
@@ -97,7 +97,7 @@ def test_the_knee_is_that_of_a_sweep() -> None:
         assert wanted and series.knee == wanted.value == SLOTS
 
 
-def test_of_runs_at_one_load_the_newest_is_drawn() -> None:
+def test_the_newest_run_at_each_load_is_drawn() -> None:
     old, new, other = result(0), result(1), result(2, concurrency=8)
     (group,) = families(named(new, old, other))
     assert [each.run.entry.id for each in group.series[0].runs] == [new.id, other.id]
@@ -120,7 +120,7 @@ _figures = st.lists(st.tuples(st.floats(1, 1e4), st.floats(1, 1e4)), min_size=1,
 
 
 @given(_figures)
-def test_the_front_is_what_no_other_beats(figures: list[tuple[float, float]]) -> None:
+def test_the_pareto_front_has_unbeaten_runs(figures: list[tuple[float, float]]) -> None:
     base = result()
     runs = named(
         *(
@@ -206,7 +206,7 @@ def test_a_timeline_has_queue_running_throughput_and_the_power_of_each_node(
     }
 
 
-def test_what_is_true_of_several_runs_is_said_once_with_the_worst_first() -> None:
+def test_shared_remarks_are_merged_worst_first() -> None:
     note = ("The clock was set.",)
     runs = named(*(result(i, notes=note) for i in range(3)), result(9, failure="timeout"))
     remarks = collect_remarks(runs)
@@ -227,7 +227,7 @@ def test_exactness_is_the_worst_of_all_runs() -> None:
     assert "32 of 32 prompts" in output
 
 
-def test_a_kind_of_failure_that_this_version_does_not_know_is_still_told() -> None:
+def test_an_unknown_kind_of_failure_is_still_reported() -> None:
     odd = result(failure="cut")
     odd = replace(odd, summary=_with(odd, failures={"moonshine": 16}))
     assert "moonshine" in collect_remarks(named(odd))[0].text
@@ -247,7 +247,7 @@ def test_folders_files_and_globs_give_each_result_once(tmp_path: Path) -> None:
     assert len(gather_runs(words).runs) == 4
 
 
-def test_a_damaged_file_is_told_in_a_folder_and_refused_by_name(tmp_path: Path) -> None:
+def test_a_damaged_file_is_noted_in_a_folder_and_refused_by_name(tmp_path: Path) -> None:
     folder = save(several()[:2], tmp_path)
     broken = sorted(folder.iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:-100])
@@ -283,7 +283,7 @@ def test_an_axis_holds_its_values_and_has_ticks(values: list[float]) -> None:
     assert all(axis.low <= tick <= axis.high * (1 + 1e-9) for tick in axis.ticks)
 
 
-def test_an_interval_is_told_to_two_digits() -> None:
+def test_an_interval_is_rounded_to_two_digits() -> None:
     runs = named(result())
     half = runs[0].run.value("output_throughput") or 0.0
     detail = next(

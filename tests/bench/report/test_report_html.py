@@ -52,7 +52,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> str:
     return report(folder, str(save(several(), folder / "results")))
 
 
-def test_nothing_is_loaded(usual: str) -> None:
+def test_the_page_loads_nothing(usual: str) -> None:
     page = Page(usual)
     for tag, attributes in page.tags:
         assert tag not in {"script", "link", "iframe", "object", "embed", "base", "img", "image"}
@@ -64,7 +64,7 @@ def test_nothing_is_loaded(usual: str) -> None:
     assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
 
 
-def test_every_part_is_there(usual: str) -> None:
+def test_every_part_of_the_page_is_present(usual: str) -> None:
     ids = {attributes.get("id") for _, attributes in Page(usual).tags}
     parts = "best load-1 pareto distributions timeline expectations trust matrix origins"
     assert set(parts.split()) <= ids
@@ -93,7 +93,7 @@ def test_a_failed_model_is_a_row_with_its_kind_and_cure(usual: str) -> None:
     assert "check the server&#39;s log for the error" in usual
 
 
-def test_models_that_all_could_not_measure_are_rows_with_their_diagnosis(tmp_path: Path) -> None:
+def test_unmeasured_models_are_rows_with_their_diagnosis(tmp_path: Path) -> None:
     folder = save([result()], tmp_path / "results")
     failed = CaseRow(
         model="Qwen/Qwen2.5-72B",
@@ -116,7 +116,7 @@ def test_models_that_all_could_not_measure_are_rows_with_their_diagnosis(tmp_pat
     assert "Qwen2.5-72B" in text
 
 
-def test_what_results_say_is_text_whatever_it_is(tmp_path: Path) -> None:
+def test_hostile_text_in_results_stays_text(tmp_path: Path) -> None:
     results = [_hostile(result(index, concurrency=load)) for index, load in enumerate((1, 4, 16))]
     results.append(_hostile(result(9, failure="http_500")))
     page = report(tmp_path, str(save(results, tmp_path / "results")), "--title", HOSTILE)
@@ -203,7 +203,7 @@ def test_the_default_is_the_folder_of_results(
         pytest.param([".", "--timeline", "x"], "--timeline: 'x' is not one", id="no such run"),
     ],
 )
-def test_what_was_typed_wrong_is_told_and_nothing_is_written(
+def test_mistyped_arguments_are_reported_and_nothing_is_written(
     words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -214,7 +214,7 @@ def test_what_was_typed_wrong_is_told_and_nothing_is_written(
     assert not Path("report.html").exists()
 
 
-def test_a_thousand_results_are_a_small_page_soon(tmp_path: Path) -> None:
+def test_a_thousand_results_make_a_small_page_quickly(tmp_path: Path) -> None:
     base = [*several(), *variants()]
     folder = tmp_path / "results"
     folder.mkdir()

@@ -45,7 +45,7 @@ def test_the_requests_beside_it_agree_with_its_figures(day: str) -> None:
 
 
 @EACH
-def test_a_history_lists_exports_and_follows_its_results(day: str, here: Path) -> None:
+def test_earlier_history_lists_exports_and_finds_results(day: str, here: Path) -> None:
     store = here / "earlier.sqlite3"
     shutil.copy(EARLIER / day / "history.sqlite3", store)
     result = read_result(EARLIER / day / "run.json")
@@ -57,7 +57,7 @@ def test_a_history_lists_exports_and_follows_its_results(day: str, here: Path) -
 
 
 @EACH
-def test_a_history_takes_a_new_result_and_shows_an_earlier_one(day: str, here: Path) -> None:
+def test_earlier_history_takes_new_results_and_shows_old_ones(day: str, here: Path) -> None:
     store = here / "earlier.sqlite3"
     shutil.copy(EARLIER / day / "history.sqlite3", store)
     added = typed("history", "add", EARLIER, "--store", store).stdout
@@ -66,7 +66,7 @@ def test_a_history_takes_a_new_result_and_shows_an_earlier_one(day: str, here: P
     assert id in typed("history", "show", id, "--store", store).stdout
 
 
-def test_all_of_them_are_compared_and_rendered_together(here: Path) -> None:
+def test_all_earlier_results_are_compared_and_rendered_together(here: Path) -> None:
     files = [EARLIER / day / "run.json" for day in DAYS]
     assert "output_throughput" in typed("compare", "--anyway", *files).stdout
     reported = typed("report", *files, "-o", here / "page.html")

@@ -101,6 +101,6 @@ def test_an_odd_file_alone_is_one_error(run: Callable[..., Any], text: str, mess
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_what_runs_write_is_read() -> None:
+def test_written_results_are_read_back() -> None:
     """A run that was asked for nothing odd has none of it."""
     assert msgspec.json.decode(encode_result(a_result()))["id"] == GOOD["id"]

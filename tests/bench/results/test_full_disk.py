@@ -24,7 +24,7 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="Linux alone has /dev/
 
 
 @needs_full
-def test_a_full_device_gives_the_result_back_and_stays_a_device() -> None:
+def test_a_full_device_returns_the_result_and_stays_a_device() -> None:
     with pytest.raises(NotSaved) as caught:
         write_result(a_result(), FULL)
     assert caught.value.message == (
@@ -78,14 +78,14 @@ def test_it_is_saved_at_the_first_place_that_takes_it(tmp_path: Path) -> None:
     assert read_result(saved) == a_result()
 
 
-def test_what_lies_at_that_place_is_left_alone(tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text("another run's")
     saved = save_somewhere(b"{}", [tmp_path / "r.json"])
     assert saved == tmp_path / "r_2.json"
     assert (tmp_path / "r.json").read_text() == "another run's"
 
 
-def test_no_place_takes_it(tmp_path: Path) -> None:
+def test_nothing_is_saved_where_no_folder_is_writable(tmp_path: Path) -> None:
     assert save_somewhere(b"{}", [tmp_path / "none" / "r.json"]) is None
 
 

@@ -168,7 +168,7 @@ def test_llama_cpp() -> None:
         pytest.param({"/v1/models": {"data": [1, {}]}}, id="no ids"),
     ],
 )
-def test_a_server_that_tells_nothing(answers: dict[str, Any]) -> None:
+def test_a_server_that_reports_nothing(answers: dict[str, Any]) -> None:
     assert server_info(answers) == ServerInfo()
 
 
@@ -184,7 +184,7 @@ def test_a_model_that_is_not_served() -> None:
     assert (server.model, server.models) == (None, ("tiny", "adapter"))
 
 
-def test_no_server_at_all_is_told_at_once() -> None:
+def test_a_missing_server_is_recognized_at_once() -> None:
     began = time.monotonic()
     with httpx.Client(trust_env=False) as http:
         provenance = gather_provenance(http, "http://127.0.0.1:1")
@@ -193,7 +193,7 @@ def test_no_server_at_all_is_told_at_once() -> None:
     assert time.monotonic() - began < 3
 
 
-def test_the_whole_is_written_and_read() -> None:
+def test_provenance_survives_json() -> None:
     with a_fake_server({"/v1/models": MODELS}) as url, httpx.Client(trust_env=False) as http:
         provenance = gather_provenance(http, url, project=Path.cwd(), listing=a_listing())
     again = msgspec.json.decode(msgspec.json.encode(provenance), type=Provenance)
@@ -230,7 +230,7 @@ def a_listing(*, runs: bool = True) -> ProjectListing:
     )
 
 
-def test_what_the_project_deployed() -> None:
+def test_the_projects_deployment_is_recorded() -> None:
     provenance = describe_deployment(a_listing())
     assert provenance is not None
     assert (provenance.model, provenance.revision, provenance.group) == (
@@ -249,7 +249,7 @@ def test_a_project_that_runs_nothing() -> None:
     assert describe_deployment(a_listing(runs=False)) is None
 
 
-def test_this_machine() -> None:
+def test_this_machine_is_described() -> None:
     machine = read_machine()
     assert machine.cores == os.cpu_count()
     assert machine.kernel == os.uname().release
@@ -257,7 +257,7 @@ def test_this_machine() -> None:
     assert 2**20 < (machine.memory_bytes or 0) < 2**60
 
 
-def test_a_machine_as_its_files_tell(tmp_path: Path) -> None:
+def test_a_machine_is_described_from_its_files(tmp_path: Path) -> None:
     for name, text in {
         "proc/cpuinfo": "CPU implementer\t: 0x41\nCPU part\t: 0xd85\nCPU part\t: 0xabc\n",
         "sys/class/dmi/id/product_name": "NVIDIA DGX Spark\n",
@@ -276,7 +276,7 @@ def test_a_machine_without_such_files(tmp_path: Path) -> None:
     assert (machine.product, machine.governor, machine.clock_source) == (None, None, None)
 
 
-def test_a_cpu_with_a_name() -> None:
+def test_cpu_model_reads_the_model_name() -> None:
     assert cpu_model("processor : 0\nmodel name\t: AMD EPYC 9B45\n") == "AMD EPYC 9B45"
     assert cpu_model("") is None
 
@@ -420,12 +420,12 @@ def test_a_body_without_its_secrets() -> None:
     ],
     ids=str,
 )
-def test_no_form_of_a_secret_stays(body: dict[str, Any]) -> None:
+def test_secrets_are_removed_in_every_form(body: dict[str, Any]) -> None:
     assert "SECRET" not in str(clean_body(body))
     assert "SECRET" not in str(clean_command(["--extra-body", json.dumps(body)]))
 
 
-def test_what_is_no_secret_stays() -> None:
+def test_fields_that_are_not_secret_stay() -> None:
     body = {"max_tokens": 5, "stop_token_ids": [1], "tokenizer": "a/b", "cache_salt": "basic words"}
     assert clean_body(body) == body
 

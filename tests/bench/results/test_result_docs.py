@@ -47,7 +47,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("line", lines("sh"))
-def test_a_line_of_jq(line: str) -> None:
+def test_the_documented_jq_line_runs(line: str) -> None:
     if not shutil.which("jq"):
         assert os.environ.get("CI") != "true", "CI=true needs jq: apt-get install jq"
         pytest.skip("jq is not installed")
@@ -60,7 +60,7 @@ def test_a_line_of_jq(line: str) -> None:
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("line", lines("python"))
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_line_of_pandas(line: str) -> None:
+def test_the_documented_pandas_line_runs(line: str) -> None:
     result = eval(line, {"pd": pd, "json": json, "glob": glob})
     if isinstance(result, pd.Series | pd.DataFrame):
         assert result.notna().to_numpy().any()
@@ -69,7 +69,7 @@ def test_a_line_of_pandas(line: str) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_the_last_lines_say_what_the_doc_says_they_do() -> None:
+def test_the_last_documented_lines_give_the_stated_figures() -> None:
     ttft, gap = (eval(line, {"pd": pd}) for line in lines("python")[-2:])
     assert (ttft["count"], ttft["mean"]) == (9, 200.0)
     assert gap == pytest.approx(12.0)

@@ -42,7 +42,7 @@ def test_a_result_comes_back_as_it_was(tmp_path: Path) -> None:
     assert read_result(path) == a_result()
 
 
-def test_the_file_begins_with_what_it_is() -> None:
+def test_the_file_begins_with_its_kind_and_version() -> None:
     assert list(json.loads(encode_result(a_result())))[:4] == [
         "schema_version",
         "kind",
@@ -66,7 +66,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert read_result(tmp_path / "result.json") == a_result()
 
 
-def test_a_pipe_is_written_to_as_it_is() -> None:
+def test_a_pipe_is_written_to_directly() -> None:
     code = (
         "from pathlib import Path; from result_samples import a_result;"
         "from spark_bench.results.files import write_result;"
@@ -169,7 +169,9 @@ def changed(path: str, value: object) -> bytes:
         pytest.param(b"\xff\xfe", "malformed", id="no text"),
     ],
 )
-def test_what_is_no_result_is_refused_by_place(tmp_path: Path, data: bytes, expected: str) -> None:
+def test_an_invalid_result_is_refused_with_its_position(
+    tmp_path: Path, data: bytes, expected: str
+) -> None:
     path = tmp_path / "result.json"
     path.write_bytes(data)
     with pytest.raises(BadInput) as caught:
@@ -236,7 +238,7 @@ def test_a_line_has_ttft_first_and_then_the_gaps() -> None:
     assert row.stopped_early
 
 
-def test_what_never_happened_is_null() -> None:
+def test_times_that_never_happened_are_null() -> None:
     row = to_row(Request(index=3, failure="unsent"), START_NS)
     assert (row.scheduled_ns, row.sent_ns, row.done_ns, row.token_gaps_ns) == (None,) * 3 + ([],)
 
@@ -249,7 +251,7 @@ def test_requests_are_written_a_line_each_and_read_back(tmp_path: Path) -> None:
     assert all(map(same, read_requests(path), requests))
 
 
-def test_many_requests_need_no_memory(tmp_path: Path) -> None:
+def test_many_requests_need_little_memory(tmp_path: Path) -> None:
     """64 MB of lines, written and read with 8 MB: they are streamed."""
     import tracemalloc
 
@@ -274,7 +276,7 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
         list(read_rows(path))
 
 
-def test_lengths_say_where_asked_and_seen_differ() -> None:
+def test_length_differences_are_counted() -> None:
     requests = [
         a_request(asked_input=10, prompt_tokens=10),
         a_request(asked_input=10, prompt_tokens=7),

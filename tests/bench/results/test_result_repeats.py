@@ -19,7 +19,7 @@ from spark_bench.results.codec import decode_result, encode_result
 from spark_bench.telemetry.readings import ServerSide
 
 
-def test_one_repeat_stands_at_the_top_as_it_is() -> None:
+def test_one_repeat_becomes_the_summary_unchanged() -> None:
     one = a_repeat(0)
     top = combine_repeats([one])
     assert all(getattr(top, name) == getattr(one, name) for name in top.__struct_fields__)
@@ -84,12 +84,12 @@ def test_the_steady_part_is_combined_where_every_repeat_has_one() -> None:
     assert (steady.output_throughput, steady.output_tokens, steady.mean_itl_ms) == (60.0, 300, None)
 
 
-def test_and_is_not_where_one_has_none() -> None:
+def test_the_steady_part_is_missing_if_a_repeat_lacks_one() -> None:
     top = median_summary([Summary(steady=a_window(5.0)), Summary(steady_reason="too short")])
     assert (top.steady, top.steady_reason) == (None, "too short")
 
 
-def test_the_client_was_as_exact_as_in_its_worst_repeat() -> None:
+def test_combined_exactness_is_the_worst_repeats() -> None:
     good = Audit(clock="kernel", reads=10, lag_us=Spread(7, 17, 100), clock_step_us=3.0)
     bad = Audit(
         clock="kernel",

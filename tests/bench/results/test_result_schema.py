@@ -23,7 +23,7 @@ def a_document() -> Any:
     return json.loads(encode_result(a_result()))
 
 
-def test_the_file_is_that_of_the_types() -> None:
+def test_the_schema_file_matches_the_types() -> None:
     assert FILE.read_text() == schema_text(), (
         "write it anew: python -m spark_bench.results.json_schema"
     )
@@ -63,7 +63,7 @@ def test_a_line_of_the_requests_is_valid() -> None:
         pytest.param("summary.completed", ..., "'completed' is a required", id="missing"),
     ],
 )
-def test_what_reading_refuses_is_invalid(path: str, value: object, expected: str) -> None:
+def test_documents_refused_on_reading_are_invalid(path: str, value: object, expected: str) -> None:
     document = a_document()
     *way, last = path.split(".")
     at = document

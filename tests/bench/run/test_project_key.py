@@ -46,7 +46,7 @@ def run(fake: FakeProject, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_all_needs_no_key_of_its_own(fake: FakeProject) -> None:
+def test_bench_all_needs_no_key_of_its_own(fake: FakeProject) -> None:
     done = fake.all("--yes", "--models", "a")
     assert fake.statuses == {"a": "OK"}, done.err
     assert written(fake) == [fake.folder / "key"]
@@ -63,7 +63,7 @@ def test_a_file_that_is_gone_is_named(fake: FakeProject) -> None:
     assert f"api_key_file = {fake.folder / 'key'} can't be read" in done.stderr
 
 
-def test_another_server_never_sees_it(fake: FakeProject) -> None:
+def test_another_server_never_sees_the_key(fake: FakeProject) -> None:
     fake.all("--yes", "--models", "a")
     url = str(fake.read("settings.json")["url"])
     done = run(fake, "--project", str(fake.folder), "--url", url)
@@ -71,7 +71,7 @@ def test_another_server_never_sees_it(fake: FakeProject) -> None:
     assert "answers 401" in done.stderr
 
 
-def test_an_inventory_says_nothing_of_a_server_that_is_not_its_own(fake: FakeProject) -> None:
+def test_an_inventory_does_not_describe_another_server(fake: FakeProject) -> None:
     """Neither what is deployed nor its nodes' power is in the result, and the key is not shown."""
     fake.all("--yes", "--models", "a")
     with FaultyServer() as other:

@@ -150,7 +150,7 @@ def test_reasoning_is_tokens_and_text_comes_later(
     ],
 )
 @retried
-def test_a_fault_has_its_name_and_is_in_no_average(
+def test_a_fault_is_counted_by_kind_and_left_out_of_averages(
     reference: ReferenceServer, tmp_path: Path, fault: str, kind: str
 ) -> None:
     # Two probes go first, so of the requests 3 to 10 the 4th and the 8th fail.
@@ -173,7 +173,7 @@ def test_a_fault_has_its_name_and_is_in_no_average(
     ],
 )
 @retried
-def test_several_tokens_a_chunk_are_told_apart(
+def test_several_tokens_per_chunk_are_separated(
     reference: ReferenceServer, tmp_path: Path, words: list[str], source: str
 ) -> None:
     ran, true = measured(reference, tmp_path, *words, k=4)
@@ -210,7 +210,7 @@ def test_events_in_two_packets_are_one(reference: ReferenceServer, tmp_path: Pat
 
 
 @retried
-def test_a_queue_in_the_server_is_in_the_ttft(reference: ReferenceServer, tmp_path: Path) -> None:
+def test_a_server_queue_counts_in_the_ttft(reference: ReferenceServer, tmp_path: Path) -> None:
     ran, true = measured(reference, tmp_path, max_running=3)
     summary = ran.result.summary
     close(summary, "ttft", true.ttft)

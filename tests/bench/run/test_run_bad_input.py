@@ -1,4 +1,4 @@
-"""What can't be done is told in one line, with exit code 2, before anything is sent."""
+"""Bad input is reported in one line, with exit code 2, before anything is sent."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ LINES = {
         pytest.param("--output {here}", "is a folder", id="output-is-a-folder"),
     ],
 )
-def test_nothing_is_sent(faulty: FaultyServer, tmp_path: Path, words: str, named: str) -> None:
+def test_bad_input_sends_nothing(
+    faulty: FaultyServer, tmp_path: Path, words: str, named: str
+) -> None:
     for name, text in LINES.items():
         words = words.replace(f"{{{name}}}", str(tmp_path / name))
         (tmp_path / name).write_text(text)
@@ -87,7 +89,7 @@ def test_nothing_is_sent(faulty: FaultyServer, tmp_path: Path, words: str, named
 
 
 @pytest.mark.parametrize("url", ["ftp://h", "http://", "127.0.0.1:1", "http://h:99999"])
-def test_what_is_no_url(url: str) -> None:
+def test_an_invalid_url_is_refused(url: str) -> None:
     ran = run(url)
     assert ran.code == 2 and f"--url {url} is not a server's URL" in ran.err
 
@@ -110,7 +112,7 @@ def test_no_such_host() -> None:
         pytest.param("--power --url http://127.0.0.1:1", id="power"),
     ],
 )
-def test_a_project_that_is_not_there_is_not_passed_over(
+def test_a_missing_project_is_an_error(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -121,7 +123,7 @@ def test_a_project_that_is_not_there_is_not_passed_over(
     assert result.stderr.startswith(f"Error: {named}: no project in")
 
 
-def test_a_project_that_can_not_list_is_left_out_by_leaving_power_out(
+def test_no_power_skips_a_project_that_cannot_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -164,7 +166,9 @@ def test_a_server_that_speaks_tls(tmp_path: Path) -> None:
         pytest.param("-i 40000 -o 8000 --turns 3", id="in turns"),
     ],
 )
-def test_what_the_model_has_no_room_for_is_not_sent(reference: ReferenceServer, words: str) -> None:
+def test_prompts_longer_than_the_context_are_not_sent(
+    reference: ReferenceServer, words: str
+) -> None:
     result = CliRunner().invoke(main, ["run", "--url", reference.url, *words.split()])
     assert result.exit_code == 2
     assert "the served model takes 131072" in result.stderr

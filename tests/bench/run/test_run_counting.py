@@ -166,9 +166,7 @@ def test_a_tokenizer_that_fails_loses_no_run(tmp_path: Path, answers: object, wo
         pytest.param(["--count-tokens", "usage"], "no tokenizer was used", id="usage"),
     ],
 )
-def test_tokens_that_nothing_tells_apart_are_told(
-    tmp_path: Path, words: list[str], why: str
-) -> None:
+def test_indistinguishable_tokens_are_noted(tmp_path: Path, words: list[str], why: str) -> None:
     server = FakeOldSglang(unseen=3)
     ran = measured(server, tmp_path, *words)
     assert ran.result.summary.itl_source == {"even": 1.0}
@@ -178,7 +176,7 @@ def test_tokens_that_nothing_tells_apart_are_told(
     assert bool(server.counted_after_streams()) == (not words)
 
 
-def test_the_bound_is_a_tenth_of_the_run_within_limits() -> None:
+def test_the_counting_time_is_a_tenth_of_the_run() -> None:
     assert counting_seconds(0.0) == counting_seconds(5.0) == 2.0
     assert counting_seconds(60.0) == pytest.approx(6.0)
     assert counting_seconds(100.0) == counting_seconds(3600.0) == 10.0
@@ -210,7 +208,7 @@ def test_texts_are_asked_for_once_each() -> None:
     assert tokens.lists == [["a", "bb"], ["ccc"]]
 
 
-def test_after_an_error_what_is_remembered_still_counts() -> None:
+def test_cached_counts_still_apply_after_an_error() -> None:
     tokens = StandInTokens()
     counting = TokenCounter(tokens, 9.0)  # type: ignore[arg-type] # no words are made here
     counting(["a"])

@@ -73,7 +73,7 @@ def test_no_answer_takes_longer_than_the_timeout(
         pytest.param("ignores_stream", "use an endpoint that streams", id="no-stream"),
     ],
 )
-def test_what_no_load_can_get_over_ends_the_run(
+def test_an_unrecoverable_error_ends_the_run(
     faulty: FaultyServer, tmp_path: Path, behavior: str, words: str
 ) -> None:
     ran = run(faulty.at(behavior), *short(), *QUIET, here=tmp_path)
@@ -81,7 +81,7 @@ def test_what_no_load_can_get_over_ends_the_run(
     assert words in ran.err and ran.err.count("\n") == 1
 
 
-def test_nobody_listens(tmp_path: Path) -> None:
+def test_a_closed_port_is_reported(tmp_path: Path) -> None:
     with closed_port() as url:
         ran = run(url, *short(), *QUIET, here=tmp_path)
     assert ran.code == 1 and not ran.results
@@ -89,7 +89,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
 
 
 def test_a_server_that_dies_half_way(tmp_path: Path) -> None:
-    """What was answered counts; what was not is told by its kind, and the rest was refused."""
+    """Answered requests count; the others are reported by kind, and the rest were refused."""
     with ReferenceServer() as reference:
         reference.configure(ttft_us=50_000, itl_us=10_000)
         answered = threading.Event()
@@ -204,7 +204,7 @@ def test_an_answer_that_inflates_without_end_is_one_failure(tmp_path: Path, stat
         pytest.param("/server_info", b'{"tp_size": 1, "version": "\\udfff"}', id="odd-version"),
     ],
 )
-def test_what_a_server_tells_beside_the_load_loses_no_run(
+def test_odd_server_answers_beside_the_load_lose_no_run(
     tmp_path: Path, path: str, body: bytes
 ) -> None:
     class Telling(FaultyServer):
@@ -238,7 +238,7 @@ def test_a_full_disk_loses_nothing(
     assert "8 of 8 completed" in ran.err  # the tables make room for it
 
 
-def test_requests_that_can_not_lie_beside_it(
+def test_unwritable_requests_are_saved_elsewhere(
     reference: ReferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

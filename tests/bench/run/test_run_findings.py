@@ -18,7 +18,7 @@ from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.run.save import cached_note, lengthened_note, own_pause_note, server_messages
 
 
-def test_no_room_for_responses_is_told_and_loses_nothing(
+def test_a_full_disk_for_responses_is_noted_and_loses_nothing(
     reference: ReferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(response_store.tempfile, "tempdir", str(tmp_path / "missing"))
@@ -62,7 +62,7 @@ def test_a_prefix_cache_that_the_servers_metrics_tell_of(rate: float, expected: 
     assert not list(cached_note(requests, 24, [rate]))
 
 
-def test_the_servers_words_are_told_once_a_kind() -> None:
+def test_server_messages_are_noted_once_per_kind() -> None:
     failures = [
         ("http_400", "HTTP 400: long"),
         ("http_400", "HTTP 400: long"),
@@ -78,7 +78,7 @@ def test_the_servers_words_are_told_once_a_kind() -> None:
     assert not list(server_messages([failed(0, "http_502")]))
 
 
-def test_lengths_that_a_trace_can_not_have_are_told(tmp_path: Path) -> None:
+def test_impossible_trace_lengths_are_noted(tmp_path: Path) -> None:
     path = tmp_path / "trace.jsonl"
     lines = [{"at": at, "input_len": size, "output_len": 4} for at, size in enumerate((4, 31, 90))]
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))

@@ -1,4 +1,4 @@
-"""A run is remembered, unless it is told not to be; a store that can't be used is a note."""
+"""A run is remembered unless the user says otherwise; a store that can't be used is a note."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_run_is_in_the_history(
     assert len(remembered(store)) == 1
 
 
-def test_a_store_that_is_none_is_a_note(
+def test_an_invalid_store_is_a_note(
     reference: ReferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "history.sqlite3"

@@ -65,14 +65,14 @@ def test_a_partial_result(
     assert (result.status, result.reason) == ("partial", "stopped by Ctrl-C")
     assert 4 <= summary.completed < 396
     assert summary.mean_itl_ms is not None and summary.mean_itl_ms > 0
-    # Those that were under way are told as what they are; a busy client may be about to send one.
+    # Requests under way are reported as such; a busy client may be about to send one.
     under_way = summary.failures.pop("interrupted")
     assert 1 <= under_way <= 4 and not summary.failures
     assert f"{summary.completed} of {summary.completed + under_way} completed" in out
     assert "Traceback" not in err
 
 
-def test_a_second_one_ends_at_once(faulty: FaultyServer, tmp_path: Path) -> None:
+def test_a_second_ctrl_c_ends_at_once(faulty: FaultyServer, tmp_path: Path) -> None:
     """The first one waits for nothing either, but for the server's last metrics."""
     url = faulty.at("never_answers")
     with running(url, tmp_path, *short(n=4, c=4), "--warmup", "0") as process:
@@ -114,7 +114,7 @@ def test_a_sweep_keeps_its_points(reference: ReferenceServer, tmp_path: Path) ->
     assert "written to run_c32.json" in out or "run_c32.json" in out
 
 
-def test_twice_during_the_load(reference: ReferenceServer, tmp_path: Path) -> None:
+def test_two_interrupts_during_a_load(reference: ReferenceServer, tmp_path: Path) -> None:
     """The second comes while the first is being answered: nothing hangs, nothing is half."""
     reference.configure(**PACED)
     with running(reference.url, tmp_path, *short(n=400, c=4), "--warmup", "0") as process:
@@ -139,14 +139,14 @@ def test_a_signal_between_two_loads_is_not_forgotten() -> None:
         interrupts.handle(signal.SIGINT, None)
 
 
-def test_before_there_is_anything_to_keep_the_first_one_ends_it() -> None:
+def test_the_first_ctrl_c_ends_a_run_with_nothing_to_keep() -> None:
     interrupts = Interrupts(lambda: None)
     interrupts.watch()
     with pytest.raises(KeyboardInterrupt):
         interrupts.handle(signal.SIGTERM, None)
 
 
-def test_the_sampler_goes_too(reference: ReferenceServer) -> None:
+def test_a_canceled_sampler_ends_at_once(reference: ReferenceServer) -> None:
     sampling = Sampling.start(SamplerJob(url=reference.url))
     started = time.monotonic()
     sampling.cancel()

@@ -90,7 +90,9 @@ def test_a_wait_for_a_slot_is_not_omitted(reference: ReferenceServer, tmp_path: 
 
 
 @pytest.mark.alone
-def test_a_queue_in_the_server_is_in_both(reference: ReferenceServer, tmp_path: Path) -> None:
+def test_a_server_queue_counts_in_both_latencies(
+    reference: ReferenceServer, tmp_path: Path
+) -> None:
     words = [*short(n=20, c="none"), "-r", "200"]
     summary = loaded(reference, tmp_path, *words, config={"max_running": 1}).result.summary
     assert summary.max_ttft_ms and summary.max_ttft_ms > 80
@@ -149,7 +151,7 @@ def test_a_duration_ends_a_load(reference: ReferenceServer, tmp_path: Path) -> N
     assert f"{unsent} prompts were not sent within --duration 0.2" in ran.result.notes
 
 
-def test_a_duration_that_outlasts_the_prompts_is_told(
+def test_a_duration_longer_than_the_prompts_is_noted(
     reference: ReferenceServer, tmp_path: Path
 ) -> None:
     ran = loaded(reference, tmp_path, *short(n=2, c=2), "--duration", "60")
@@ -234,7 +236,7 @@ def test_those_at_the_start_of_a_trace_wait_for_slots_too(
     assert [request.index for request in by_turn] == [0, 1, 2, 3, 4]
 
 
-def test_a_trace_of_texts_as_far_as_n(faulty: FaultyServer, tmp_path: Path) -> None:
+def test_a_trace_of_texts_is_sent_up_to_n(faulty: FaultyServer, tmp_path: Path) -> None:
     trace = written(
         tmp_path / "trace.jsonl",
         {"at": 0, "output_len": 3, "prompt": "the first question"},

@@ -95,7 +95,7 @@ EACH = "stream_options.continuous_usage_stats"
         pytest.param(["ignore_eos", EACH], {"stream_options"}, [NO_EOS], id="some-of-each"),
     ],
 )
-def test_what_is_refused_is_left_out_and_nothing_else(
+def test_only_refused_fields_are_left_out(
     tmp_path: Path, fields: list[str], remaining: set[str], notes: list[str]
 ) -> None:
     server = Particular(unknown(*fields))
@@ -169,7 +169,7 @@ def test_a_refusal_in_a_stream_is_one_where_it_names_a_field(tmp_path: Path, rea
     assert ("ignore_eos" in server.calls_to()[-1].json) != refused
 
 
-def test_a_null_of_extra_body_takes_a_field_away(tmp_path: Path) -> None:
+def test_a_null_in_extra_body_removes_a_field(tmp_path: Path) -> None:
     server = Particular()
     words = '{"temperature": null, "stop": null, "stream_options": {"include_usage": null}}'
     with measured(server, tmp_path, "--extra-body", words) as ran:
@@ -233,7 +233,7 @@ def test_lengths_without_a_tokenizer_are_called_approximate(
     assert "approximate without a tokenizer (--tokenizer)" in ran.out
 
 
-def test_lengths_that_the_server_counts_otherwise_are_told(tmp_path: Path) -> None:
+def test_lengths_the_server_counts_differently_are_noted(tmp_path: Path) -> None:
     """Its /tokenize counts letters, its usage words."""
 
     class Letters(Particular):
@@ -256,7 +256,7 @@ def test_lengths_that_the_server_counts_otherwise_are_told(tmp_path: Path) -> No
 # ---- which model -------------------------------------------------------------------------------
 
 
-def test_without_a_list_the_model_is_the_users(tmp_path: Path) -> None:
+def test_without_a_model_list_the_users_model_is_used(tmp_path: Path) -> None:
     server = Particular(models=None)
     with measured(server, tmp_path, "--model", "mine") as ran:
         assert ran.code == 0
@@ -264,7 +264,7 @@ def test_without_a_list_the_model_is_the_users(tmp_path: Path) -> None:
     assert any("the model is unchecked" in note for note in ran.result.notes)
 
 
-def test_the_first_of_several_is_taken_and_the_others_are_told(tmp_path: Path) -> None:
+def test_the_first_of_several_models_is_used_and_the_rest_noted(tmp_path: Path) -> None:
     server = Particular(models=("bge-m3", "one", "two"))
     with measured(server, tmp_path) as ran:
         assert ran.code == 0
@@ -289,7 +289,7 @@ def test_the_first_of_several_is_taken_and_the_others_are_told(tmp_path: Path) -
         ),
     ],
 )
-def test_the_loaded_one_of_several_is_taken(
+def test_the_loaded_model_is_chosen_of_several(
     tmp_path: Path, owner: str, path: str, models: dict[str, object]
 ) -> None:
     class Loaded(Particular):
@@ -321,7 +321,7 @@ class Answering(Particular):
         return True
 
 
-def test_the_name_behind_an_alias_is_told(tmp_path: Path) -> None:
+def test_the_name_behind_an_alias_is_noted(tmp_path: Path) -> None:
     with measured(Answering("Qwen2.5-0.5B"), tmp_path) as ran:
         assert ran.code == 0, ran.err
     (note,) = ran.result.notes
@@ -371,7 +371,7 @@ def test_a_key_that_is_missing(faulty: FaultyServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["environment", "file"])
-def test_a_key_opens_and_is_never_told(faulty: FaultyServer, tmp_path: Path, source: str) -> None:
+def test_a_key_is_sent_and_never_shown(faulty: FaultyServer, tmp_path: Path, source: str) -> None:
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
     file.chmod(0o600)
@@ -394,7 +394,7 @@ def test_a_key_opens_and_is_never_told(faulty: FaultyServer, tmp_path: Path, sou
     assert {call.headers.get("authorization") for call in faulty.calls} == {f"Bearer {KEY}"}
 
 
-def test_a_key_that_the_server_tells_is_not_told_on(
+def test_a_key_echoed_by_the_server_is_not_shown(
     faulty: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def telling(call: Call) -> bool:
@@ -411,7 +411,7 @@ def test_a_key_that_the_server_tells_is_not_told_on(
     assert KEY not in ran.out + ran.err and KEY.encode() not in content
 
 
-def test_a_key_is_not_handed_on(
+def test_a_key_is_not_passed_on(
     faulty: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handed, start = list[bytes](), Sampling.start
@@ -450,7 +450,7 @@ def test_sglangs_prefix_cache_is_emptied(
     assert any("refused /flush_cache" in note for note in ran.result.notes) == expected
 
 
-def test_a_cache_that_shall_be_hit_is_left_alone(tmp_path: Path) -> None:
+def test_a_cache_meant_to_be_hit_is_not_flushed(tmp_path: Path) -> None:
     server = Particular(owner="sglang")
     with measured(server, tmp_path, "--cache", "hit", "--warmup", "1") as ran:
         assert ran.code == 0

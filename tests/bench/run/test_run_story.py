@@ -36,7 +36,9 @@ def typed(here: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return python(here, "-m", "spark_bench", "run", *words)
 
 
-def test_a_run_by_the_book(reference: ReferenceServer, tmp_path: Path) -> None:
+def test_a_default_run_writes_its_file_table_and_summary(
+    reference: ReferenceServer, tmp_path: Path
+) -> None:
     """The profile, its file in the folder it always goes to, the table, and a line for people."""
     reference.configure(**FAST)
     done = typed(tmp_path, "quick", "-o", "16", "--url", f"{reference.url}/v1/")
@@ -91,7 +93,7 @@ def test_the_url_of_the_environment(
     assert read_result(tmp_path / "x.json").config.url == reference.url
 
 
-def test_without_a_project_the_default_is_told(tmp_path: Path) -> None:
+def test_without_a_project_the_default_url_is_reported(tmp_path: Path) -> None:
     """Nothing is deployed here, and nothing listens (or it would be measured)."""
     done = typed(tmp_path, *short(), "--url", "http://127.0.0.1:1")
     assert done.returncode == 1
@@ -157,7 +159,7 @@ def test_a_run_is_small(reference: ReferenceServer, tmp_path: Path) -> None:
     assert result.audit.peak_rss_bytes <= int(peak) * 1024 <= MOST_BYTES
 
 
-def test_what_is_not_needed_is_not_imported(reference: ReferenceServer, tmp_path: Path) -> None:
+def test_unneeded_libraries_are_not_imported(reference: ReferenceServer, tmp_path: Path) -> None:
     reference.configure(**FAST)
     code = (
         "import sys; from spark_bench.cli import main\n"

@@ -60,7 +60,7 @@ def test_a_warm_up_has_as_many_in_flight_as_the_load(
     assert warmup.in_flight(load(**shape), seconds) == expected
 
 
-def test_rounds_are_of_the_loads_prompts_with_shorter_answers() -> None:
+def test_warmup_rounds_use_the_prompts_with_shorter_answers() -> None:
     whole = load(slots=32)
     prompts = warmup.round_of(whole, 32)
     assert len(prompts) == 64
@@ -151,7 +151,7 @@ def test_the_first_repeat_meets_a_warm_server(tmp_path: Path) -> None:
     assert server.most_in_flight == 4
 
 
-def test_a_first_repeat_that_was_not_warm_is_told(tmp_path: Path) -> None:
+def test_a_cold_first_repeat_is_noted(tmp_path: Path) -> None:
     first, others, result = first_and_others(FakeColdServer(cold=8), tmp_path, "--warmup", "0")
     assert first > others + 30
     assert result.config.warmup == 0
@@ -205,13 +205,13 @@ def notes_on(*throughputs: float, e2e: tuple[float, ...] = ()) -> list[str]:
         pytest.param((1000,), False, id="only-one"),
     ],
 )
-def test_a_first_repeat_is_held_against_the_others(
+def test_the_first_repeat_is_compared_with_the_others(
     throughputs: tuple[float, ...], differs: bool
 ) -> None:
     assert bool(notes_on(*throughputs)) == differs
 
 
-def test_at_a_given_rate_latency_tells_it() -> None:
+def test_at_a_given_rate_latency_shows_a_cold_repeat() -> None:
     (note,) = notes_on(100, 100, 100, e2e=(1500.0, 1000.0, 1010.0))
     assert "1,500 ms of mean E2E latency against 1,000 to 1,010 (+49%)" in note
 

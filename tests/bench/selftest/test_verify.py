@@ -138,7 +138,7 @@ def test_a_paced_load_has_its_rate() -> None:
         pytest.param({1, 3}, {}, {1: 1, 3: 1}, Cores(3, 1), id="siblings-alone"),
     ],
 )
-def test_the_two_cores(
+def test_two_cores_are_picked_for_client_and_server(
     allowed: set[int], capacity: dict[int, int], sibling: dict[int, int], expected: Cores | None
 ) -> None:
     assert pick_two(allowed, capacity, sibling) == expected
@@ -174,7 +174,7 @@ def test_proc_stat(text: str, expected: MachineUsage) -> None:
     assert parse_stat(text, 100) == expected
 
 
-def test_the_others_are_what_is_left_of_the_machine() -> None:
+def test_usage_by_others_is_the_remaining_load() -> None:
     before, after = MachineUsage(100.0, 10.0, 1000.0, 3), MachineUsage(112.0, 11.0, 1020.0, 5)
     assert usage_shares(before, after, ours=7.0, seconds=10.0) == (0.5, 0.05, 2)
     assert usage_shares(before, before, ours=0.1, seconds=10.0) == (0.0, 0.0, 0)
@@ -223,7 +223,7 @@ def make_observation(late_ns: list[int]) -> Observation:
     return Observation([request], {0: 17}, [stream], audit, summarize(TimedRequests([request])))
 
 
-def test_a_level_is_the_difference_to_the_truth() -> None:
+def test_a_level_is_the_difference_from_the_truth() -> None:
     level = accuracy.compare_with_truth(
         LoadShape(1, 1, 3, 100.0, 10.0), make_observation([5_000, 10_000, 6_000])
     )
@@ -302,7 +302,9 @@ def test_one_pause_is_not_the_limit() -> None:
         pytest.param(1.0, {20_000: True, 40_000: True}, "search", id="search"),
     ],
 )
-def test_what_ended_the_search(paced: float, followed: dict[int, bool], expected: str) -> None:
+def test_the_search_reports_why_it_ended(
+    paced: float, followed: dict[int, bool], expected: str
+) -> None:
     levels = {rate: make_level(paced=paced) for rate in followed}
     assert selftest.search_limit(levels, followed) == expected
 
@@ -345,12 +347,12 @@ BAD = [
 
 
 @pytest.mark.parametrize(("changes", "problem"), BAD)
-def test_what_is_not_good_enough(changes: dict[str, Any], problem: str) -> None:
+def test_an_insufficient_level_has_its_problem_named(changes: dict[str, Any], problem: str) -> None:
     assert list(accuracy.level_problems(make_level())) == []
     assert list(accuracy.level_problems(make_level(**changes))) == [problem]
 
 
-def test_a_good_machine_is_told_how_far_it_goes() -> None:
+def test_a_good_machine_reports_its_limit() -> None:
     levels = [make_level(1), make_level(64, stamp_us=Spread(5.0, 31.0, 90.0)), make_level(256)]
     judgment = verdict.judge_levels(levels, make_capacity(), make_surroundings())
     assert judgment.good
@@ -370,7 +372,7 @@ def test_a_machine_is_good_up_to_its_first_problem() -> None:
     assert judgment.sentence.endswith(", but not 64 streams: 1 of 256 answers were miscounted.")
 
 
-def test_a_machine_that_can_do_nothing() -> None:
+def test_a_machine_that_follows_no_stream_is_not_good() -> None:
     levels = [make_level(1, ttft=FAR)]
     judgment = verdict.judge_levels(levels, make_capacity(), make_surroundings())
     assert (judgment.good, judgment.streams) == (False, 0)
@@ -413,12 +415,12 @@ def test_likely_causes(levels: dict[str, Any], around: Surroundings, reason: str
     assert cause.cure
 
 
-def test_many_cores_bear_some_work_of_others() -> None:
+def test_many_cores_tolerate_other_work() -> None:
     around = make_surroundings({"usable_cores": 20}, others=6.0)
     assert list(verdict.disturbances([make_level()], around)) == []
 
 
-def test_more_than_the_client_follows() -> None:
+def test_a_load_beyond_the_client_is_explained() -> None:
     levels = [make_level(64), make_level(1024, miscounted=1)]
     (cause,) = verdict.likely_causes(levels, make_capacity(), make_surroundings())
     assert cause.reason == "102,400 chunks/s are more than this client can follow here"

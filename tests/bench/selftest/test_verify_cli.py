@@ -78,7 +78,7 @@ def test_without_a_compiler_it_says_what_to_install() -> None:
         pytest.param("256, 1,16,16", (1, 16, 256), id="rising-and-once"),
     ],
 )
-def test_stream_counts_rise_and_stand_once(text: str, expected: tuple[int, ...]) -> None:
+def test_stream_counts_rise_and_are_unique(text: str, expected: tuple[int, ...]) -> None:
     assert stream_counts(text) == expected
 
 

@@ -38,7 +38,7 @@ HOSTS = (
         pytest.param({"mem_fraction": 0.8, "disable_cuda_graph": True}, 2, 2, 1, id="settings"),
     ],
 )
-def test_what_can_be(case: dict[str, Any], nodes: int, tp: int, pp: int) -> None:
+def test_feasible_cases_have_no_errors(case: dict[str, Any], nodes: int, tp: int, pp: int) -> None:
     (verdict,) = judge_cases(HOSTS, [case], with_token).verdicts
     assert verdict.errors == ()
     assert (verdict.nodes, verdict.tp, verdict.pp) == (nodes, tp, pp)
@@ -58,7 +58,7 @@ def test_what_can_be(case: dict[str, Any], nodes: int, tp: int, pp: int) -> None
         pytest.param({"model": "smollm2"}, "needs runtime = 'process'", id="runtime"),
     ],
 )
-def test_what_cannot_be_is_told_with_its_reason(case: dict[str, Any], expected: str) -> None:
+def test_infeasible_cases_say_why(case: dict[str, Any], expected: str) -> None:
     (verdict,) = judge_cases(HOSTS, [case], with_token).verdicts
     assert any(expected in error for error in verdict.errors), verdict.errors
 

@@ -1,4 +1,4 @@
-"""`spark-bench all` killed outright at random moments, and gone on with: nothing is lost but what
+"""`spark-bench all` killed outright at random moments, and resumed: nothing is lost but what
 was under way, and in the end the files are those of a run that nobody disturbed."""
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def measured(file: Path) -> Any:
     )
 
 
-def test_what_a_kill_leaves_half_written_is_gone_after_a_resume(fake: FakeProject) -> None:
+def test_partial_files_of_a_kill_are_gone_after_a_resume(fake: FakeProject) -> None:
     fake.all(*MODELS)
     undisturbed = final(fake.out)
     (fake.out / ".results.json.4242").write_text("{")
@@ -144,7 +144,7 @@ def test_what_a_kill_leaves_half_written_is_gone_after_a_resume(fake: FakeProjec
     assert "b: done already" not in done.err
 
 
-def test_nothing_of_ours_outlives_a_kill(fake: FakeProject) -> None:
+def test_no_child_process_outlives_a_kill(fake: FakeProject) -> None:
     """Neither a deploy, which would go on beside the next one's, nor a run."""
     fake.fails(a="hangs")
     with fake.start(*MODELS) as process:

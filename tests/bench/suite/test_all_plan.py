@@ -65,12 +65,12 @@ def test_a_choice_that_names_no_model_is_refused(word: str, expected: str) -> No
     assert raised.value.exit_code == 2
 
 
-def test_every_unknown_name_is_told_at_once() -> None:
+def test_all_unknown_names_are_reported_at_once() -> None:
     with pytest.raises(BadInput, match=r"--models 99: .*; --models qwen7c: "):
         select_models(["99", "1", "qwen7c"], CATALOGUE)
 
 
-def test_without_names_it_is_the_catalogue_that_the_inventory_can_serve() -> None:
+def test_without_names_all_servable_models_are_planned() -> None:
     assert [case.short for case in planned()] == SPARKS
     laptop = listing(1, "HuggingFaceTB/SmolLM2-135M-Instruct")
     assert [case.short for case in plan_cases(suite_options(), laptop)] == ["smollm2"]
@@ -98,12 +98,14 @@ def test_gated_models_can_be_left_out() -> None:
         pytest.param(1, "one", {}, id="single-of-one"),
     ],
 )
-def test_over_which_nodes(nodes: int, spread: str, settings: dict[str, bool]) -> None:
+def test_cases_spread_over_the_requested_nodes(
+    nodes: int, spread: str, settings: dict[str, bool]
+) -> None:
     cases = plan_cases(suite_options(models=("3",), nodes=spread), listing(nodes))
     assert [case.settings for case in cases] == [settings]
 
 
-def test_all_nodes_of_one_are_refused() -> None:
+def test_multi_node_is_refused_on_a_single_node() -> None:
     with pytest.raises(BadInput, match=r"--multi-node: inventory .* has 1 node"):
         plan_cases(suite_options(nodes="all"), listing(1))
 
@@ -226,7 +228,7 @@ def test_a_value_as_pyinfra_reads_it_back(value: Any, text: str) -> None:
     assert format_setting(value) == text
 
 
-def test_names_are_fit_for_files_and_each_is_another() -> None:
+def test_case_names_are_unique_and_safe_for_files() -> None:
     cases = planned(models=("3", "6"), variants=({"x": "a/b"}, {"x": "a b"}, {"x": "a|b"}))
     names = [case.name for case in cases]
     assert len({name.lower() for name in names}) == 6
@@ -245,7 +247,7 @@ def test_a_variant_in_words() -> None:
 # ---- what the project refuses
 
 
-def test_what_the_project_refuses_is_skipped_with_its_reason() -> None:
+def test_cases_the_project_refuses_are_skipped_with_the_reason() -> None:
     cases = planned(models=("3", "6"))
     judged = apply_feasibility(
         cases,
@@ -272,7 +274,7 @@ def test_parallelism_that_has_no_effect_is_no_variant() -> None:
         pytest.param(False, False, id="tried"),
     ],
 )
-def test_what_lacks_a_token_is_skipped_with_the_cure(
+def test_a_model_lacking_a_token_is_skipped_with_a_fix(
     skip_token: bool | None, skipped: bool
 ) -> None:
     cases = planned(models=("qwen72b",), skip_token=skip_token)
@@ -312,7 +314,7 @@ def test_an_estimate_knows_rate_repeats_and_time_outs() -> None:
     assert estimate_case(case, suite_options(repeat=100), {}).bench == 600
 
 
-def test_overrides_are_the_same_as_runs() -> None:
+def test_all_and_run_take_the_same_overrides() -> None:
     from spark_bench.cli.all import command
 
     names = {param.name for param in command.params}

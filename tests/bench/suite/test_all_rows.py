@@ -114,7 +114,7 @@ MEMORY = error("the GPU's memory ran out", "spark-02", "--data mem_fraction=0.75
         ),
     ],
 )  # fmt: skip
-def test_what_a_deploy_came_to(
+def test_a_deploy_log_gives_its_failure(
     code: int | None, read: DeployReport | None, expected: tuple[str, str] | None
 ) -> None:
     log = "--> Loading config...\n    [spark-1] NameError: heads\n"
@@ -133,7 +133,7 @@ def test_a_report_that_is_missing_cut_or_of_another_version_is_none(tmp_path: Pa
     assert read_report(file) == DeployReport(1, "changed", "end")
 
 
-def test_the_outcomes_and_steps_are_those_of_the_project() -> None:
+def test_outcomes_and_steps_match_the_projects() -> None:
     assert {*deploy.SERVES, "refused"} <= {*get_args(outcome.Result)}
     assert {*deploy.TRANSFERS} <= {*get_args(outcome.Step)}
     assert Outcome.__struct_fields__[:3] == ("outcome", "step", "version")
@@ -192,7 +192,7 @@ def test_readiness_checks_which_model_is_served(
     assert bool(wrong) == bool(problem)
 
 
-def test_what_was_served_before_is_known_with_its_settings() -> None:
+def test_the_previously_served_model_is_known_with_its_settings() -> None:
     served = served_before(running(tp=2, mem_fraction=0.7))
     assert served
     assert served.model == "org/a"
@@ -243,7 +243,7 @@ SPEC = "ab" * 32
         pytest.param(1, None, FailureLimit(), ("BENCH_FAILED", "no server there"), id="error"),
     ],
 )  # fmt: skip
-def test_what_a_run_came_to(
+def test_a_run_log_gives_its_failure(
     code: int | None, result: Result | None, limit: FailureLimit, failure: tuple[str, str] | None
 ) -> None:
     row = ended(code, "some line\nError: no server there")
@@ -251,7 +251,7 @@ def test_what_a_run_came_to(
     assert came == (CaseFailure(*failure) if failure else None)  # type: ignore[arg-type]
 
 
-def test_a_model_that_was_exchanged_meanwhile_is_no_result() -> None:
+def test_a_model_changed_during_the_run_gives_no_result() -> None:
     came = runner.run_failure(ended(0), result(), suite_options(), "another")
     assert came
     assert came.status == "BENCH_FAILED"
@@ -277,7 +277,7 @@ def suite_results(rows: Sequence[CaseRow]) -> SuiteResults:
                         results=tuple(rows))  # fmt: skip
 
 
-def test_a_rows_figures_are_those_of_its_result() -> None:
+def test_row_figures_match_the_result() -> None:
     row = result()
     built = case_row(CASE, None, row, log="a.log")
     assert built.status == "OK"
@@ -303,7 +303,7 @@ def test_a_failed_row_has_counts_and_no_figures() -> None:
     assert figures == [None] * len(figures)
 
 
-def test_the_front_is_what_nothing_else_beats_in_both() -> None:
+def test_the_pareto_front_has_unbeaten_rows() -> None:
     rows = [a_row("a", 10, 100), a_row("b", 20, 200), a_row("c", 10, 150), a_row("d", 9, 300),
             a_row("e", None, None), a_row("f", 10, 100)]  # fmt: skip
     assert [r.pareto for r in mark_pareto(rows)] == [True, True, False, False, None, True]
@@ -380,7 +380,7 @@ def a_job(**changes: Any) -> SuiteJob:
                      ["a: settings.tp: 2 -> 1", "b: is gone", "c: is new"], id="models"),
     ],
 )  # fmt: skip
-def test_what_changed_in_a_job(changes: dict[str, Any], messages: list[str]) -> None:
+def test_job_changes_are_named(changes: dict[str, Any], messages: list[str]) -> None:
     assert list(job_changes(a_job(), a_job(**changes))) == messages
     if messages:
         with pytest.raises(BadInput, match="the job has changed"):
@@ -427,7 +427,7 @@ def test_progress_outlives_its_terminal() -> None:
 # ---- the time for a start-up
 
 
-def test_the_time_counts_anew_until_the_transfers_are_over(tmp_path: Path) -> None:
+def test_the_time_limit_restarts_until_transfers_are_done(tmp_path: Path) -> None:
     file = tmp_path / "deploy.json"
     watch = deploy.TransferWatch(file)
     assert not watch("--> Connecting to hosts...")
@@ -467,7 +467,7 @@ RECORDED = Path(__file__).parent / "recorded"
 
 
 @pytest.mark.parametrize("version", sorted(folder.name for folder in RECORDED.iterdir()))
-def test_a_folder_of_an_earlier_version_is_read_and_written_as_it_was(version: str) -> None:
+def test_an_earlier_versions_folder_keeps_its_format(version: str) -> None:
     """Field names in stored data never change: a suite begun before an update can be resumed."""
     folder = RECORDED / version
     job_file, results = read_job(folder), read_results(folder)

@@ -133,7 +133,7 @@ def test_downloads_are_no_part_of_the_time_for_the_start_up(fake: FakeProject) -
     assert fake.statuses == {"b": "OK"}, done.err
 
 
-def test_a_download_that_says_nothing_is_ended(fake: FakeProject) -> None:
+def test_a_silent_download_is_ended(fake: FakeProject) -> None:
     fake.fails(b="hangs downloading")
     fake.all("--yes", "--models", "b", "--startup-timeout", "2")
     (row,) = fake.results.results
@@ -150,7 +150,7 @@ def test_gated_models_are_skipped_where_there_is_no_token(fake: FakeProject) -> 
     assert done.code == 0, done.err
     assert fake.statuses == {"a": "OK", "gated": "SKIPPED"}
     assert "hf auth login" in fake.results.results[1].diagnosis
-    # Once there is one, the same run is gone on with.
+    # Once there is one, the same run is resumed.
     fake.fails()
     done = fake.all("--yes", "--resume", "out")
     assert fake.statuses == {"a": "OK", "gated": "OK"}, done.err
@@ -161,7 +161,7 @@ def test_weights_that_are_there_need_no_token(fake: FakeProject) -> None:
     assert "skipped" not in fake.all("--dry-run", "--no-skip-token").out
 
 
-def test_the_servers_key_reaches_who_measures_and_no_deploy(
+def test_the_servers_key_reaches_the_benchmark_and_no_deploy(
     fake: FakeProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fake pyinfra ends where it sees the key."""
@@ -261,7 +261,7 @@ def test_options_that_cannot_be_met_are_refused(
         ),
     ],
 )
-def test_what_is_deployed(
+def test_each_case_is_deployed_with_its_settings(
     fake: FakeProject, words: list[str], settings: list[dict[str, str]]
 ) -> None:
     assert fake.all("--yes", "--models", "a", *words).code == 0
@@ -276,7 +276,7 @@ def test_what_is_deployed(
         assert "Pareto front" in (fake.out / "summary.txt").read_text()
 
 
-def test_what_was_served_before_is_served_again(fake: FakeProject) -> None:
+def test_the_previously_served_model_is_served_again(fake: FakeProject) -> None:
     fake.all("--yes", "--models", "c", "--single-node", "--vary", "mem_fraction=0.7")
     before = fake.read("served.json")
     done = fake.all("--yes", "--models", "a", "--output-dir", "again")
@@ -287,7 +287,7 @@ def test_what_was_served_before_is_served_again(fake: FakeProject) -> None:
     assert fake.served == "org/a"
 
 
-def test_a_restore_that_fails_is_told_and_counts(fake: FakeProject) -> None:
+def test_a_failed_restore_is_reported_and_counts(fake: FakeProject) -> None:
     fake.all("--yes", "--models", "c")
     fake.fails(c="dies")
     done = fake.all("--yes", "--models", "a", "--output-dir", "again")

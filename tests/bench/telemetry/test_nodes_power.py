@@ -21,7 +21,7 @@ GB10 = ["mem 131334144 120000000", "net 100 50", "net 1 2", "gpu 41.20, 62, 2418
 # ---- a round of the loop
 
 
-def test_a_round_of_a_gb10() -> None:
+def test_a_gb10_sample_is_parsed() -> None:
     sample, blind = sampling.parse_sample(GB10, 7)
     assert blind == ""
     assert sample == NodeSample(
@@ -140,7 +140,7 @@ def test_a_run_between_two_samples_has_no_energy(ats: tuple[int, ...], expected:
     )
 
 
-def test_an_unknown_sample_is_bridged_and_an_unknown_power_is_none() -> None:
+def test_energy_bridges_gaps_and_is_none_without_samples() -> None:
     assert readings.integral([(0, 10.0), (S, None), (2 * S, 10.0)], 0, 2 * S) == pytest.approx(20.0)
     assert readings.integral([(0, None)], 0, S) is None
     assert readings.integral([], 0, S) is None
@@ -182,7 +182,7 @@ def test_tokens_per_joule_are_of_all_nodes_or_of_none() -> None:
 # ---- the whole server's side
 
 
-def test_the_mean_is_over_time_and_the_maximum_is_a_sample() -> None:
+def test_the_mean_is_over_time_and_the_maximum_over_samples() -> None:
     points = [(0, 0.0), (S, 10.0), (9 * S, 10.0), (20 * S, 99.0)]
     assert readings.extent(points, 0, 9 * S) == Extent(pytest.approx(85.0 / 9), 10.0)
     assert readings.extent([(0, 4.0)], 5 * S, 6 * S) == Extent(4.0, 4.0)

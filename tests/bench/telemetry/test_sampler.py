@@ -242,7 +242,7 @@ def test_nothing_runs_on_after_the_end() -> None:
 
 
 @pytest.mark.parametrize("victim", ["parent", "sampler"])
-def test_nothing_outlives_a_kill(victim: str) -> None:
+def test_no_sampling_loop_outlives_a_kill(victim: str) -> None:
     """The parent here is what holds the sampler's stdin: its death closes it."""
     interval = {"parent": 0.1357, "sampler": 0.1359}[victim]
     job = msgspec.json.encode(SamplerJob(interval=interval, nodes=(HERE,)))

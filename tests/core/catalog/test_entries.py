@@ -96,7 +96,7 @@ def test_a_form_holds_the_weights_where_their_size_is_known(
 
 
 @each_entry
-def test_what_is_not_there_is_called_unknown(model: Model) -> None:
+def test_missing_attributes_are_listed_as_unknown(model: Model) -> None:
     if model.id.startswith("HuggingFaceTB"):
         return
     for name in ("revision", "license", "weight_bytes", "parameters", "max_context"):
@@ -116,7 +116,7 @@ def test_every_draft_is_one_that_a_variant_uses(model: Model) -> None:
     assert {draft.id for draft in model.drafts} <= used
 
 
-def test_nothing_beyond_the_fourteen_is_offered_before_a_deploy_can_declare_it() -> None:
+def test_only_deployable_models_are_offered() -> None:
     assert [m.number for m in catalog()] == [*range(1, 15), None]
     assert [m.number for m in entries()] == [*range(1, 41), None]
 
@@ -147,7 +147,7 @@ def test_images_say_who_publishes_them() -> None:
         assert fullmatch(r"[^()]+", image.reference)
 
 
-def test_no_digest_is_invented() -> None:
+def test_every_digest_has_a_public_source() -> None:
     """The three that a public source states."""
     digests = {(i.reference, i.digest[:15]) for i in images() if i.digest}
     assert digests == {
@@ -181,7 +181,7 @@ def test_an_entry_for_four_nodes_alone_has_derived_forms_for_fewer() -> None:
     assert {n for a, n, _ in dgxarley if a == "minimax-m27"} == {2, 4}
 
 
-def test_a_published_figure_has_its_source_and_whose_word_it_is() -> None:
+def test_a_published_figure_names_its_source_and_publisher() -> None:
     for model in entries():
         for figure in model.published:
             assert figure.source and figure.evidence != "derived"
@@ -190,7 +190,7 @@ def test_a_published_figure_has_its_source_and_whose_word_it_is() -> None:
                 assert figure.streams and figure.input_tokens and figure.output_tokens
 
 
-def test_layers_are_joined_and_the_last_word_counts() -> None:
+def test_layers_are_joined_and_the_last_value_wins() -> None:
     model = Layer(env={"A": "1", "B": "1"}, flags=("--a",), mem_fraction=0.8, kv_cache_dtype="x")
     form = Layer(env={"B": "2"}, flags=("--b 1",), mem_fraction=0.7, disable_cuda_graph=False)
     assert merged(model, Layer(), form) == Layer(

@@ -81,7 +81,7 @@ def test_gpt_oss_sizes_follow_from_its_shapes(alias: str, layers: int, experts: 
 
 
 @pytest.mark.parametrize("model", NUMBERED, ids=lambda m: m.alias)
-def test_no_model_takes_more_of_a_spark_than_owners_found_safe(model: Model) -> None:
+def test_memory_fractions_stay_within_proven_limits(model: Model) -> None:
     assert model.mem_fraction in (0.80, 0.85)
 
 
@@ -156,12 +156,12 @@ def test_an_unknown_name_is_answered_with_the_nearest(word: str, nearest: str) -
 
 
 @pytest.mark.parametrize("number", [0, 15, 99, -1, "0", "99", "-3"])
-def test_a_number_out_of_range_is_told_the_range(number: int | str) -> None:
+def test_a_number_out_of_range_names_the_range(number: int | str) -> None:
     assert "numbers are 1 to 14" in refusal(number)
 
 
 @pytest.mark.parametrize("nothing", [None, True, False, "", "  ", 1.5, [], "a b", "a/b/c", "zzzz"])
-def test_what_is_no_name_is_refused(nothing: object) -> None:
+def test_an_invalid_model_name_is_refused(nothing: object) -> None:
     assert f"model = {nothing!r}" in refusal(nothing)
 
 

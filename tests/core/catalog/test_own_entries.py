@@ -33,7 +33,7 @@ def refusal(write: Write, *entry: str) -> str:
     return "\n".join(map(str, caught.value.findings))
 
 
-def test_without_a_folder_there_are_ours(tmp_path: Path) -> None:
+def test_without_a_folder_only_our_entries_exist(tmp_path: Path) -> None:
     include(tmp_path / "catalog")
     assert set(catalog()) <= set(entries())
     assert not list(own_findings(find_model("qwen7b")))
@@ -47,7 +47,7 @@ def test_an_entry_is_found_by_its_alias_id_and_number(write: Write) -> None:
     assert [str(f) for f in own_findings(model)] == [f"mine is what {file} says"]
 
 
-def test_an_entry_takes_the_place_of_ours_and_that_is_reported(write: Write) -> None:
+def test_an_entry_overrides_ours_and_is_reported(write: Write) -> None:
     file = write("qwen7b", "me/seven", "number = 3")
     write("fast20b", "openai/gpt-oss-20b")
     assert [m.id for m in catalog()[1:4]] == [
@@ -83,9 +83,7 @@ def test_what_a_deploy_does_not_pass_on_is_reported_and_left_out(write: Write) -
         pytest.param(("30",), "would be taken for a number", id="number-as-alias"),
     ],
 )
-def test_what_cannot_be_taken_is_refused(
-    write: Write, entry: tuple[str, ...], message: str
-) -> None:
+def test_an_invalid_entry_is_refused(write: Write, entry: tuple[str, ...], message: str) -> None:
     assert message in refusal(write, *entry)
     assert set(catalog()) <= set(entries())
 
@@ -95,7 +93,7 @@ def test_two_entries_of_one_model_are_refused(write: Write) -> None:
     assert "id is that of mine too" in refusal(write, "other", "me/Same")
 
 
-def test_the_last_folder_is_the_one(write: Write, tmp_path: Path) -> None:
+def test_the_last_included_folder_wins(write: Write, tmp_path: Path) -> None:
     write("mine")
     include(tmp_path / "none")
     assert "mine" not in {m.alias for m in catalog()}

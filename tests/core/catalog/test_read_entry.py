@@ -78,9 +78,7 @@ def test_an_entry_is_frozen_and_typed(tmp_path: Path) -> None:
         pytest.param("flags = [", "can't be read as TOML"),
     ],
 )
-def test_what_the_schema_does_not_have_is_refused(
-    tmp_path: Path, change: str, message: str
-) -> None:
+def test_keys_outside_the_schema_are_refused(tmp_path: Path, change: str, message: str) -> None:
     above, tables = (change, "") if "[[" not in change else ("", change)
     assert message in refusal(tmp_path, f"{above}\n{SMALL}\n{tables}")
 
@@ -121,7 +119,7 @@ def test_what_the_schema_does_not_have_is_refused(
         ),
     ],
 )
-def test_what_leads_nowhere_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_dangling_references_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     text = SMALL.replace(old, new, 1) if old else f"{new}\n{SMALL}"
     assert message in refusal(tmp_path, text)
 
@@ -153,7 +151,7 @@ def test_numbers_aliases_and_ids_are_unique() -> None:
 
 
 @pytest.mark.parametrize("model", entries(), ids=lambda m: m.alias)
-def test_no_default_is_of_a_third_party_or_moves_or_is_prose(model: Model) -> None:
+def test_default_images_are_pinned_and_official(model: Model) -> None:
     """What follows `latest` would be another image tomorrow."""
     variant = next((v for v in model.variants if v.name == model.default_variant), None)
     images = [layer.image for layer in (model, variant) if layer and layer.image]

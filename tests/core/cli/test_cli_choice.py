@@ -87,12 +87,12 @@ def test_group_data(source: str, after: str) -> None:
     assert group(source, "qwen7b") == after
 
 
-def test_a_computed_model_is_told_with_its_line() -> None:
+def test_a_computed_model_is_reported_with_its_line() -> None:
     with pytest.raises(ClusterError, match=r"spark\.py line 2: model is computed \(pick\(\)\)"):
         hosts('import os\nS = {"model": pick()}\n', "qwen7b")
 
 
-def test_a_file_that_is_not_python_is_told_with_its_line() -> None:
+def test_a_file_that_is_not_python_is_reported_with_its_line() -> None:
     with pytest.raises(ClusterError, match=r"spark\.py line 2 is not Python"):
         hosts("a = 1\nhead = [\n", "qwen7b")
 

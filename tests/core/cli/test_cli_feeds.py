@@ -55,7 +55,7 @@ def fed(
         pytest.param("printf 'a\\377\\r\\n'", id="binary"),
     ],
 )
-def test_what_a_login_prints_is_none_of_the_log(
+def test_login_output_is_not_part_of_the_log(
     home: Path, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
     feed, lines = fed(monkeypatch, before)
@@ -73,5 +73,5 @@ def test_a_login_that_runs_nothing_is_named_with_its_cure(
 
 
 @pytest.mark.parametrize("line", ["2025-99-99T99:99:99Z x", "0000-01-01T00:00:00Z x", "", "2025"])
-def test_a_time_that_is_none_is_no_stamp(line: str) -> None:
+def test_an_invalid_time_is_not_a_stamp(line: str) -> None:
     assert split_stamp(line) == (None, line)

@@ -57,7 +57,7 @@ def variables(text: str) -> dict[str, Any]:
     return namespace
 
 
-def test_what_is_written_says_what_was_asked_for(nodes: FakeNodes, out: Path) -> None:
+def test_the_written_inventory_holds_the_given_settings(nodes: FakeNodes, out: Path) -> None:
     done = init(out, *PAIR, "--user", "nvidia", "--data", "ssh_port=2222", "--data", "rdma=off")
     assert done.exit_code == 0, done.output
     settings = {
@@ -187,7 +187,7 @@ def test_a_silent_node_leaves_nothing_behind(nodes: FakeNodes, out: Path) -> Non
     assert "spark-2: Authentication error (username=me) -> ssh-copy-id me@spark-2\n" in done.stderr
 
 
-def test_what_a_node_lacks_is_told_and_the_file_is_there(nodes: FakeNodes, out: Path) -> None:
+def test_init_reports_what_a_node_lacks_and_still_writes(nodes: FakeNodes, out: Path) -> None:
     nodes.findings = [
         {"level": "ok", "what": "Docker 29.1.0", "where": "spark-1", "cure": ""},
         {"level": "warning", "what": "half rate", "where": "", "cure": ""},
@@ -205,7 +205,7 @@ def test_what_a_node_lacks_is_told_and_the_file_is_there(nodes: FakeNodes, out: 
     assert f"spark-cluster check -i {out}" in done.output
 
 
-def test_a_token_is_named_and_never_written(
+def test_a_token_is_referenced_but_never_written(
     nodes: FakeNodes, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_planted")
@@ -228,7 +228,7 @@ def test_a_token_is_named_and_never_written(
         pytest.param(("--output", "no/such/x.py"), "there is no folder", id="no-folder"),
     ],
 )
-def test_what_can_not_be_written_is_refused(
+def test_an_inventory_that_cannot_be_written_is_refused(
     nodes: FakeNodes, out: Path, words: tuple[str, ...], message: str
 ) -> None:
     done = init(out, *PAIR, *words)

@@ -46,11 +46,11 @@ def test_lines_of_one_moment_keep_their_order():
         pytest.param(-5, -5 * NS, id="behind"),
     ],
 )
-def test_a_clock_that_is_off_is_put_right(ahead, reported):
+def test_a_wrong_clock_is_corrected(ahead, reported):
     assert clock_skew(int((100 + ahead) * NS), 100 * NS) == reported
 
 
-def test_nothing_in_a_line_steers_the_terminal():
+def test_log_lines_cannot_control_the_terminal():
     assert plain("\x1b[31mred\x1b[0m \x1b]0;title\x07\x08x\n") == "red x"
     assert plain("10%\r 50%\r100%") == "100%"
 
@@ -72,5 +72,5 @@ def test_ranks_are_chosen_by_number_or_by_node():
         pytest.param(86400 * 3 + 5, "3 d 5 s", id="days"),
     ],
 )
-def test_an_age_is_told_in_two_units(seconds, says):
+def test_an_age_is_shown_in_two_units(seconds, says):
     assert age(seconds) == says

@@ -32,7 +32,7 @@ def test_no_spark_serves_the_embedded_model() -> None:
     assert row(document(), "HuggingFaceTB/SmolLM2-135M-Instruct")[6:8] == ["", ""]
 
 
-def test_what_serves_is_what_the_ranks_say() -> None:
+def test_the_serving_model_is_the_ranks_own() -> None:
     report = document(runs=QWEN7B)
     assert (row(report, QWEN7B)[0], row(report, QWEN72B)[0]) == (">", "*")
     assert "a deploy would switch" in models.legend(report["listing"])
@@ -59,11 +59,11 @@ def test_a_model_outside_the_catalogue_has_a_line_of_its_own() -> None:
         ),
     ],
 )
-def test_where_weights_lie(present: dict[str, Any], column: str) -> None:
+def test_the_column_showing_where_weights_are(present: dict[str, Any], column: str) -> None:
     assert models.where(QWEN7B, present) == column
 
 
-def test_nothing_runs_is_not_said_where_ranks_could_not_be_read() -> None:
+def test_unread_ranks_are_not_reported_as_nothing_runs() -> None:
     assert models.legend(document()["listing"]).endswith("nothing runs")
     unread = document(notes=["spark-1: its ranks could not be read"])
     assert models.legend(unread["listing"]).endswith("what runs is unknown")
@@ -103,7 +103,7 @@ def test_json_is_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(done.stdout) == json.loads(json.dumps(document(runs=QWEN7B)))
 
 
-def test_silent_nodes_end_it_with_the_way_around(
+def test_silent_nodes_end_the_listing_with_a_workaround(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Asked(monkeypatch, models=ClusterError("[spark-2] Could not connect (timed out)"))

@@ -1,4 +1,4 @@
-"""The frame: which project, which inventory, what pyinfra is told, and what its words come to."""
+"""The project, the inventory, the arguments for pyinfra, and how its output is read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_elsewhere_it_is_the_checkout_that_this_is_installed_from(tmp_path: Path
     assert find_project(start=tmp_path).root == ROOT
 
 
-def test_an_inventory_is_looked_for_here_then_in_the_project(checkout: Path) -> None:
+def test_an_inventory_is_searched_for_here_then_in_the_project(checkout: Path) -> None:
     (checkout / "near").mkdir()
     (checkout / "near" / "own.py").touch()
     (checkout / "inventories" / "own.py").touch()
@@ -53,7 +53,7 @@ def test_an_inventory_is_looked_for_here_then_in_the_project(checkout: Path) -> 
     assert far.inventory == checkout / "inventories" / "own.py"
 
 
-def test_a_missing_inventory_is_told_with_the_cure(checkout: Path) -> None:
+def test_a_missing_inventory_is_reported_with_a_fix(checkout: Path) -> None:
     with pytest.raises(ClusterError, match=r"--inventory x\.py: .* spark-cluster init writes one"):
         find_project(Path("x.py"), start=checkout)
 
@@ -63,7 +63,7 @@ def test_the_environment_names_the_inventory() -> None:
     assert (done.exit_code, "no/such.py" in done.stderr) == (1, True)
 
 
-def test_words_are_words(checkout: Path) -> None:
+def test_command_line_words_are_not_split(checkout: Path) -> None:
     words = find_project(start=checkout).command_line(
         "feasible", {"cases": [{"model": 6}], "light": "a b"}
     )
@@ -126,7 +126,7 @@ def test_a_run_that_does_not_end_is_ended(
     assert time.monotonic() - begun < 10
 
 
-def test_a_mistyped_command_is_told_what_there_is() -> None:
+def test_a_mistyped_command_lists_the_commands() -> None:
     done = CliRunner().invoke(main, ["modles"])
     assert done.exit_code == 2
     assert "did you mean models?" in done.stderr

@@ -23,7 +23,7 @@ def shown(width: int, **changes: object) -> list[str]:
         pytest.param(60, "rank node container state health up", id="narrow"),
     ],
 )
-def test_columns_are_left_out_whole(width: int, heads: str) -> None:
+def test_narrow_tables_drop_whole_columns(width: int, heads: str) -> None:
     lines = shown(width)
     assert lines[1].split() == heads.split()
     assert "…" not in "".join(lines)
@@ -46,7 +46,7 @@ def test_columns_are_left_out_whole(width: int, heads: str) -> None:
         ),
     ],
 )
-def test_whether_somebody_is_at_a_switch(holder: object, why: str) -> None:
+def test_an_ongoing_switch_is_shown(holder: object, why: str) -> None:
     left = {
         "node": "spark-1",
         "container": "sglang-head.previous",

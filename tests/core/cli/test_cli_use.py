@@ -132,7 +132,9 @@ def test_what_a_deploy_would_refuse_is_not_written(make_project: Made) -> None:
 
 
 @pytest.mark.parametrize("source", [pytest.param(PLAIN, id="new"), pytest.param(SHARED, id="old")])
-def test_a_stronger_place_is_named_and_nothing_is_left(make_project: Made, source: str) -> None:
+def test_a_stronger_setting_is_named_and_nothing_is_changed(
+    make_project: Made, source: str
+) -> None:
     fake = make_project(source)
     folder = group_file(fake.inventory).parent
     folder.mkdir()
@@ -146,18 +148,18 @@ def test_a_stronger_place_is_named_and_nothing_is_left(make_project: Made, sourc
     assert [file.name for file in folder.iterdir()] == ["head.py"]
 
 
-def test_a_word_that_is_no_model_gets_the_nearest(make_project: Made) -> None:
+def test_an_unknown_model_name_suggests_the_nearest(make_project: Made) -> None:
     done = run(make_project(PLAIN), "qwen7c")
     assert done.exit_code == 1
     assert "did you mean qwen7b" in done.stderr
     assert "spark-cluster models lists them" in done.stderr
 
 
-def test_a_gated_model_is_said_to_be_one(make_project: Made) -> None:
+def test_a_gated_model_is_reported_as_gated(make_project: Made) -> None:
     assert "gated: accept its license" in run(make_project(PLAIN), "llama8b").output
 
 
-def test_without_a_terminal_somebody_must_name_it(make_project: Made) -> None:
+def test_without_a_terminal_a_model_must_be_named(make_project: Made) -> None:
     done = run(make_project(PLAIN))
     assert done.exit_code == 2
     assert "there is no terminal to ask on): gpt-oss-120b, gpt-oss-20b" in done.stderr
@@ -175,7 +177,7 @@ def test_on_a_terminal_it_asks_until_the_answer_is_one(
     assert fake.written() == "Qwen/Qwen2.5-7B-Instruct"
 
 
-def test_a_folder_that_may_not_be_written_is_told(make_project: Made, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported(make_project: Made, tmp_path: Path) -> None:
     fake = make_project(PLAIN)
     (tmp_path / "group_data").write_text("a file, where the folder must be")
     done = run(fake, "qwen7b")

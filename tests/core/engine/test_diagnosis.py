@@ -39,7 +39,7 @@ def keys(diagnoses) -> list[str]:
         pytest.param("lost-rank1", ["child-killed"], id="worker-killed"),
     ],
 )
-def test_a_real_failure_is_told_cause_first(name, expected):
+def test_a_recorded_failure_is_reported_cause_first(name, expected):
     assert keys(diagnose(log(name), End(137))) == expected
 
 
@@ -54,7 +54,7 @@ def test_the_model_and_what_was_seen_are_named():
     assert diagnosis.evidence == "huggingface_hub.errors.GatedRepoError: 401 Client Error."
 
 
-def test_a_licence_not_accepted_is_not_a_missing_token():
+def test_an_unaccepted_license_is_not_a_missing_token():
     lines = [
         "OSError: You are trying to access a gated repo.",
         "Make sure to have access to it at https://huggingface.co/google/gemma-2-27b-it.",
@@ -67,7 +67,7 @@ def test_a_licence_not_accepted_is_not_a_missing_token():
     assert "https://huggingface.co/google/gemma-2-27b-it " in diagnosis.cure
 
 
-def test_a_licence_whose_model_is_not_told_keeps_the_placeholder():
+def test_a_license_without_a_model_keeps_the_placeholder():
     (diagnosis,) = diagnose(["huggingface_hub.errors.GatedRepoError: 403 Client Error."])
     assert diagnosis.cause.startswith("the model is gated")
     assert "huggingface.co/MODEL" in diagnosis.cure
@@ -87,7 +87,7 @@ def test_an_unknown_exception_is_quoted():
         pytest.param(End(1), ["exception"], id="failed"),
     ],
 )
-def test_a_traceback_tells_the_cause_only_of_an_engine_that_failed(end, expected):
+def test_a_traceback_is_a_cause_only_if_the_engine_failed(end, expected):
     lines = [
         "Traceback (most recent call last):",
         '  File "a.py", line 1',
@@ -126,7 +126,7 @@ def test_an_exit_code_tells_what_it_can(end, key, words):
     assert words in diagnosis.cause
 
 
-def test_a_refused_flag_is_told_once_with_its_line():
+def test_a_refused_flag_is_reported_once_with_its_line():
     line = "launch_server.py: error: unrecognized arguments: --torchao-config"
     (diagnosis,) = diagnose([line], End(2))
     assert (
@@ -136,7 +136,7 @@ def test_a_refused_flag_is_told_once_with_its_line():
     assert diagnosis.evidence == line
 
 
-def test_consequences_stand_behind_the_cause():
+def test_consequences_are_listed_after_the_cause():
     lines = [
         f"{STAMP}Received sigquit from a child process. It usually means the child failed.",
         "RuntimeError: Connection reset by peer. This is typically caused by a remote worker",
@@ -150,7 +150,7 @@ def test_consequences_stand_behind_the_cause():
     ]
 
 
-def test_a_graph_that_ran_out_of_memory_is_told_once():
+def test_a_graph_that_ran_out_of_memory_is_reported_once():
     lines = [
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
         "Exception: Capture cuda graph failed: CUDA out of memory. Tried to allocate 2.00 GiB",
@@ -165,7 +165,7 @@ def test_a_note_alone_does_not_explain_an_end():
     assert keys(diagnose([note], End(137))) == ["ended", "tiktoken"]
 
 
-def test_what_a_rank_has_overcome_is_no_fault():
+def test_errors_before_ready_are_not_faults():
     failed = "torch.distributed.DistStoreError: Timed out after 60 seconds waiting for clients. 1/2"
     ready = "[2026-11-23 07:38:37] The server is fired up and ready to roll!"
     assert diagnose([failed, ready]) == ()
@@ -187,7 +187,7 @@ def test_a_hang_is_over_when_health_answers_again():
     assert keys(diagnose([answers, hung])) == ["hung"]
 
 
-def test_a_group_is_told_by_the_rank_that_failed_first():
+def test_a_group_is_diagnosed_by_the_rank_that_failed_first():
     diagnoses = group_diagnosis(
         {"head": (log("lost-rank0"), End(137)), "worker": (log("lost-rank1"), End(0))}
     )
@@ -198,7 +198,7 @@ def test_a_group_is_told_by_the_rank_that_failed_first():
     ]
 
 
-def test_a_group_that_lost_nobody_keeps_its_order():
+def test_a_group_that_lost_no_rank_keeps_its_order():
     oom = ["torch.OutOfMemoryError: CUDA out of memory."]
     diagnoses = group_diagnosis({"head": (oom, None), "worker": (oom, End(1))})
     assert [(rank, d.key) for rank, d in diagnoses] == [
@@ -221,7 +221,7 @@ def test_the_image_asked_for_is_named_where_docker_does_not():
     assert symptom.cause.startswith("lmsysorg/sglang:v9 ")
 
 
-def test_words_that_docker_does_not_say_are_no_diagnosis():
+def test_other_docker_output_gives_no_diagnosis():
     assert docker_error("Status: Downloaded newer image for lmsysorg/sglang:spark") is None
 
 
@@ -234,11 +234,11 @@ def test_words_that_docker_does_not_say_are_no_diagnosis():
         pytest.param("other-port-rank1", ["head-unreachable"], id="another-port"),
     ],
 )
-def test_a_failure_of_sglang_0_5_11_on_gpus_is_told_cause_first(name, expected):
+def test_a_gpu_failure_of_sglang_0_5_11_is_reported_cause_first(name, expected):
     assert keys(diagnose(log(name), End(137))) == expected
 
 
-def test_the_ranks_that_did_not_meet_are_told_with_where_they_looked():
+def test_ranks_that_did_not_meet_are_reported_with_their_addresses():
     diagnoses = group_diagnosis(
         {
             "head": (log("other-port-rank0"), End(137)),
@@ -267,7 +267,7 @@ def test_the_text_of_an_exception_may_begin_on_a_later_line():
     assert request.evidence == "ImportError: [new_kernel] no library was found"
 
 
-def test_a_text_that_promises_more_is_told_with_it():
+def test_an_evidence_line_ending_in_a_colon_includes_the_next():
     request = failed("RuntimeError: the loader failed:", "shard 3 has no index", "and so on")
     assert request.evidence == "RuntimeError: the loader failed: shard 3 has no index"
 
@@ -279,7 +279,7 @@ def test_a_text_that_promises_more_is_told_with_it():
         "The above exception was the direct cause of the following exception:",
     ],
 )
-def test_a_chain_of_exceptions_is_told_with_its_beginning(between):
+def test_a_chain_of_exceptions_is_quoted_from_its_start(between):
     request = failed(
         "KeyError: 'hidden_size'",
         "",
@@ -324,14 +324,14 @@ GROUP = """\
     +------------------------------------"""
 
 
-def test_a_group_of_exceptions_is_told_with_its_first_member():
+def test_an_exception_group_is_reported_by_its_first_member():
     diagnosis = diagnose(GROUP.splitlines(), End(1))[0]
     assert diagnosis.evidence == "acme.ShardMissing: model-00002"
     assert "ExceptionGroup: startup (2 sub-exceptions)" in diagnosis.cause
 
 
 @pytest.mark.parametrize("who", ["Scheduler", "DetokenizerManager", "DataParallelController"])
-def test_what_a_process_of_sglang_reports_comes_before_the_children_it_killed(who):
+def test_a_process_error_precedes_its_killed_children(who):
     lines = [
         f"{STAMP}{who} hit an exception: Traceback (most recent call last):",
         '  File "/opt/scheduler.py", line 1, in run',
@@ -341,7 +341,7 @@ def test_what_a_process_of_sglang_reports_comes_before_the_children_it_killed(wh
     assert keys(diagnose(lines, End(137)))[:2] == ["exception", "child-killed"]
 
 
-def test_a_head_of_0_5_3_tells_what_killed_its_scheduler_not_that_a_pipe_ended():
+def test_a_head_of_0_5_3_reports_the_scheduler_kill_not_the_pipe():
     lines = [
         "[2026-11-23 07:39:24] Rank 0 scheduler is dead. Please check if there are relevant logs.",
         "[2026-11-23 07:39:24] Exit code: -9",
@@ -389,7 +389,7 @@ def test_an_exception_that_python_ignores_ended_nothing():
     assert keys(diagnose(lines, End(1))) == ["ended"]
 
 
-def test_what_follows_a_wanted_end_is_no_fault_until_the_engine_is_started_again():
+def test_errors_after_a_requested_stop_are_not_faults():
     stop = f"{STAMP}SIGTERM received. signum=None. Draining requests and shutting down..."
     child = "[2026-11-23 07:39:24] Subprocess scheduler_0 (pid=4) crashed with exit code -15."
     assert diagnose([stop, child], End(0)) == ()
@@ -405,7 +405,7 @@ SUMMED_UP = (
 )
 
 
-def test_what_nccl_warned_of_is_the_cause_of_what_it_only_sums_up():
+def test_an_nccl_warning_is_the_cause_of_its_summary():
     diagnoses = diagnose(
         [
             WARNED,
@@ -420,14 +420,14 @@ def test_what_nccl_warned_of_is_the_cause_of_what_it_only_sums_up():
     assert "check.py" in diagnoses[0].cure
 
 
-def test_the_last_warning_is_told_where_no_symptom_knows_it():
+def test_the_last_unknown_nccl_warning_is_quoted():
     warnings = [f"spark-1:4:5 [0] x.cc:1 NCCL WARN Something {n}" for n in ("else", "odd")]
     (diagnosis,) = diagnose([*warnings, SUMMED_UP])
     assert (diagnosis.key, diagnosis.evidence) == ("nccl-warned", warnings[1])
     assert diagnosis.cause == "NCCL failed: Something odd"
 
 
-def test_a_warning_that_nothing_followed_is_no_fault():
+def test_a_warning_without_a_failure_is_not_a_fault():
     assert diagnose(["spark-1:4:5 [0] x.cc:1 NCCL WARN Something odd"]) == ()
 
 
@@ -439,7 +439,7 @@ def test_a_warning_that_nothing_followed_is_no_fault():
         "spark-1:4:5 [0] NCCL INFO NET/Plugin: Could not find: libnccl-net.so",
     ],
 )
-def test_what_nccl_gets_over_is_no_fault(line):
+def test_nccl_warnings_it_recovers_from_are_not_faults(line):
     assert diagnose([line], End(0)) == ()
 
 
@@ -456,7 +456,7 @@ def test_a_stopped_head_leaves_no_fault_in_its_group():
     assert diagnoses == ()
 
 
-def test_words_of_docker_that_nobody_knows_are_told_from_the_beginning_of_a_word():
+def test_unknown_docker_errors_are_cut_at_a_word():
     why, cure = docker_failure(f"Error response from daemon: {'strange ' * 100}thing")
     assert why.startswith("… strange ")
     assert why.endswith("strange thing")
@@ -464,7 +464,7 @@ def test_words_of_docker_that_nobody_knows_are_told_from_the_beginning_of_a_word
     assert docker_failure("")[0] == "Docker did not respond in time"
 
 
-def test_words_of_docker_that_are_known_are_told_with_their_line():
+def test_known_docker_errors_are_reported_with_their_line():
     why, cure = docker_failure("Error response from daemon: No such container: sglang-head")
     assert why.endswith("(Error response from daemon: No such container: sglang-head)")
     assert cure

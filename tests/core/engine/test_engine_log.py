@@ -34,11 +34,11 @@ SAID = "[2026-11-23 11:54:15] SIGQUIT received. signum=None, frame=None. It usua
         pytest.param("", id="empty"),
     ],
 )
-def test_what_bindings_say_at_every_end_is_left_out(noise: str) -> None:
+def test_routine_shutdown_noise_is_left_out(noise: str) -> None:
     assert last_words([SAID, *[noise] * 30], 12) == (SAID,)
 
 
-def test_the_line_of_all_arguments_does_not_drown_the_rest() -> None:
+def test_a_long_argument_line_is_shortened() -> None:
     shown = last_words([f"server_args={{{'x' * 30_000}}}", SAID], 12)
     assert [len(line) for line in shown] == [300, len(SAID)]
 
@@ -77,7 +77,7 @@ def test_nothing_that_controls_a_terminal_is_left(line: str, shown: str) -> None
     assert clean(line) == shown
 
 
-def test_of_a_very_long_line_the_ends_are_kept() -> None:
+def test_a_very_long_line_keeps_both_ends() -> None:
     shown = clean(f"begin {'x' * 1_000_000} end")
     assert len(shown) < 5_000
     assert shown.startswith("begin x")
@@ -206,7 +206,7 @@ def test_grep_selects_just_the_lines_that_tell_the_transport(lines):
         ),
     ],
 )
-def test_the_last_step_of_loading_is_told(line, words):
+def test_the_last_loading_step_is_reported(line, words):
     assert phase(["Init parallel begin.", STAMP + line, "Prefill batch, #new-seq: 1"]) == words
 
 
@@ -256,11 +256,11 @@ def test_llama_cpp_has_steps_too(line, words):
     )
 
 
-def test_nothing_known_is_no_phase():
+def test_an_empty_log_has_no_phase():
     assert phase(["", "hello"]) == ""
 
 
-def test_the_phase_is_known_behind_what_nccl_says():
+def test_the_phase_is_known_despite_nccl_lines():
     assert phase(log("nccl-start")) == "initialising torch distributed"
 
 
@@ -288,5 +288,5 @@ LOCAL_LOG = [
         ),
     ],
 )
-def test_channels_within_a_machine_and_flags_are_no_network(lines, kind):
+def test_local_channels_and_flags_are_not_a_network(lines, kind):
     assert transport(lines).kind == kind

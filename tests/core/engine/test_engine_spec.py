@@ -32,7 +32,7 @@ def test_the_served_name_is_the_models_id():
         pytest.param(1024, 8, 8192, id="each-request-has-its-own"),
     ],
 )
-def test_the_context_is_each_requests(context_length, parallel, total):
+def test_the_context_length_is_per_request(context_length, parallel, total):
     assert EngineSpec(context_length=context_length, parallel=parallel).total_context == total
 
 

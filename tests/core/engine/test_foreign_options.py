@@ -42,7 +42,7 @@ each_version = pytest.mark.parametrize("version", RECORDED)
         ("--gpu-memory-utilization", "vLLM", "--data mem_fraction=VALUE"),
     ],
 )
-def test_a_foreign_option_is_told_with_its_counterpart(
+def test_another_engines_option_is_named_with_its_counterpart(
     version: str, line: str, engine: str, cure: str
 ) -> None:
     (finding,) = check_arguments(
@@ -75,7 +75,7 @@ def test_every_counterpart_exists(engine: str, name: str, entry: dict[str, str])
         ("n_gpu_layers", "leave it out"),
     ],
 )
-def test_a_foreign_option_written_as_a_setting(name: str, cure: str) -> None:
+def test_another_engines_option_given_as_a_setting(name: str, cure: str) -> None:
     with pytest.raises(Refused) as refused:
         convert(name, 1)
     assert f"{name} is not a setting, but an option of" in str(refused.value)

@@ -119,7 +119,7 @@ def test_memory_that_our_own_rank_takes_comes_free() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else value[-2:][0],
 )
-def test_what_a_setting_decides_is_no_extra_word(
+def test_an_option_with_a_setting_is_refused_in_extra_args(
     words: list[str], decider: str, version: str
 ) -> None:
     option = next(w for w in reversed(words) if w.startswith("--")).partition("=")[0]
@@ -131,7 +131,7 @@ def test_what_a_setting_decides_is_no_extra_word(
     "word", ["--api-key", "--api-key=x", "--api-k", "--api", "--admin-api-key", "--admin-api-key=x"]
 )
 @pytest.mark.parametrize("version", ["0.5.3.post3", "0.5.23"])
-def test_a_key_is_no_extra_word_in_any_spelling(word: str, version: str) -> None:
+def test_a_key_is_refused_in_extra_args_in_any_spelling(word: str, version: str) -> None:
     (line,) = check_declared(model="qwen7b", version=version, extra_args=[word, "sesame"])
     assert "it would show in `ps` and in `docker inspect`" in line
     assert "sesame" not in line
@@ -154,11 +154,11 @@ def test_an_abbreviated_admin_key_is_refused_where_sglang_has_it() -> None:
     ],
     ids=lambda words: words[0],
 )
-def test_other_words_are_the_users(words: list[str]) -> None:
+def test_other_extra_args_are_left_to_the_user(words: list[str]) -> None:
     assert check_declared(model="qwen7b", extra_args=words) == []
 
 
-def test_the_process_runtime_has_no_words_of_sglang() -> None:
+def test_sglang_options_are_ignored_by_the_process_runtime() -> None:
     assert (
         check_declared(count=1, version="", runtime="process", model="smollm2", extra_args=["--tp"])
         == []
@@ -181,9 +181,7 @@ def test_the_process_runtime_has_no_words_of_sglang() -> None:
         ({"env": {"CLIENT_SECRET": "x"}}, "env CLIENT_SECRET looks like a secret"),
     ],
 )
-def test_what_freezes_a_spark_or_shows_a_secret_is_warned_of(
-    data: dict[str, Any], line: str
-) -> None:
+def test_options_that_freeze_a_spark_or_leak_a_secret_warn(data: dict[str, Any], line: str) -> None:
     (warned,) = (w for w in check_declared(model="qwen7b", **data) if w.startswith("warning"))
     assert line in warned
 
@@ -198,7 +196,7 @@ def test_what_freezes_a_spark_or_shows_a_secret_is_warned_of(
         {"env": {"MONKEY": "x", "HF_TOKEN_PATH": "/run/t"}},
     ],
 )
-def test_what_owners_do_is_not_warned_of(data: dict[str, Any]) -> None:
+def test_settings_owners_use_cause_no_warning(data: dict[str, Any]) -> None:
     assert check_declared(model="qwen7b", **data) == []
 
 

@@ -131,14 +131,14 @@ def test_a_node_that_never_answered_counts_from_the_beginning() -> None:
     assert "has not answered for 30 s" in failures(watch(), [lost()], after=30)[0]
 
 
-def test_a_lost_node_is_never_taken_for_a_rank_that_is_gone() -> None:
+def test_a_lost_node_never_counts_as_a_missing_rank() -> None:
     assert failures(watch(), [lost(), look("spark-2")], after=1) == []
 
 
 # ---- the deadline
 
 
-def test_the_deadline_is_told_with_every_ranks_state() -> None:
+def test_the_deadline_is_reported_with_every_ranks_state() -> None:
     looks = [look(), look("spark-2", health=200)]
     assert failures(watch(), looks, after=599) == []
     assert failures(watch(), looks, after=600) == [
@@ -166,11 +166,11 @@ def test_ranks_that_never_met_are_sent_to_the_check_of_the_fabric(
     assert "--data ready_timeout=1200 if it only loads slowly" in finding
 
 
-def test_an_end_is_told_before_a_time_out() -> None:
+def test_an_ended_rank_is_reported_before_a_timeout() -> None:
     assert "has ended" in failures(watch(), [look(status="exited", exit_code=1)], after=9999)[0]
 
 
-# ---- how a look reads
+# ---- how a rank health reads
 
 LOOKS: list[Any] = [
     pytest.param(look(health=200), "spark-1 healthy", True, id="healthy"),
@@ -189,7 +189,7 @@ LOOKS: list[Any] = [
 
 
 @pytest.mark.parametrize(("health", "words", "healthy"), LOOKS)
-def test_a_look_in_words(health: RankHealth, words: str, healthy: bool) -> None:
+def test_a_rank_health_is_described_in_words(health: RankHealth, words: str, healthy: bool) -> None:
     assert (str(health), health.healthy) == (words, healthy)
 
 

@@ -129,7 +129,7 @@ def test_text_of_a_plain_completion() -> None:
     )
 
 
-def test_seconds_are_the_engines_own() -> None:
+def test_seconds_measure_the_engine_only() -> None:
     assert GOOD.seconds == pytest.approx(0.71)
     slow = replace(GOOD, health=(EndpointReply(200, seconds=3.0), EndpointReply(200)))
     assert slow.seconds == pytest.approx(3.51)
@@ -162,7 +162,7 @@ JSON = st.recursive(
 
 @profile(max_examples=100, deadline=None)
 @given(JSON, JSON)
-def test_whatever_answers_on_the_port_is_judged(one: Any, two: Any) -> None:
+def test_any_answer_on_the_port_is_judged(one: Any, two: Any) -> None:
     served = replace(
         GOOD,
         models=EndpointReply(200, json.dumps(one)),

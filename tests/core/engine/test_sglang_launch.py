@@ -108,7 +108,7 @@ def test_the_users_cuda_graph_backend_replaces_that_phase_alone() -> None:
     assert words[words.index("--cuda-graph-backend-prefill") + 1] == "disabled"
 
 
-def test_a_users_unknown_option_takes_nothing_of_ours_away() -> None:
+def test_an_unknown_user_option_removes_none_of_ours() -> None:
     assert argv(replace(ALONE, extra_args=("--zzz",)), NEW) == (*argv(ALONE, NEW), "--zzz")
 
 
@@ -140,7 +140,7 @@ def read_back(words: tuple[str, ...], version: str) -> dict[str, str | bool]:
 
 
 @given(LAUNCHES, st.sampled_from(RECORDED))
-def test_what_was_asked_for_can_be_read_back(launch: Launch, version: str) -> None:
+def test_the_launch_line_reads_back_as_requested(launch: Launch, version: str) -> None:
     read, options = read_back(argv(launch, version), version), options_of(version)
     several = launch.nnodes > 1
     wanted = {

@@ -42,12 +42,12 @@ def test_pipeline_stages_start_without_a_word_of_the_user(version: str) -> None:
 
 
 @each_read
-def test_one_stage_gets_no_word_more(version: str) -> None:
+def test_one_stage_gets_no_extra_options(version: str) -> None:
     assert "--disable-overlap-schedule" not in line(version, tp=2, nodes=2)
     assert required_arguments(line(version, tp=2, nodes=2), version) == ()
 
 
-def test_what_the_user_gave_is_not_given_twice() -> None:
+def test_options_given_by_the_user_are_not_repeated() -> None:
     words = line(SPARK, "--disable-overlap", pp=2)
     assert "--disable-overlap-schedule" not in words
     assert check_pairs(words[1:], SPARK) == []
@@ -61,7 +61,7 @@ def test_data_parallelism_over_nodes_gets_attention_dp(version: str) -> None:
     assert "--enable-dp-attention" not in line(version, "--dp", "2", tp=2)
 
 
-def test_a_word_that_needs_two_others_gets_both() -> None:
+def test_an_option_gets_the_two_others_it_needs() -> None:
     words = line(SPARK, "--enable-pdmux")
     assert words[-4:] == (
         "--chunked-prefill-size",
@@ -89,7 +89,9 @@ def test_a_word_that_needs_two_others_gets_both() -> None:
         ("--page-size 64 --chunked-prefill-size 100", {}, "multiple of --page-size"),
     ],
 )
-def test_what_no_word_mends_is_refused(extra: str, sizes: dict[str, int], says: str) -> None:
+def test_a_combination_no_option_fixes_is_refused(
+    extra: str, sizes: dict[str, int], says: str
+) -> None:
     (finding,) = pair_findings(SPARK, *extra.split(), **sizes)
     assert finding.level is Level.ERROR
     assert says in finding.what
@@ -109,16 +111,16 @@ def test_what_no_word_mends_is_refused(extra: str, sizes: dict[str, int], says: 
         "--attention-backend triton",
     ],
 )
-def test_what_goes_together_is_not_refused(extra: str) -> None:
+def test_compatible_options_are_accepted(extra: str) -> None:
     assert pair_findings(SPARK, *extra.split()) == []
 
 
-def test_a_version_that_was_not_read_is_only_warned_of() -> None:
+def test_an_unread_version_is_only_a_warning() -> None:
     (finding,) = pair_findings("0.5.11", "--enable-hierarchical-cache", "--disable-radix-cache")
     assert finding.level is Level.WARNING
 
 
-def test_what_a_newer_version_takes_is_not_refused_there() -> None:
+def test_combinations_a_newer_version_accepts_are_allowed() -> None:
     assert pair_findings(NEW, "--attention-backend", "trtllm_mha") == []
     assert pair_findings(NEW, "--speculative-algorithm", "EAGLE", pp=2) == []
     assert "EAGLE" in str(pair_findings(NEW, "--speculative-algorithm", "NGRAM", pp=2))

@@ -73,7 +73,7 @@ def test_a_refusal_names_the_word(line: str, words: str) -> None:
     assert finding.cure
 
 
-def test_a_parser_is_cured_by_its_setting() -> None:
+def test_a_wrong_parser_is_fixed_by_its_setting() -> None:
     assert "--data tool_call_parser=auto" in refused("--tool-call-parser nope").cure
 
 
@@ -81,7 +81,7 @@ def test_all_choices_are_shown() -> None:
     assert "(it has breakable, disabled, full)" in refused("--cuda-graph-backend-decode x").what
 
 
-def test_every_mistake_is_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     words = ["--nodes", "2", "--reasoning-parser", "x", "--port", "y", "--tp", "2"]
     assert len(check_arguments(words, NEW)) == 3
 

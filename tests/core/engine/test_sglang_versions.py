@@ -39,7 +39,7 @@ def test_a_prefix_and_a_local_part_change_nothing(version: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["", "latest", "0", "spark", "0.5.x", "0.5.23 "])
-def test_what_is_no_version_is_refused(word: str) -> None:
+def test_an_invalid_version_is_refused(word: str) -> None:
     with pytest.raises(Refused, match="sglang_version = "):
         parse_version(word)
 
@@ -96,5 +96,5 @@ def test_dp_attention_is_needed_in_its_window_and_kept_for_spark(
         ("0.6", "0.5.23"),
     ],
 )
-def test_a_version_is_held_against_the_closest_recorded_one(version: str, recorded: str) -> None:
+def test_a_version_is_checked_against_the_closest_recorded_one(version: str, recorded: str) -> None:
     assert nearest_recorded(version) == recorded

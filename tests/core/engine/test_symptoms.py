@@ -75,9 +75,7 @@ def test_each_example_fills_the_words_of_the_cause(kind: str, symptom: Symptom) 
 
 
 @pytest.mark.parametrize(("kind", "symptom"), BY_KEY)
-def test_what_a_pattern_matches_holds_the_text_that_is_looked_for_first(
-    kind: str, symptom: Symptom
-) -> None:
+def test_every_pattern_match_contains_its_search_text(kind: str, symptom: Symptom) -> None:
     for line in (line for e in symptom.examples for line in e.split("\n")):
         for expression in symptom.lines:
             if match := expression.pattern.search(line):
@@ -99,7 +97,7 @@ def test_covered_symptoms_exist_and_every_word_of_a_text_has_its_group() -> None
         assert {entry["needs"]} <= groups if "needs" in entry else True
 
 
-def test_a_key_means_one_thing_within_its_kind() -> None:
+def test_symptom_keys_are_unique_within_their_kind() -> None:
     for kind in ("engine", "docker"):
         keys = [s.key for s in symptoms(kind)]
         assert sorted(keys) == sorted(set(keys))
@@ -143,7 +141,7 @@ def test_no_pattern_is_slower_than_linear(signs: str) -> None:
 
 
 @pytest.mark.parametrize("sign", ["A", " ", "/", ".", "\x1b", "\r", "\x9d", "\t"])
-def test_a_line_of_a_megabyte_is_read_at_once(sign: str) -> None:
+def test_a_line_of_a_megabyte_is_read_quickly(sign: str) -> None:
     line = f'INFO:     10.0.0.7:1234 - "GET /{sign * 2**20} HTTP/1.1" 404 Not Found'
     begun = process_time()
     assert diagnose([line], End(0)) == ()
@@ -168,6 +166,6 @@ def test_a_whole_log_of_long_lines_is_read_in_seconds(line: str) -> None:
     assert process_time() - begun < 10
 
 
-def test_what_stands_at_the_end_of_a_long_line_is_told() -> None:
+def test_a_symptom_at_the_end_of_a_long_line_is_found() -> None:
     (diagnosis,) = diagnose([f"{'x' * 100_000} CUDA out of memory. Tried to allocate 2.00 GiB"])
     assert (diagnosis.key, diagnosis.weight) == ("cuda-oom", Weight.CAUSE)

@@ -209,7 +209,7 @@ def test_a_ring_works_when_its_settings_are_given() -> None:
     assert fabric.findings == ()
 
 
-def test_a_rendezvous_off_the_port_is_told_where_it_could_be_left_out() -> None:
+def test_a_needless_rendezvous_override_is_noted() -> None:
     wish = NodeOverrides(nccl_ib_hca="rocep1s0f1", nccl_socket_ifname="enP7s7")
     message = warnings(choose_fabric(sparks(), by_node(spark_1=wish, spark_2=wish)))
     assert "enP7s7, as set, is not a QSFP port: only the rendezvous uses it" in message

@@ -225,7 +225,7 @@ def test_no_warning_s_cure_leads_to_a_refusal(cluster: Cluster) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(wished())
-def test_the_cures_of_refusals_end_in_a_fabric(cluster: Cluster) -> None:
+def test_following_the_suggested_fixes_gives_a_fabric(cluster: Cluster) -> None:
     """Round by round, as far as they are commands and not questions ("ip -4 addr")."""
     if held_twice(cluster[0]) and any(w.explicit for w in cluster[1].effective.by_node.values()):
         return  # nobody can tell which of the two a setting means

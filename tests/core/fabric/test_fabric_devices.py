@@ -63,7 +63,7 @@ def test_a_bond_of_both_halves_carries_the_traffic() -> None:
     assert "both halves under bond0 (a bond)" in fabric.summary
 
 
-def test_a_bond_that_keeps_one_half_idle_uses_the_hca_that_has_its_gid() -> None:
+def test_an_active_backup_bond_uses_the_hca_with_its_gid() -> None:
     nodes = bonds()
     active = [
         replace(n, rdma=tuple(with_gid(p, i) if p.half == "B" else p for p in n.rdma))
@@ -112,7 +112,7 @@ def test_a_vlan_over_a_bond() -> None:
     assert len(fabric.nodes[0].hcas) == 2
 
 
-def test_a_half_s_own_address_is_rather_taken_than_a_vlan_s() -> None:
+def test_a_halfs_own_address_is_preferred_to_a_vlans() -> None:
     nodes = []
     for rank in (0, 1):
         facts = node(f"s{rank}", *pair(rank))
@@ -138,7 +138,7 @@ def test_a_half_s_own_address_is_rather_taken_than_a_vlan_s() -> None:
         ("openvswitch", "an Open vSwitch"),
     ],
 )
-def test_what_rdma_does_not_go_over_is_refused_as_what_it_is(kind: str, title: str) -> None:
+def test_devices_rdma_cannot_use_are_refused_by_kind(kind: str, title: str) -> None:
     message = refused(bonds(kind))
     assert f"belongs to bond0 ({title}" in message
     assert "which has 192.168.50.1/24, and RDMA does not work over it" in message
@@ -156,7 +156,7 @@ def test_a_vlan_whose_address_no_gid_has_is_refused() -> None:
     assert "netplan set" not in message
 
 
-def test_a_bond_without_an_address_is_where_one_belongs() -> None:
+def test_a_bond_without_an_address_is_refused_by_name() -> None:
     bonded = [
         over(r, "bond", "bond0", "", *(bare(h, master="bond0") for h in "AB")) for r in (0, 1)
     ]
@@ -166,7 +166,7 @@ def test_a_bond_without_an_address_is_where_one_belongs() -> None:
     assert "netplan set" not in message
 
 
-def test_a_half_in_a_vrf_is_told_with_the_way_out() -> None:
+def test_a_half_in_a_vrf_is_reported_with_a_fix() -> None:
     nodes = []
     for rank in (0, 1):
         half = port(1, "A", f"10.7.0.{rank + 1}/24")

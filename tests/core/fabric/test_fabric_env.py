@@ -49,7 +49,7 @@ def chosen(**env: str) -> Fabric:
         ({"NCCL_SOCKET_FAMILY": "AF_INET6"}, "contradicts the fabric's IPv4 addresses"),
     ],
 )
-def test_what_no_node_has_is_refused_with_the_setting_to_use(
+def test_a_device_no_node_has_is_refused_with_the_setting(
     env: dict[str, str], expected: str
 ) -> None:
     text = refused(sparks(), both(**env))
@@ -75,7 +75,9 @@ def test_what_no_node_has_is_refused_with_the_setting_to_use(
         ({"NCCL_NET": "AWS Libfabric"}, "remove NCCL_NET from env"),
     ],
 )
-def test_what_holds_is_told_with_the_setting_to_use(env: dict[str, str], setting: str) -> None:
+def test_effective_env_values_are_noted_with_their_setting(
+    env: dict[str, str], setting: str
+) -> None:
     fabric = chosen(**env)
     assert setting in warnings(fabric)
     assert fabric.transport == "rdma"
@@ -94,17 +96,17 @@ def test_what_holds_is_told_with_the_setting_to_use(env: dict[str, str], setting
         {"OMP_NUM_THREADS": "8"},
     ],
 )
-def test_what_is_no_mistake_passes_without_a_word(env: dict[str, str]) -> None:
+def test_valid_env_values_have_no_findings(env: dict[str, str]) -> None:
     assert chosen(**env).findings == ()
 
 
-def test_an_hca_of_env_is_the_one_that_the_choice_goes_by() -> None:
+def test_an_hca_set_in_env_decides_the_choice() -> None:
     fabric = chosen(NCCL_IB_HCA="roceP2p1s0f1")
     assert [n.hcas for n in fabric.nodes] == [("roceP2p1s0f1",)] * 2
     assert fabric.nodes[0].address == "192.168.101.10"
 
 
-def test_the_address_of_env_is_where_the_node_meets_the_others() -> None:
+def test_the_address_in_env_is_the_rendezvous_address() -> None:
     wishes = by_node(
         spark_1=NodeOverrides(env={"SGLANG_HOST_IP": "192.168.101.10"}),
         spark_2=NodeOverrides(env={"SGLANG_HOST_IP": "192.168.101.11"}),
@@ -115,13 +117,13 @@ def test_the_address_of_env_is_where_the_node_meets_the_others() -> None:
     ]
 
 
-def test_one_node_s_env_is_its_own_affair() -> None:
+def test_one_nodes_env_may_differ() -> None:
     message = refused(sparks(), by_node(spark_2=NodeOverrides(env={"NCCL_IB_HCA": "mlx5_0"})))
     assert message.startswith("spark-2: ")
     assert "spark-1" not in message.replace("spark-1 ", "")
 
 
-def test_a_setting_and_env_at_odds() -> None:
+def test_a_setting_that_contradicts_env() -> None:
     wish = NodeOverrides(nccl_ib_hca="rocep1s0f1", env={"NCCL_IB_HCA": "roceP2p1s0f1"})
     message = refused(sparks(), by_node(spark_1=wish))
     assert (

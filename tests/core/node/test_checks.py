@@ -261,7 +261,7 @@ def test_the_rendezvous_port_matters_on_the_head_of_several_nodes_alone() -> Non
         pytest.param(("blue", SPEC), 1, "blue, a rank of another group", id="another-group"),
     ],
 )
-def test_whose_rank_holds_the_port(
+def test_the_owner_of_a_taken_port_is_named(
     rank: tuple[str, str | None], pid: int, expected: str | None
 ) -> None:
     node = with_rank(spark(1), *rank)
@@ -296,7 +296,7 @@ def test_weights_and_image_that_are_there_need_no_room() -> None:
     assert wrong(replace(spark(1), disks=docker, image=image)) == []
 
 
-def test_a_docker_that_keeps_its_data_elsewhere_is_not_judged_by_its_usual_folder() -> None:
+def test_a_moved_docker_data_root_is_checked_where_it_is() -> None:
     absent = (DiskReading("/var/lib/docker", False, False, 900 * GIB, GIB),)
     assert wrong(replace(spark(1), disks=absent)) == []
     moved = Engine("29.1.3", ("nvidia",), images="/data/docker")
@@ -314,7 +314,7 @@ def test_images_in_containerds_store_need_room_where_that_is() -> None:
     assert "/var/lib/containerd: 30.0 GiB image = 30.0 GiB needed, 1.0 GiB free" in finding
 
 
-def test_what_a_download_has_left_need_not_come_again() -> None:
+def test_space_for_partly_downloaded_weights_is_deducted() -> None:
     full = (DiskReading("/raid/hf-cache", True, True, 900 * GIB, 20 * GIB),)
     begun = Weights("a/b", "/raid/hf-cache/x", False, 115 * GIB)
     assert "130.0 GiB weights = 130.0 GiB needed" in wrong(replace(spark(1), disks=full))[0]
@@ -342,7 +342,7 @@ def test_a_heavy_shell_profile() -> None:
     assert "~/.bashrc" in line
 
 
-def test_warnings_of_the_fabric_and_of_the_peers_are_told() -> None:
+def test_fabric_and_peer_warnings_are_reported() -> None:
     nodes = [spark(1), replace(spark(2), rdma=(replace(spark(2).rdma[0], rate_gbps=100.0),))]
     failed = {"spark-1": PeerReport(error="python3: not found")}
     findings = wrong(*nodes, fabric=choose_fabric(nodes), peers=failed)

@@ -39,7 +39,7 @@ def test_on_loopback_nothing_is_said(host: str) -> None:
     assert exposure(ApiAccess(host, 30000, keyed=False, nodes=1, sglang="0.5.3.post3")) is None
 
 
-def test_with_a_key_it_is_well() -> None:
+def test_an_api_with_a_key_is_ok() -> None:
     finding = exposure(ApiAccess("0.0.0.0", 30000, keyed=True, sglang="0.5.23"))
     assert finding is not None
     assert finding.level is Level.OK
@@ -89,7 +89,7 @@ def test_the_embedded_engine_has_a_cure_of_its_own() -> None:
         ("0.5.23", []),
     ],
 )
-def test_what_a_version_is_known_for(version: str, names: list[str]) -> None:
+def test_known_vulnerabilities_of_a_version_are_named(version: str, names: list[str]) -> None:
     assert [vulnerability.name for vulnerability in vulnerabilities(version)] == names
     finding = exposure(ApiAccess("0.0.0.0", 30000, keyed=False, sglang=version))
     assert finding is not None
@@ -97,8 +97,8 @@ def test_what_a_version_is_known_for(version: str, names: list[str]) -> None:
     assert ("with SGLang 0.5.22 or later" in finding.cure) is bool(names)
 
 
-def test_what_runs_speaks_for_itself() -> None:
-    """A label tells of the key by its mount, whatever the settings say by now."""
+def test_the_running_label_says_whether_a_key_is_required() -> None:
+    """A label shows the key by its mount, whatever the current settings say."""
     facts = sparks()
     for key_file, keyed in (("~/key", True), ("", False)):
         wanted = want(api_key_file=key_file)
@@ -110,7 +110,7 @@ def test_what_runs_speaks_for_itself() -> None:
         assert api == declared_access(wanted.common, 2, "0.5.23")
 
 
-def test_a_version_that_is_none_is_told_elsewhere() -> None:
+def test_an_invalid_version_is_reported_elsewhere() -> None:
     finding = exposure(ApiAccess("0.0.0.0", 30000, keyed=False, sglang="main"))
     assert finding is not None
     assert "SGLang main" not in finding.what

@@ -56,7 +56,7 @@ def applied(ufw: Ufw, change: UfwChange) -> Ufw:
     return replace(ufw, active=active, rules=(*rest, *change.add))
 
 
-def test_a_node_of_two() -> None:
+def test_rules_of_a_node_of_two() -> None:
     rules = [str(rule) for rule in wanted_rules(OFF, place(2), api_networks=["10.0.0.9/24"])]
     assert rules == [
         "allow from any to any port 22 proto tcp",
@@ -84,7 +84,7 @@ API_PORT = "30000"
         pytest.param(Rule(action="limit", protocol="tcp", port=API_PORT), id="limit"),
     ],
 )
-def test_what_opens_the_api_wider_is_told(rule: Rule) -> None:
+def test_rules_that_widen_the_api_are_reported(rule: Rule) -> None:
     settings = Settings(api_networks=("10.0.0.0/24",))
     ufw = Ufw(active=True, rules=(rule,), login=LOGIN, ssh_ports=(22,))
     findings = list(find_obstacles(ufw, required_rules(ufw, place(), settings), place(), settings))
@@ -107,7 +107,7 @@ def test_what_opens_the_api_wider_is_told(rule: Rule) -> None:
         pytest.param((Rule(action="deny", port=API_PORT), Rule()), id="blocked-before"),
     ],
 )
-def test_what_opens_the_api_no_wider_is_not_told(others: tuple[Rule, ...]) -> None:
+def test_rules_that_do_not_widen_the_api_are_not_reported(others: tuple[Rule, ...]) -> None:
     settings = Settings(api_networks=("10.0.0.0/24",))
     ufw = Ufw(active=True, rules=others, login=LOGIN, ssh_ports=(22,))
     at = place(2)
@@ -115,7 +115,7 @@ def test_what_opens_the_api_no_wider_is_not_told(others: tuple[Rule, ...]) -> No
     assert "firewall-api-open" not in {f.key for f in findings}
 
 
-def test_the_api_for_everybody_is_what_was_asked_for() -> None:
+def test_an_api_open_to_all_is_accepted_when_declared() -> None:
     settings = Settings(api_networks=("0.0.0.0/0",))
     ufw = Ufw(active=True, rules=(Rule(port=API_PORT),), login=LOGIN, ssh_ports=(22,))
     obstacles = find_obstacles(ufw, (), place(), settings)
@@ -196,13 +196,13 @@ def test_ssh_keeps_what_lets_us_in(
     assert [int(rule.port) for rule in wanted_rules(ufw, place())] == expected
 
 
-def test_what_we_opened_stays_open_for_the_others() -> None:
+def test_our_ssh_rule_stays_open_for_others() -> None:
     mine = Rule(protocol="tcp", port="22", source=LOGIN.client, comment="somebody's")
     facts = replace(OFF, active=True, rules=(mine, SSH))
     assert wanted_rules(facts, place()) == (SSH,)
 
 
-def test_without_a_login_rules_of_others_about_ssh_stand() -> None:
+def test_without_a_login_foreign_ssh_rules_are_kept() -> None:
     narrow = Rule(protocol="tcp", port="22", source="10.9.0.0/16")
     assert wanted_rules(Ufw(rules=(narrow,), ssh_ports=(22,)), place()) == ()
     assert [r.port for r in wanted_rules(Ufw(ssh_ports=(22,)), place())] == ["22"]
@@ -245,7 +245,7 @@ FOREIGN = (
 )
 
 
-def test_an_address_that_went_takes_its_rules_along() -> None:
+def test_rules_of_a_vanished_address_are_removed() -> None:
     old = Rule(protocol="tcp", source="169.254.9.9", comment=OURS)
     ufw = Ufw(active=True, rules=(Rule(port="22"), old), login=LOGIN)
     change = plan_changes(ufw, wanted_rules(ufw, place(2)), "sglang")
@@ -271,7 +271,7 @@ def test_an_address_that_went_takes_its_rules_along() -> None:
         pytest.param(Rule("deny", interface="wlP9s9", port="50000"), None, "", id="Wi-Fi"),
     ],
 )
-def test_rules_of_others_in_the_way(rule: Rule, level: Level | None, what: str) -> None:
+def test_foreign_rules_in_the_way(rule: Rule, level: Level | None, what: str) -> None:
     settings, at = want(2, api_networks=["10.0.0.0/25"]).common, place(2)
     facts = replace(OFF, rules=(rule,))
     findings = list(find_obstacles(facts, required_rules(facts, at, settings), at, settings))
@@ -292,7 +292,7 @@ def test_findings_about_ufw_itself() -> None:
     assert "nothing listens for SSH" in obstacles(Ufw())[0]
 
 
-def test_an_api_that_nobody_reaches_is_told() -> None:
+def test_an_unreachable_api_is_reported() -> None:
     assert "only the nodes will reach the API, port 30000" in obstacles(OFF)[-1]
     theirs = Rule(protocol="tcp", port="30000", source="10.0.0.0/24")
     assert obstacles(replace(OFF, rules=(theirs,))) == []
@@ -315,7 +315,7 @@ THEIRS = Rule(protocol="tcp", port="8080")
         pytest.param((THEIRS,), True, (), False, id="nothing of ours"),
     ],
 )
-def test_absence(
+def test_removing_the_firewall_rules(
     there: tuple[Rule, ...], active: bool, removed: tuple[Rule, ...], disabled: bool
 ) -> None:
     change, _ = plan_removal(replace(OFF, active=active, rules=there), place(), "sglang")

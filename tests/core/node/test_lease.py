@@ -1,4 +1,4 @@
-"""A lease as data: what is told of it, and nothing secret in it."""
+"""A lease as data: how it is described, and that it holds nothing secret."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cluster.lease import (
 ANN = Lease("ann", "laptop", 1748772000.0, "pyinfra inventories/spark.py deploy.py", "ab12")
 
 
-def test_it_survives_its_file() -> None:
+def test_a_lease_survives_its_file() -> None:
     assert parse_lease(ANN.dump()) == ANN
 
 
@@ -30,7 +30,7 @@ def test_it_survives_its_file() -> None:
         pytest.param(ANN.dump().replace("1748772000.0", '"now"'), id="wrong-type"),
     ],
 )
-def test_what_is_no_lease_is_none(text: str) -> None:
+def test_text_that_is_not_a_lease_parses_as_none(text: str) -> None:
     assert parse_lease(text) is None
 
 
@@ -46,7 +46,7 @@ def test_what_is_no_lease_is_none(text: str) -> None:
         pytest.param(["Welcome to spark-1"], None, id="no-answer-of-ours"),
     ],
 )
-def test_an_answer_is_understood_or_none(out: list[str], expected: LeaseAnswer | None) -> None:
+def test_a_lease_answer_parses_or_is_none(out: list[str], expected: LeaseAnswer | None) -> None:
     assert parse_lease_answer(out) == expected
 
 
@@ -59,7 +59,7 @@ def test_a_refusal_names_owner_host_time_command_and_its_end() -> None:
     )
 
 
-def test_a_holder_that_can_not_be_read_is_refused_all_the_same() -> None:
+def test_an_unreadable_lease_holder_still_refuses_the_run() -> None:
     assert "an unidentified run" in str(held_by_other("g", LeaseAnswer("held", 3), "spark-1"))
 
 
@@ -70,11 +70,11 @@ def test_a_holder_that_can_not_be_read_is_refused_all_the_same() -> None:
         pytest.param(None, "not refreshed within 50 s", id="head-gone"),
     ],
 )
-def test_a_loss_says_why(holder: Lease | None, why: str) -> None:
+def test_a_lost_lease_says_why(holder: Lease | None, why: str) -> None:
     assert why in str(lease_lost("sglang", holder, "spark-1"))
 
 
-def test_nothing_in_it_steers_a_terminal() -> None:
+def test_no_text_in_it_controls_a_terminal() -> None:
     evil = Lease("ann\x1b[2J", "lap\ntop", 0.0, "pyinfra\r\u202e", "x")
     assert str(evil).isprintable()
 

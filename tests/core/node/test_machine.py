@@ -59,7 +59,7 @@ ARGUMENTS = (Path(__file__).parents[3] / "templates" / "earlyoom.j2").read_text(
         pytest.param(BARE, {"linger": True, "earlyoom": True}, [], id="all asked for"),
     ],
 )
-def test_what_is_left_alone_is_told(
+def test_settings_left_alone_are_reported(
     setup: HostSetup, settings: dict[str, Any], lines: list[str]
 ) -> None:
     assert list(untouched_settings(setup, Settings(**settings))) == lines
@@ -87,7 +87,7 @@ def test_what_is_left_alone_is_told(
         pytest.param(BARE, {"linger": True, "earlyoom": True}, [], id="usual"),
     ],
 )
-def test_what_speaks_against_it(
+def test_objections_are_named(
     setup: HostSetup, settings: dict[str, Any], messages: list[str]
 ) -> None:
     assert [f.what for f in setting_objections("spark-1", setup, Settings(**settings))] == messages
@@ -123,7 +123,7 @@ def test_lingering_is_bounded() -> None:
         pytest.param("avoid", "python3", False, id="Python is not avoided"),
     ],
 )  # fmt: skip
-def test_earlyoom_ends_sglang_before_anything_else(option: str, name: str, meets: bool) -> None:
+def test_earlyoom_patterns_match_the_right_processes(option: str, name: str, meets: bool) -> None:
     given = re.search(rf"--{option} '([^']+)'", ARGUMENTS)
     assert given
     assert bool(re.search(given[1], name)) is meets

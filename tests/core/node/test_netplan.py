@@ -162,7 +162,7 @@ def objected(setup: Setup, node: NodeFacts | None = None, **more: Any) -> str:
     return "\n".join(map(str, findings))
 
 
-def test_nothing_speaks_against_a_usual_spark() -> None:
+def test_a_usual_spark_has_no_objections() -> None:
     routes = (("10.0.0.0/24", "enP7s7"), ("192.168.100.0/24", A), ("192.168.101.0/24", B))
     claims = (Claim("/etc/netplan/01.yaml", "enP7s7"), Claim("/etc/netplan/02.yaml", "wl*"))
     assert objected(replace(USUAL, routes=routes, claims=claims)) == ""
@@ -201,7 +201,7 @@ def test_nothing_speaks_against_a_usual_spark() -> None:
         ],
     ],
 )
-def test_what_speaks_against_it(setup: Setup, message: str) -> None:
+def test_objections_are_named(setup: Setup, message: str) -> None:
     assert message in objected(setup)
 
 
@@ -233,7 +233,7 @@ def test_a_half_in_another_network_namespace() -> None:
     assert f"{B} is in another network namespace" in objected(USUAL, node)
 
 
-def test_a_half_of_a_bond_is_left_to_it() -> None:
+def test_a_half_in_a_bond_is_left_alone() -> None:
     facts = spark(0)
     lower = replace(facts.rdma[0].interface, ipv4=(), master="bond0")
     bond = Interface("bond0", 9000, True, "", ("192.168.50.1/24",), "bond")
@@ -279,7 +279,7 @@ def as_wanted(**changed: Any) -> NodeFacts:
         ),
     ],
 )  # fmt: skip
-def test_what_differs(node: NodeFacts, own: str | None, reasons: list[str]) -> None:
+def test_reasons_for_address_changes(node: NodeFacts, own: str | None, reasons: list[str]) -> None:
     assert list(address_changes(node, replace(USUAL, own=own), wanted(), "text\n")) == reasons
 
 

@@ -25,13 +25,13 @@ PACKAGES = (cluster.printable, spark_bench.printable, spark_cluster.printable)
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
 @pytest.mark.parametrize(("word", "shown"), WORDS)
-def test_nothing_of_a_word_steers_a_terminal(package: ModuleType, word: str, shown: str) -> None:
+def test_a_name_cannot_control_the_terminal(package: ModuleType, word: str, shown: str) -> None:
     assert package.printable(word) == shown
     assert package.printable(word).isprintable()
 
 
 @given(st.text(CHARACTERS), st.booleans())
-def test_the_packages_show_the_same(text: str, lines: bool) -> None:
+def test_all_packages_print_text_alike(text: str, lines: bool) -> None:
     assert len({package.printable(text, lines=lines) for package in PACKAGES}) == 1
 
 

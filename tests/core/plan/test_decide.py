@@ -151,7 +151,7 @@ def test_the_drift_that_status_shows_is_the_plan_that_a_deploy_makes(
     assert bool(document.drift or document.leftovers) == bool(lines), lines
 
 
-def test_a_moved_tag_is_decided_by_what_the_new_image_says() -> None:
+def test_a_moved_tag_is_judged_by_the_new_image() -> None:
     facts = moved_tag()
     declaration = want()
     model = find_model(declaration.common.model)
@@ -181,7 +181,7 @@ def test_a_silent_node_leaves_no_plan_and_says_which() -> None:
     assert [f.what for f in decision.refusal] == ["spark-2 could not be read"]
 
 
-def test_what_can_not_be_planned_is_said_and_not_raised() -> None:
+def test_an_impossible_plan_is_reported_not_raised() -> None:
     decision = decided(facts_of((Rank("sglang-head", "x", "running"),), ()), {})
     (finding,) = decision.refusal
     assert "is not ours" in finding.what
@@ -191,7 +191,7 @@ def test_what_can_not_be_planned_is_said_and_not_raised() -> None:
     assert list(decision.specs) == ["spark-1", "spark-2"]
 
 
-def test_a_full_reading_takes_the_place_of_the_light_one() -> None:
+def test_a_full_reading_replaces_the_light_one() -> None:
     light = Readings(running(TWO), version=VERSION)
     later = replace(spark(1), ranks=(ran(WORKER, status="exited", exit_code=1),))
     readings = light.updated({"spark-2": later})

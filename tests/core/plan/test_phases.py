@@ -57,7 +57,7 @@ def test_replace_removes_before_it_creates_and_starts_nothing() -> None:
     assert not any("start" in command.argv for command in commands)
 
 
-def test_the_grace_before_a_kill_is_the_setting() -> None:
+def test_the_stop_timeout_is_the_setting() -> None:
     plan = make_plan(NEW, running(TWO), "running", rollback=False)
     (command,) = Phases(docker, plan, 7).stop_head("spark-1")
     assert command.argv[-3:] == ("-t", "7", "sglang-head")
@@ -98,7 +98,7 @@ def test_a_converged_process_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("state", ["stopped", "absent"])
-def test_ending_a_process(state: str) -> None:
+def test_stopping_or_removing_a_process(state: str) -> None:
     (spec,) = LOCAL.values()
     rank = ran(spec, id="4242", image_id="", restart_policy="")
     plan = make_plan({}, {"spark-1": replace(spark(0), ranks=(rank,))}, state)

@@ -53,17 +53,17 @@ def test_a_converged_group_is_left_alone() -> None:
         assert everything(plan, node) == []
 
 
-def test_an_image_that_nobody_asked_for_is_no_reason() -> None:
+def test_an_unread_image_is_not_a_reason_to_change() -> None:
     facts = {name: replace(f, image=None) for name, f in pair().items()}
     assert not make_plan(TWO, facts, "running").changes
 
 
-def test_other_peoples_containers_are_no_reason() -> None:
+def test_foreign_containers_are_not_a_reason_to_change() -> None:
     alien = Rank("sglang-of-somebody", "x", "running")
     assert not make_plan(TWO, pair(head=(ran(HEAD), alien)), "running").changes
 
 
-def test_a_label_that_differs_in_looks_alone_is_no_reason() -> None:
+def test_a_label_with_only_formatting_differences_is_equal() -> None:
     spaced = json.dumps(dict(reversed(json.loads(HEAD.dump()).items())), indent=1)
     assert not make_plan(TWO, pair(head=(ran(HEAD, label=spaced),)), "running").changes
 
@@ -105,7 +105,7 @@ def test_one_wrong_rank_restarts_all_and_recreates_what_it_must(
     assert "docker stop" in " ".join(everything(plan, "spark-1"))
 
 
-def test_several_reasons_of_one_rank_are_all_told() -> None:
+def test_all_reasons_of_a_rank_are_reported() -> None:
     old = replace(WORKER, ipc="host", gpus="")
     facts = pair(worker=(ran(WORKER, label=old.dump(), image_id=OTHER_IMAGE_ID),))
     assert [
@@ -141,7 +141,7 @@ def test_the_node_whose_docker_has_cdi_alone_gets_cdi_devices_and_no_drift() -> 
     assert not make_plan(TWO, served, "running").changes
 
 
-def test_a_reason_of_the_whole_group_is_told_once_at_its_head() -> None:
+def test_a_group_wide_reason_is_reported_once_at_the_head() -> None:
     plan = make_plan(TWO, pair(), "running", restart="/health of rank 1 does not answer")
     assert plan.restart
     assert recreated(plan) == []
@@ -189,7 +189,7 @@ def test_a_renamed_rank_goes_and_the_new_one_comes() -> None:
     assert everything(plan, "spark-2")[-1].endswith("docker rm --force old-worker-1.previous")
 
 
-def test_what_head_only_leaves_behind_goes() -> None:
+def test_head_only_removes_the_idle_worker() -> None:
     alone = specs_of(head_only=True)
     plan = make_plan(alone, pair(), "running")
     stray = plan.of("spark-2")[0]
@@ -215,7 +215,7 @@ def test_a_head_that_moved_to_the_other_node_is_stopped_as_a_head() -> None:
 
 
 def test_a_head_that_keeps_its_name_as_a_worker_is_still_stopped_as_a_head() -> None:
-    """What runs decides the order of its end, not what it shall become."""
+    """What runs decides the stop order, not what it will become."""
     was_head = ran(replace(WORKER, rank=0, launch=replace(WORKER.launch, rank=0)))
     plan = make_plan(TWO, pair(worker=(was_head,)), "running")
     assert len(Phases(docker, plan, 30).stop_head("spark-2")) == 1
@@ -254,7 +254,7 @@ def test_a_container_under_our_name_without_our_label_refuses(
         pytest.param('{"group":"blue"}', "it belongs to the group blue", id="another-group"),
     ],
 )
-def test_a_label_that_is_not_this_groups_refuses_and_says_why(label: str, why: str) -> None:
+def test_a_label_of_another_group_is_refused_with_the_reason(label: str, why: str) -> None:
     with pytest.raises(Refused, match=f"is not ours .{why}."):
         make_plan(TWO, pair(worker=(ran(WORKER, label=label),)), "running")
 
@@ -292,14 +292,14 @@ def test_stopped() -> None:
     ]
 
 
-def test_absent() -> None:
+def test_absent_removes_the_containers() -> None:
     plan = make_plan({}, pair(), "absent")
     assert [words.split()[4] for words in everything(plan, "spark-2")] == ["update", "stop", "rm"]
     assert {line.partition(": ")[2] for line in plan.lines()} == {"is there"}
 
 
 @pytest.mark.parametrize("state", ["stopped", "absent"])
-def test_ending_nothing_is_no_change(state: str) -> None:
+def test_stopping_nothing_is_not_a_change(state: str) -> None:
     plan = make_plan({}, sparks(), state)
     assert not plan.changes
 
@@ -309,7 +309,7 @@ def test_stopping_what_has_stopped_is_no_change_and_keeps_it() -> None:
     assert not make_plan({}, facts, "stopped").changes
 
 
-def test_what_would_come_back_after_a_reboot_is_not_stopped() -> None:
+def test_an_ended_rank_with_a_restart_policy_is_not_stopped() -> None:
     facts = pair(*((ran(s, status="exited", exit_code=0),) for s in (HEAD, WORKER)))
     plan = make_plan({}, facts, "stopped")
     assert [words.split()[4] for words in everything(plan, "spark-1")] == ["update"]
@@ -335,7 +335,7 @@ def test_a_limit_that_would_leave_half_a_group_running_is_refused() -> None:
         pytest.param("running", "exited", id="nothing-runs-there"),
     ],
 )
-def test_a_limit_that_tears_nothing_apart(here: str, there: str) -> None:
+def test_a_limit_that_splits_no_group_is_allowed(here: str, there: str) -> None:
     facts = pair((ran(HEAD, status=there),), (ran(WORKER, status=here),))
     plan = make_plan({}, {"spark-2": facts["spark-2"]}, "absent")
     assert not list(find_split_group(plan, {"spark-1": facts["spark-1"]}, "sglang"))
@@ -449,7 +449,7 @@ def test_no_worker_is_stopped_before_a_head(facts: dict[str, NodeFacts], wish: s
 
 @profile(max_examples=60, deadline=None)
 @given(worlds())
-def test_what_runs_as_wanted_is_not_made_anew_unless_it_is_kept(
+def test_a_correct_rank_is_not_recreated_unless_it_is_kept(
     facts: dict[str, NodeFacts],
 ) -> None:
     right = {

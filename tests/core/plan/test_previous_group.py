@@ -119,7 +119,7 @@ def test_the_old_group_can_be_put_back_until_the_new_one_is_proven(nodes: int, s
 
 @profile(max_examples=150, deadline=None)
 @given(st.data())
-def test_cut_again_and_again_it_ends_in_one_group(data: st.DataObject) -> None:
+def test_repeatedly_cut_runs_still_end_in_one_group(data: st.DataObject) -> None:
     """Old and new wanted in any order, each run cut anywhere, and then one that is not."""
     nodes = data.draw(st.integers(1, 3))
     world = World(running(old(nodes)))
@@ -146,7 +146,7 @@ def failed(nodes: int) -> Facts:
     return facts
 
 
-def test_what_failed_is_cleared_away_without_a_restart() -> None:
+def test_a_failed_group_is_removed_without_a_restart() -> None:
     plan, _ = planned(failed(2), old(2))
     assert plan.changes
     assert not plan.restart
@@ -156,7 +156,7 @@ def test_what_failed_is_cleared_away_without_a_restart() -> None:
     assert "was kept for inspection after it had failed" in " ".join(plan.lines())
 
 
-def test_what_failed_is_not_what_is_put_back() -> None:
+def test_a_failed_group_is_never_restored() -> None:
     plan, _ = planned(failed(2), new(2))
     assert plan.previous is not None
     assert plan.previous.specs == old(2)
@@ -179,7 +179,7 @@ def one(*ranks: Rank) -> Facts:
         pytest.param(one(Rank("sglang-head", "x", "running")), id="somebody else's"),
     ],
 )
-def test_what_does_not_serve_is_not_kept(facts: Facts) -> None:
+def test_a_group_that_does_not_serve_is_not_kept(facts: Facts) -> None:
     assert find_previous_group(facts, "sglang") is None
 
 
@@ -197,7 +197,7 @@ def test_rollback_can_be_turned_off() -> None:
     assert plan.previous is None
 
 
-def test_the_same_containers_started_again_are_nothing_to_put_back() -> None:
+def test_restarted_containers_are_no_previous_group() -> None:
     plan = make_plan(old(2), running(old(2)), "running", restart="it hangs")
     assert plan.restart
     assert plan.previous is None
@@ -230,7 +230,7 @@ def test_where_a_group_serves_is_read_from_its_specs() -> None:
     ]
 
 
-def test_a_rank_that_is_set_aside_keeps_the_name_it_has() -> None:
+def test_a_rank_set_aside_keeps_its_name() -> None:
     rank = ran(old(1)["spark-1"])
     assert kept_name(rank) == "sglang-head.previous"
     assert kept_name(replace(rank, container="sglang-head.previous")) == "sglang-head.previous"

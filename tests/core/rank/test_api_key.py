@@ -1,4 +1,4 @@
-"""The API key: which file is taken, what a rank is told of it, and that no plan holds it."""
+"""The API key: which file is used, what a rank gets of it, and that no plan holds it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_no_file_is_no_key() -> None:
     assert find_api_key("") == ""
 
 
-def test_a_key_is_its_files_only_line(tmp_path: Path) -> None:
+def test_a_key_file_holds_exactly_one_line(tmp_path: Path) -> None:
     assert find_api_key(str(written(tmp_path / "k"))) == KEY
 
 
@@ -64,7 +64,7 @@ def test_an_api_key_file_that_others_can_read_is_refused(tmp_path: Path, mode: i
         pytest.param(f"{KEY}ü", "holds more than a key", id="not ASCII"),
     ],
 )
-def test_what_no_header_can_carry_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_a_key_no_header_can_carry_is_refused(tmp_path: Path, text: str, words: str) -> None:
     assert words in refused(written(tmp_path / "k", text))
 
 
@@ -72,7 +72,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert "is not a file" in refused(tmp_path / "gone")
 
 
-# ---- what a rank is told
+# ---- what a rank gets
 
 
 def test_rank_0_alone_has_the_key_mounted() -> None:
@@ -83,13 +83,13 @@ def test_rank_0_alone_has_the_key_mounted() -> None:
     assert mount in next(iter(specs.values())).volumes
 
 
-def test_a_spec_tells_that_there_is_a_key_and_not_which_file() -> None:
+def test_a_spec_records_that_a_key_exists_not_its_file() -> None:
     spec = specs_of(api_key_file="/secret/place")["spark-1"]
     assert "/secret/place" not in spec.dump()
     assert spec == specs_of(api_key_file="/another/place")["spark-1"]
 
 
-def test_wanting_a_key_is_a_difference_that_is_told() -> None:
+def test_requiring_a_key_is_reported_as_drift() -> None:
     open_, closed = specs_of()["spark-1"], specs_of(api_key_file="~/k")["spark-1"]
     (reason,) = label_drift(open_.dump(), closed)
     assert reason.startswith("volume /run/secrets/spark-serving-api: (none) -> ")
@@ -104,7 +104,7 @@ def test_the_launcher_takes_the_words_that_sglang_would_get() -> None:
     assert plain[plain.index("sglang.launch_server") - 2 :][:2] == ("python3", "-m")
 
 
-def test_a_worker_is_started_as_ever() -> None:
+def test_a_key_does_not_change_the_workers_command() -> None:
     specs = specs_of(api_key_file="~/k")
     assert docker.create(specs["spark-2"]) == docker.create(specs_of()["spark-2"])
 

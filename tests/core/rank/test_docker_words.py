@@ -127,7 +127,7 @@ LINES: list[Any] = [
 
 
 @pytest.mark.parametrize(("data", "rank", "expected"), LINES)
-def test_create(data: dict[str, Any], rank: int, expected: str) -> None:
+def test_the_docker_create_command(data: dict[str, Any], rank: int, expected: str) -> None:
     assert line(list(specs_of(**data).values())[rank]) == expected
 
 
@@ -143,7 +143,7 @@ def test_no_restart_policy_until_the_group_is_ready() -> None:
     )
 
 
-def test_the_other_verbs() -> None:
+def test_the_other_docker_commands() -> None:
     spec = specs_of()["spark-2"]
     commands = {
         "start": docker.start(spec),
@@ -211,7 +211,7 @@ def test_gpus_are_cdi_devices_where_docker_has_no_other_way(gpus: str, names: li
 
 
 @pytest.mark.parametrize("cdi", [True, False])
-def test_a_setting_that_names_cdi_devices_is_taken_at_its_word(cdi: bool) -> None:
+def test_explicit_cdi_devices_are_used_as_given(cdi: bool) -> None:
     spec = specs_of(gpus="nvidia.com/gpu=0,vendor.org/gpu=1")["spark-1"]
     words = docker.create(spec, cdi=cdi).argv
     assert "--gpus" not in words

@@ -19,7 +19,7 @@ def test_a_node_without_timeout_gets_the_bare_command() -> None:
     assert render(Command(("echo", "a b"), 7, kill=False)).get_raw_value() == "echo 'a b'"
 
 
-def test_what_goes_to_stdin_is_never_shown() -> None:
+def test_stdin_is_never_shown() -> None:
     assert "sesame" not in repr(Command(("cat",), 7, "sesame"))
 
 

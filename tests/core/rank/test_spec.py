@@ -56,7 +56,7 @@ DUMP = (
 )
 
 
-def test_the_whole_dump() -> None:
+def test_the_dump_of_a_worker_spec() -> None:
     assert worker().dump() == DUMP
 
 
@@ -155,7 +155,9 @@ FIELDS: list[Any] = [
 
 
 @pytest.mark.parametrize(("data", "field", "value"), FIELDS)
-def test_field(data: dict[str, Any], field: Callable[[Spec], Any], value: Any) -> None:
+def test_spec_fields_follow_the_settings(
+    data: dict[str, Any], field: Callable[[Spec], Any], value: Any
+) -> None:
     assert field(head(**data)) == value
 
 
@@ -229,7 +231,7 @@ DRIFT: list[Any] = [
 
 
 @pytest.mark.parametrize(("data", "reason"), DRIFT)
-def test_drift_is_told_by_field(data: dict[str, Any], reason: str) -> None:
+def test_drift_is_reported_by_field(data: dict[str, Any], reason: str) -> None:
     assert label_drift(head().dump(), head(**data)) == (reason,)
 
 
@@ -247,7 +249,7 @@ def test_drift_of_a_model_names_every_field_it_moves() -> None:
     ]
 
 
-def test_a_variable_that_goes_is_told() -> None:
+def test_a_removed_variable_is_reported() -> None:
     assert label_drift(head(env={"OLD": "1"}).dump(), head()) == ("env OLD: '1' -> (none)",)
 
 
@@ -270,7 +272,7 @@ def test_a_field_that_older_labels_lack_counts_only_if_it_says_something() -> No
 @pytest.mark.parametrize(
     "label", ["", "x", "5", "null", "[]", '"s"', '{"env": 5}', '{"launch": null}', "{"]
 )
-def test_a_label_that_is_no_spec(label: str) -> None:
+def test_a_label_that_is_not_a_spec(label: str) -> None:
     assert label_drift(label, head()) == ("its label is not a spec of ours",)
 
 
@@ -347,7 +349,7 @@ def test_every_rank_is_passed_its_own_fabric_address() -> None:
     assert {s.launch.dist_init_addr for s in specs.values()} == {"192.168.100.10:50000"}
 
 
-def test_a_lone_head_meets_nobody() -> None:
+def test_a_lone_head_has_no_rendezvous() -> None:
     nodes, facts = want(1), {"spark-1": spark(0)}
     fabric = replace(fabric_of(nodes, facts), nodes=(NodeFabric("spark-1", "127.0.0.1"),))
     (spec,) = declared_specs(nodes, find_model(1), fabric, facts, "0.5.23").values()
@@ -375,7 +377,7 @@ def test_no_port_or_name_is_hard_coded() -> None:
         pytest.param("/data:/data", False, id="elsewhere"),
     ],
 )
-def test_a_volume_that_would_show_the_token(volume: str, shows: bool) -> None:
+def test_a_volume_exposing_the_token(volume: str, shows: bool) -> None:
     facts = spark(0)
     settings = Settings(volumes=(volume,))
     assert list(token_mounts(settings, facts)) == ([volume] if shows else [])
@@ -391,7 +393,9 @@ def test_a_volume_that_would_show_the_token(volume: str, shows: bool) -> None:
         pytest.param(("/a:/b", "odd"), "", id="none"),
     ],
 )
-def test_the_cache_that_a_rank_reads(volumes: tuple[str, ...], cache: str) -> None:
+def test_a_ranks_cache_folder_is_found_from_its_volumes(
+    volumes: tuple[str, ...], cache: str
+) -> None:
     assert cache_folder(replace(head(), volumes=volumes)) == cache
 
 
@@ -411,7 +415,7 @@ def test_the_cache_that_a_rank_reads(volumes: tuple[str, ...], cache: str) -> No
         pytest.param({"extra_args": "--a"}, id="words-that-are-text"),
     ],
 )
-def test_a_label_that_is_no_spec_is_none(change: dict[str, object]) -> None:
+def test_a_label_that_is_not_a_spec_is_none(change: dict[str, object]) -> None:
     label = json.loads(specs_of(nodes=2)["spark-1"].dump())
     label["launch"] |= change
     rank = Rank("sglang-head", "1", "running", label=json.dumps(label))
@@ -419,14 +423,14 @@ def test_a_label_that_is_no_spec_is_none(change: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "[" * 100_000, '{"sglang": "\u001b[2J"}'])
-def test_a_label_that_is_anything_is_none(text: str) -> None:
+def test_an_arbitrary_label_is_not_a_spec(text: str) -> None:
     rank = Rank("sglang-head", "1", "running", label=text)
     assert rank.spec is None
     assert label_drift(text, specs_of(nodes=1)["spark-1"])
 
 
 @pytest.mark.parametrize("number", [-1, 2, 10**19])
-def test_a_rank_outside_its_group_is_not_believed(number: int) -> None:
+def test_a_label_with_a_rank_outside_its_group_is_not_a_spec(number: int) -> None:
     label = json.loads(specs_of(nodes=2)["spark-1"].dump()) | {"rank": number}
     rank = Rank("sglang-head", "1", "running", label=json.dumps(label))
     assert rank.spec is None
@@ -450,11 +454,11 @@ def test_a_label_of_every_earlier_version_is_read(version: str) -> None:
     assert label_drift(text, rank.spec) == ()
 
 
-def test_the_label_of_today_is_the_last_of_the_earlier_ones() -> None:
+def test_the_current_label_is_the_last_recorded_one() -> None:
     last = (LABELS / "with_hub_mount.json").read_text().strip()
     assert specs_of()["spark-1"].dump() == last, "keep the old one here, and add the new one"
 
 
-def test_a_label_of_ours_is_its_spec() -> None:
+def test_our_label_reads_back_as_its_spec() -> None:
     for spec in specs_of(nodes=2).values():
         assert read_label(spec.dump()).spec == spec

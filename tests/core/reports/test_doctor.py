@@ -126,7 +126,7 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize(("line", "key"), [pytest.param(*x, id=x[1]) for x in LINES])
-def test_every_line_that_is_known_to_tell_something_is_understood(line, key):
+def test_every_known_line_is_understood(line, key):
     words = RankLogText("spark-2", ran(SPEC, status="exited", exit_code=0), [line])
     (finding,) = log_problems([words], ready=False, rdma=False)
     assert finding.key == key
@@ -135,7 +135,7 @@ def test_every_line_that_is_known_to_tell_something_is_understood(line, key):
 
 
 @pytest.mark.parametrize("line", [pytest.param(x, id=x.split(" ")[0]) for x in HARMLESS])
-def test_what_a_rank_that_is_well_says_is_nothing(line):
+def test_lines_of_a_healthy_rank_are_not_symptoms(line):
     assert diagnose([line]) == ()
 
 
@@ -148,7 +148,7 @@ def test_a_consequence_is_a_warning_beside_its_cause():
     assert alone.level == "error"
 
 
-def test_what_only_follows_is_left_out_beside_its_reason():
+def test_a_consequence_is_left_out_next_to_its_cause():
     lines = ["CUDA out of memory", "Received sigquit from a child process."]
     words = RankLogText("spark-2", ran(SPEC, status="exited"), lines)
     assert keys(log_problems([words], ready=False, rdma=False)) == ["cuda-oom"]
@@ -156,14 +156,14 @@ def test_what_only_follows_is_left_out_beside_its_reason():
     assert keys(log_problems([alone], ready=False, rdma=False)) == ["child-died"]
 
 
-def test_what_a_group_that_serves_got_over_is_a_warning():
+def test_a_problem_a_serving_group_overcame_is_a_warning():
     words = RankLogText("spark-1", ran(SPEC, restarts=1), ["x: Connection reset by peer"])
     assert [(a.key, a.level) for a in log_problems([words], ready=True, rdma=False)] == [
         ("peer-gone", "warning")
     ]
 
 
-def test_that_a_stopped_group_lost_its_head_is_no_error():
+def test_a_stopped_groups_lost_head_is_not_an_error():
     line = "SIGTERM received. signum=None frame=None. Draining requests and shutting down..."
     head = RankLogText("spark-1", ran(SPEC, status="exited"), [line])
     worker = RankLogText("spark-2", ran(SPEC, status="exited"), ["x: Connection reset by peer"])
@@ -181,7 +181,7 @@ def test_nccl_over_tcp_is_an_error_where_rdma_was_chosen():
     assert list(log_problems([words], ready=True, rdma=False)) == []
 
 
-def test_a_memory_kill_is_told_by_docker_not_by_137():
+def test_a_memory_kill_is_recognized_by_docker_not_by_137():
     killed = RankLogText("spark-1", ran(SPEC, status="exited", exit_code=137, oom_killed=True))
     (finding,) = log_problems([killed], ready=False, rdma=False)
     assert finding.key == "oom-killed"
@@ -234,7 +234,7 @@ def test_a_memory_kill_is_told_by_docker_not_by_137():
         ),
     ],
 )
-def test_what_the_ranks_states_say(status, key, level):
+def test_rank_states_become_a_finding(status, key, level):
     (finding,) = group_problems(status)
     assert (finding.key, finding.level) == (key, level)
     assert finding.cure
@@ -247,7 +247,7 @@ def test_drift_is_one_warning_a_node_that_names_every_field():
     assert (second.where, second.evidence) == ("spark-2", "tp: 1 -> 2")
 
 
-def test_a_group_that_is_well_has_nothing():
+def test_a_healthy_group_has_no_problems():
     assert list(group_problems(READY)) == []
     healed = replace(READY, ranks=(HEAD, replace(WORKER, restarts=7, uptime=86400)))
     assert list(group_problems(healed)) == []
@@ -284,7 +284,7 @@ def test_a_node_that_is_off_and_a_disk_that_fills():
     ]
 
 
-def test_a_failed_rank_that_was_kept_is_told_with_its_last_words():
+def test_a_kept_failed_rank_is_reported_with_its_last_log_lines():
     left = Leftover(node="spark-1", container="sglang-head.failed", state="exited", kind="failed")
     words = RankLogText("spark-1", replace(ran(SPEC), name="sglang-head.failed"), ["one", "two"])
     (finding,) = leftover_problems(replace(READY, leftovers=(left,)), [words])
@@ -292,7 +292,7 @@ def test_a_failed_rank_that_was_kept_is_told_with_its_last_words():
     assert "docker logs sglang-head.failed" in finding.cure
 
 
-def test_a_switch_that_is_under_way_is_no_ailment():
+def test_an_ongoing_switch_is_not_a_problem():
     left = Leftover(node="spark-1", container="h.previous", state="exited", kind="previous")
     status = replace(READY, leftovers=(left,))
     (cut,) = leftover_problems(status, [])
@@ -302,7 +302,7 @@ def test_a_switch_that_is_under_way_is_no_ailment():
     assert list(leftover_problems(busy, [])) == []
 
 
-def test_the_report_is_well_with_warnings_alone():
+def test_a_report_with_only_warnings_is_ok():
     findings = list(check_problems([ok("fine"), warning("hm", "spark-1")], []))
     report = doctor_report(READY, [*findings, *findings], ("x",))
     assert (report.ok, keys(report.ailments)) == (True, ["check"])

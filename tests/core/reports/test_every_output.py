@@ -225,7 +225,7 @@ def printed(things: Any) -> str:
     return stream.getvalue()
 
 
-def test_what_a_server_says_of_an_error() -> None:
+def test_a_servers_error_text_is_escaped() -> None:
     for body in (json.dumps({"error": {"message": BAD}}), f"<title>{BAD}</title>", BAD):
         assert "1+1" in checked(from_body(body.encode()))
 

@@ -71,6 +71,6 @@ def test_a_cache_below_the_logins_home() -> None:
         pytest.param("EOF error ()", "ssh me@s true", id="else"),
     ],
 )
-def test_every_silence_has_its_cure(why: str, cure: str) -> None:
+def test_every_unreachable_node_has_a_fix(why: str, cure: str) -> None:
     node = unreachable_node("s", why, "me")
     assert (node.cure, node.lost) == (cure, why.removeprefix("ConnectError: "))

@@ -61,11 +61,11 @@ def test_the_groups_state(ranks, served, says):
         pytest.param((GONE, OFF), "degraded", id="a-node-is-not-read"),
     ],
 )
-def test_a_group_that_shall_not_run(ranks, says):
+def test_the_state_of_a_group_that_should_not_run(ranks, says):
     assert group_state("stopped", ranks, (), MODEL) == says
 
 
-def test_a_rank_is_told_from_its_container_and_its_node():
+def test_a_rank_is_described_from_its_container_and_node():
     spec = specs_of()["spark-1"]
     rank = ran(spec, restarts=2)
     begun = start_time(rank)
@@ -84,7 +84,7 @@ def test_a_rank_is_told_from_its_container_and_its_node():
     assert status.healthy
 
 
-def test_no_answer_is_never_nothing_there():
+def test_no_answer_never_means_nothing_runs():
     facts = spark(0, unread={"ranks": "no answer in time"})
     status = rank_status(0, "spark-1", facts, None, health=200)
     assert (status.state, status.lost) == ("unknown", "Docker does not respond: no answer in time")
@@ -92,7 +92,7 @@ def test_no_answer_is_never_nothing_there():
     assert rank_status(0, "spark-1", None, None, lost="off").state == "unknown"
 
 
-def test_what_a_switch_leaves_is_named_and_is_no_drift():
+def test_leftovers_of_a_switch_are_named_and_are_not_drift():
     own, *others = (
         ran(specs_of()["spark-1"], id=name) for name in ("own", "previous", "failed", "stray")
     )
@@ -131,5 +131,5 @@ LLAMA = "llamacpp:requests_processing 1\nllamacpp:predicted_tokens_seconds 101.5
         pytest.param("<html>404</html>", ServerLoad(), id="another-program"),
     ],
 )
-def test_the_load_that_a_server_tells(text, load):
+def test_the_load_is_read_from_the_servers_metrics(text, load):
     assert Metrics().process(text.splitlines()) == load

@@ -30,7 +30,7 @@ def messages(variables: dict[str, Any]) -> str:
         ),
     ],
 )
-def test_what_pyinfra_reads_as_it_is_meant_is_left_alone(variables: dict[str, Any]) -> None:
+def test_variables_pyinfra_reads_correctly_are_accepted(variables: dict[str, Any]) -> None:
     assert messages(variables) == ""
 
 
@@ -62,7 +62,7 @@ def test_what_pyinfra_reads_as_it_is_meant_is_left_alone(variables: dict[str, An
         pytest.param((["a"], {1: 2}), "has a setting named 1", id="a-setting-without-a-name"),
     ],
 )
-def test_a_head_that_pyinfra_would_pass_over_is_named_with_its_cure(head: Any, says: str) -> None:
+def test_a_head_pyinfra_would_skip_is_named_with_a_fix(head: Any, says: str) -> None:
     text = messages({"head": head})
     assert "the group `head` of spark.py" in text
     assert says in text
@@ -112,13 +112,13 @@ def test_names_that_pyinfra_reaches(name: str) -> None:
         pytest.param("me@ad.lan@h", """{'ssh_user': 'me@ad.lan'}""", id="a-user-with-a-domain"),
     ],
 )
-def test_parts_of_a_name_are_told_where_they_go(name: str, cure: str) -> None:
+def test_parts_of_a_name_are_explained(name: str, cure: str) -> None:
     (finding,) = unreachable_names(name, {})
     assert cure in finding.cure
 
 
 @pytest.mark.parametrize("name", ["", " spark-1", "spark 1", "-oProxyCommand=x", "a/b", "a\n", "ä"])
-def test_what_is_no_name_at_all(name: str) -> None:
+def test_an_impossible_node_name_is_reported(name: str) -> None:
     (finding,) = unreachable_names(name, {})
     assert "is neither a name nor an address" in finding.what
 

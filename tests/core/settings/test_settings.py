@@ -1,4 +1,4 @@
-"""What an inventory and the command line may say, and how each mistake is told."""
+"""What an inventory and the command line may say, and how each mistake is reported."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_every_kind_of_value_is_covered() -> None:
 
 @pytest.mark.parametrize("name", LISTS)
 @pytest.mark.parametrize("value", ["it's", 'say "no', "ends in \\"])
-def test_an_open_quote_is_told_as_one(name: str, value: str) -> None:
+def test_an_open_quote_is_reported_as_such(name: str, value: str) -> None:
     (message,) = refusal(host(**{name: value}))
     assert message.startswith(
         f"{name} = {value!r} is not allowed: it has a quote or a backslash without its counterpart"
@@ -128,7 +128,7 @@ def test_wrong_value_names_setting_value_allowed_and_cure(
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("env", *LISTS)])
-def test_the_cure_can_be_typed_as_it_stands(name: str) -> None:
+def test_the_suggested_fix_is_itself_accepted(name: str) -> None:
     """What the cure says is itself accepted, as the shell and pyinfra would hand it over."""
     (finding,) = refusal(host(**{name: ["wrong"]}))
     word = shlex.split(finding.partition(" -> ")[2])[1]
@@ -262,16 +262,16 @@ def test_unknown_setting_names_the_nearest(name: str, meant: str) -> None:
     "name",
     ["ssh_user", "ssh_paramiko_connect_kwargs", "_sudo", "fake_responses", "docker_identifier"],
 )
-def test_what_pyinfra_and_its_connectors_own_is_passed_over(name: str) -> None:
+def test_data_of_pyinfra_and_its_connectors_is_ignored(name: str) -> None:
     assert parse_settings(host(**{name: object()})) == DEFAULTS
 
 
-def test_every_mistake_is_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     findings = refusal(host(modle="x", port=0, rdma="maybe"), host("spark-2", "workers", gpus=1))
     assert [line.split()[0] for line in findings] == ["modle", "port", "rdma", "gpus"]
 
 
-def test_a_mistake_of_all_nodes_is_told_once() -> None:
+def test_a_mistake_shared_by_all_nodes_is_reported_once() -> None:
     assert len(refusal(*declare(8, port=0))) == 1
 
 
@@ -326,13 +326,13 @@ HEAD, WORKERS = ("head",), ("workers",)
         pytest.param([("a", HEAD), ("b", ())], "b is in neither `head` nor", id="no-group"),
     ],
 )
-def test_groups_that_cannot_be(hosts: list[tuple[str, tuple[str, ...]]], says: str) -> None:
+def test_impossible_groups_are_refused(hosts: list[tuple[str, tuple[str, ...]]], says: str) -> None:
     findings = refusal(*(HostData(name, groups, {}) for name, groups in hosts))
     assert says in findings[0]
     assert len(findings) == 1
 
 
-def test_pyinfras_own_doubling_of_a_connectors_host_is_no_mistake() -> None:
+def test_pyinfras_duplicate_connector_host_is_accepted() -> None:
     local = HostData("@local", ("head", "spark", "@local", "head", "spark"), {})
     assert parse_declaration([local]).names == ("@local",)
 
@@ -350,7 +350,7 @@ def test_nodes_must_agree() -> None:
     ]
 
 
-def test_a_default_and_the_same_value_said_out_loud_agree() -> None:
+def test_a_default_equals_the_same_value_given_explicitly() -> None:
     assert parse_declaration([host("a", port=30000), host("b", "workers")]).common.port == 30000
 
 
@@ -396,7 +396,7 @@ def test_head_only_leaves_the_workers_idle() -> None:
     assert (declaration.names, tuple(declaration.idle)) == (("spark-1",), ("spark-2", "spark-3"))
 
 
-def test_nobody_is_idle_otherwise() -> None:
+def test_no_node_is_idle_otherwise() -> None:
     assert not parse_declaration(declare(3)).idle
 
 

@@ -81,7 +81,7 @@ def refusal_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
                      "  ServerAliveInterval 30\n  ForwardAgent yes\n", id="what-does-not-matter"),
     ],
 )  # fmt: skip
-def test_what_both_read_alike_goes_on_without_a_word(
+def test_ssh_config_read_alike_by_both_is_accepted_silently(
     refusal_of: Told, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert refusal_of(text, key="a key", more="Host spark-1\n  Port 2200\n") == ""
@@ -128,7 +128,7 @@ def test_what_both_read_alike_goes_on_without_a_word(
         pytest.param("Include config.test\n", "can't read", id="includes-itself"),
     ],
 )  # fmt: skip
-def test_what_pyinfra_reads_otherwise_is_named_with_its_cure(
+def test_ssh_config_pyinfra_misreads_is_named_with_a_fix(
     refusal_of: Told, text: str, says: str
 ) -> None:
     message = refusal_of(text, key="a key", one="Port 2200\n", two="User me\n", other="Host x\n")
@@ -146,13 +146,13 @@ def test_what_pyinfra_reads_otherwise_is_named_with_its_cure(
                      id="known-hosts"),
     ],
 )  # fmt: skip
-def test_what_the_inventory_says_wins_over_the_file(
+def test_inventory_data_wins_over_the_ssh_config(
     refusal_of: Told, text: str, data: dict[str, object]
 ) -> None:
     assert refusal_of(text, data) == ""
 
 
-def test_a_match_exec_that_does_not_end_is_not_waited_for(
+def test_a_hanging_match_exec_is_not_waited_for(
     refusal_of: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inventories, "SSH_SECONDS", 0.5)
@@ -161,7 +161,7 @@ def test_a_match_exec_that_does_not_end_is_not_waited_for(
     assert monotonic() - begun < 20
 
 
-def test_a_port_that_is_no_number_is_told_with_one_that_is(refusal_of: Told) -> None:
+def test_a_non_numeric_port_is_reported_with_a_valid_one(refusal_of: Told) -> None:
     assert "port 22" in refusal_of("Host spark-1\n  Port ssh\n")
 
 

@@ -15,6 +15,6 @@ def printed(program: str) -> str:
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stderr
 
 
-def test_no_traceback_of_a_node_that_does_not_answer() -> None:
+def test_an_unanswering_node_causes_no_traceback() -> None:
     assert "Exception (client)" in printed(f"import paramiko; {LOGS}")
     assert printed(f"import transport; {LOGS}") == ""

@@ -35,7 +35,7 @@ def refused(token_file: Path | str) -> str:
     return finding.what
 
 
-def test_there_is_none() -> None:
+def test_no_token_is_found() -> None:
     assert find_token("") == ""
 
 
@@ -58,7 +58,7 @@ def test_a_tilde_is_this_machines_home(nowhere: Path) -> None:
     assert find_token("~/secret/t") == "hf_file"
 
 
-def test_what_hf_auth_login_left(nowhere: Path) -> None:
+def test_the_token_of_hf_auth_login_is_found(nowhere: Path) -> None:
     written(nowhere / ".cache/huggingface/token", "hf_usual\n")
     assert find_token("") == "hf_usual"
 
@@ -85,7 +85,7 @@ def test_an_empty_file(tmp_path: Path) -> None:
     assert "is empty" in refused(written(tmp_path / "t", "\n"))
 
 
-def test_a_file_of_no_text(tmp_path: Path) -> None:
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "t")
     path.write_bytes(b"\xff\xfe\x00")
     assert "cannot be read" in refused(path)

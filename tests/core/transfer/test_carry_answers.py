@@ -10,7 +10,7 @@ HOST_KEY = "key ssh-ed25519 AAAA"
 KEY = tunnel.Key("/dev/shm/k", "169.254.2.1", "ssh-ed25519 AAAA")
 
 
-def test_what_the_source_tells() -> None:
+def test_the_sources_login_and_keys_are_parsed() -> None:
     lines = ["user nvidia", "port 2222", "key ssh-ed25519 AAAA", "key ssh-rsa BBBB"]
     source = tunnel.parse_source(lines)
     assert source == tunnel.Source("nvidia", 2222, ("ssh-ed25519 AAAA", "ssh-rsa BBBB"))
@@ -75,7 +75,7 @@ def test_no_answer_of_the_source(lines: list[str]) -> None:
         ),
     ],
 )
-def test_what_a_target_tells(lines: list[str], key: tunnel.Key | None) -> None:
+def test_the_targets_key_is_parsed(lines: list[str], key: tunnel.Key | None) -> None:
     assert tunnel.parse_key(lines) == key
 
 
@@ -113,7 +113,7 @@ def test_nothing_is_trusted_on_first_use() -> None:
         pytest.param("", "there was no output", id="nothing said"),
     ],
 )
-def test_why_the_way_does_not_carry(message: str, words: str) -> None:
+def test_a_closed_tunnel_says_why(message: str, words: str) -> None:
     finding = tunnel.tunnel_closed("spark-2", "spark-1", "169.254.1.1", 22, message)
     assert words in str(finding)
     assert finding.cure

@@ -37,7 +37,7 @@ OTHER = ImageReading(TAG, f"sha256:{'4' * 64}", content="decaf")
         pytest.param(PIN, None, "missing", "it is not there", id="a digest, absent"),
     ],
 )
-def test_what_the_head_asks_the_registry_for(
+def test_reasons_for_the_head_to_pull(
     reference: str, head: ImageReading | None, pull: str, why: str
 ) -> None:
     assert images.reason_to_pull(reference, head, pull) == why
@@ -60,7 +60,7 @@ def test_what_the_head_asks_the_registry_for(
         pytest.param([None, None], "never", (False, False), id="all lack it, never"),
     ],
 )
-def test_a_group_that_is_as_wanted_asks_nothing(
+def test_a_group_as_wanted_needs_no_delivery(
     readings: list[ImageReading | None], pull: str, needed: tuple[bool, bool], restart: bool
 ) -> None:
     named = {f"spark-{i}": image for i, image in enumerate(readings)}
@@ -93,7 +93,7 @@ def test_a_group_that_is_as_wanted_asks_nothing(
         ),
     ],
 )
-def test_what_brings_a_worker_the_heads_image(
+def test_a_worker_is_delivered_the_heads_image(
     reference: str, head: ImageReading, own: ImageReading | None, delivery: Delivery
 ) -> None:
     deliveries = images.plan_deliveries(reference, head, {"spark-1": own, "spark-2": head})
@@ -116,19 +116,19 @@ def test_the_repository_of_a_reference(reference: str, repository: str) -> None:
     assert images.repository(reference) == repository
 
 
-def test_a_digest_of_another_repository_pins_nothing() -> None:
+def test_another_repositorys_digest_pins_nothing() -> None:
     mirrored = image("a", f"tb:5443/team/sglang@sha256:{'e' * 64}", PIN)
     assert images.pinned_reference(TAG, mirrored) == PIN
     assert images.pinned_reference("ghcr.io/other/sglang:1", mirrored) == ""
 
 
-def test_a_reference_that_is_a_digest_stays_that() -> None:
+def test_a_digest_reference_stays_unchanged() -> None:
     named = f"docker.io/lmsysorg/sglang@sha256:{'e' * 64}"
     assert images.pinned_reference(named, NEW) == named
     assert images.pull_as(named, named, 60).argv[-1] == named
 
 
-def test_what_is_pulled_by_digest_gets_the_wanted_name() -> None:
+def test_an_image_pulled_by_digest_is_tagged() -> None:
     *_, script, sh, source, reference = images.pull_as(TAG, PIN, 60).argv
     assert (sh, source, reference) == ("sh", PIN, TAG)
     assert script == 'docker pull --quiet "$1" && docker tag "$1" "$2"'
@@ -179,7 +179,7 @@ def test_two_images_in_one_group_are_refused(
         pytest.param("", 0, id="nothing yet"),
     ],
 )
-def test_what_has_arrived(line: str, count: int) -> None:
+def test_image_copy_progress_is_parsed(line: str, count: int) -> None:
     assert images.parse_progress(line) == count
 
 
@@ -191,7 +191,7 @@ def test_what_has_arrived(line: str, count: int) -> None:
         pytest.param(2**32 + 1, "4.0 GiB received, Docker is unpacking, 10 s", id="all"),
     ],
 )
-def test_how_far_a_copy_is(came: int, message: str) -> None:
+def test_copy_progress_is_described(came: int, message: str) -> None:
     assert images.describe_progress(came, 2**32, 10) == message
 
 
@@ -203,7 +203,7 @@ def test_how_far_a_copy_is(came: int, message: str) -> None:
         pytest.param(30, 0, 60, id="nobody could say what it unpacks to"),
     ],
 )
-def test_room_that_a_copy_takes(size: int, unpacked: int, arriving: int) -> None:
+def test_space_needed_by_a_copy(size: int, unpacked: int, arriving: int) -> None:
     picture = ImageReading(TAG, "sha256:1", size=size)
     assert images.copy_room(picture, unpacked, sends=True) == size
     assert images.copy_room(picture, unpacked, sends=False) == arriving

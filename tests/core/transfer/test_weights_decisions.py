@@ -37,7 +37,7 @@ def listing(**changed: object) -> dict[str, object]:
     return {**plain, **changed}
 
 
-def test_what_is_listed_and_good_is_complete() -> None:
+def test_a_listing_of_good_files_is_complete() -> None:
     reading = parse_stored_model(listing(recorded=True))
     assert (reading.complete, reading.read, reading.owner) == (True, 6, (1, 2))
 
@@ -54,7 +54,7 @@ def test_what_is_listed_and_good_is_complete() -> None:
         pytest.param({"placeholders": ["m"], "recorded": True}, False, id="recorded pointers"),
     ],
 )
-def test_completeness(changed: dict[str, object], complete: bool) -> None:
+def test_a_listing_is_complete_or_not(changed: dict[str, object], complete: bool) -> None:
     assert parse_stored_model(listing(**changed)).complete is complete
 
 
@@ -71,7 +71,7 @@ def test_completeness(changed: dict[str, object], complete: bool) -> None:
         pytest.param({"uid": None}, id="nothing"),
     ],
 )
-def test_what_a_node_cannot_mean_is_a_value_error(changed: dict[str, object]) -> None:
+def test_an_impossible_node_listing_is_a_value_error(changed: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         parse_stored_model(listing(**changed))
     with pytest.raises(ValueError):
@@ -94,7 +94,7 @@ def test_a_damaged_or_missing_file_of_the_list_makes_it_incomplete() -> None:
         pytest.param({"a": replace(ONE, mtime_ns=9, by="itself"), "b": TWO}, "", id="times differ"),
     ],
 )
-def test_what_a_node_lacks(there: dict[str, File], names: str) -> None:
+def test_the_files_a_node_lacks(there: dict[str, File], names: str) -> None:
     assert "".join(f.path for f in missing_files(WANTED, StoredModel(good=there))) == names
 
 
@@ -244,7 +244,7 @@ def test_each_failure_has_its_cause_and_cure(kind: str, status: int, what: str) 
         ),
     ],
 )
-def test_the_words_of_a_failure_tell_more_than_its_kind(
+def test_a_failures_message_says_more_than_its_kind(
     kind: str, message: str, what: str, cure: str
 ) -> None:
     finding = explain_failure(kind, message, "spark-1", "org/m", "v1", "")
@@ -252,7 +252,7 @@ def test_the_words_of_a_failure_tell_more_than_its_kind(
     assert cure in finding.cure
 
 
-def test_the_download_runs_by_itself_and_holds_no_secret() -> None:
+def test_the_download_runs_detached_and_holds_no_secret() -> None:
     command = weights.start_download(
         *("g", "org/m", "/raid/hf", "sgl:1", "SCRIPT", "hf_sesame\n"), fetch=True, token=True
     )
@@ -265,7 +265,7 @@ def test_the_download_runs_by_itself_and_holds_no_secret() -> None:
     assert command.argv[-3:] == ("sgl:1", "-c", "SCRIPT")
 
 
-def test_what_the_client_shall_do_comes_on_stdin_after_the_token() -> None:
+def test_the_clients_task_follows_the_token_on_stdin() -> None:
     request = {"do": "fetch", "files": [["a" * 100, 1, "git", "1" * 40]] * 2000}
     token, *pieces = weights.download_task("org/m", "https://hub", "hf_1", request).splitlines()
     assert token == "hf_1"
@@ -295,7 +295,7 @@ def test_a_list_mounts_no_cache_and_without_a_token_nothing_is_mounted() -> None
         pytest.param("http://hub.lan", "", False, id="no token"),
     ],
 )
-def test_a_token_and_plain_http_are_refused(endpoint: str, token: str, refused: bool) -> None:
+def test_a_token_over_plain_http_is_refused(endpoint: str, token: str, refused: bool) -> None:
     finding = find_unencrypted_token(endpoint, token, "spark-1", "org/m")
     assert bool(finding) is refused
     assert not finding or "hf_endpoint = https://" in finding.cure

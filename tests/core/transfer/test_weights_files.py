@@ -157,13 +157,13 @@ def test_weights_come_once_in_the_best_format(paths: list[str], weights: set[str
         pytest.param({}, [], False, id="no weights"),
     ],
 )
-def test_whether_weights_without_a_list_are_whole(
+def test_completeness_of_weights_without_a_list(
     index: dict[str, list[str]], there: list[str], complete: bool
 ) -> None:
     assert looks_complete(index, ["config.json", *there]) is complete
 
 
-def test_without_a_config_they_are_not_whole() -> None:
+def test_weights_without_a_config_are_not_complete() -> None:
     assert not looks_complete({}, ["model.safetensors"])
     assert not looks_complete({}, ["model.gguf"])
 
@@ -217,7 +217,7 @@ def test_an_index_of_what_was_not_chosen_does_not_count() -> None:
                      id="shards"),
     ],
 )  # fmt: skip
-def test_what_sglang_cannot_load_is_told_with_its_cure(names: list[str], what: str) -> None:
+def test_weights_sglang_cannot_load_are_reported_with_a_fix(names: list[str], what: str) -> None:
     problem = find_load_problem(names)
     assert problem
     assert what in problem[0]
@@ -236,7 +236,7 @@ def test_what_sglang_cannot_load_is_told_with_its_cure(names: list[str], what: s
                      id="one file, and more weights"),
     ],
 )  # fmt: skip
-def test_what_sglang_loads(names: list[str]) -> None:
+def test_weights_sglang_loads_are_accepted(names: list[str]) -> None:
     assert find_load_problem(names) is None
 
 

@@ -27,7 +27,7 @@ def row(name: object = "a", size: object = 2, kind: object = "git", digest: obje
         pytest.param("-rf", id="like an option"),
     ],
 )
-def test_a_name(value: str) -> None:
+def test_a_safe_path_is_accepted(value: str) -> None:
     assert gate.check_path(value) == value
 
 
@@ -67,7 +67,7 @@ def test_no_commit(value: object) -> None:
         gate.check_commit(value)
 
 
-def test_a_list() -> None:
+def test_a_file_list_is_checked() -> None:
     rows = [
         row("a/b"),
         row("a/c", 5, "sha256", SHA),
@@ -141,6 +141,6 @@ def test_no_entries(value: object) -> None:
         gate.check_entries(value)
 
 
-def test_of_a_stored_list_what_cannot_be_counts_as_not_there() -> None:
+def test_impossible_entries_of_a_stored_list_are_ignored() -> None:
     stored = {"a": entry(), "../x": entry(), "b": None, ".git/config": entry()}
     assert gate.usable_entries(stored).keys() == {"a"}

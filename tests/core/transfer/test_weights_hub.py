@@ -97,13 +97,13 @@ def environment() -> dict[str, str]:
     }
 
 
-def test_what_a_repository_holds(client: Client) -> None:
+def test_a_repositorys_files_and_commit_are_listed(client: Client) -> None:
     reply = client.run("list", revision="")
     assert reply["commit"] == client.hub.commit(REPO)
     assert sorted(reply["files"]) == sorted(client.files())
 
 
-def test_what_came_is_what_huggingfaces_own_cache_looks_like(client: Client) -> None:
+def test_downloaded_files_match_the_huggingface_cache_layout(client: Client) -> None:
     times = client.run("fetch")["times"]
     assert times.keys() == FILES.keys()
     assert client.whole()
@@ -163,7 +163,7 @@ def test_without_a_token_none_is_looked_for(client: Client) -> None:
     assert {r["token"] for r in client.hub.log} == {""}
 
 
-def test_a_cut_connection_is_gone_on_with(client: Client) -> None:
+def test_a_cut_download_resumes_where_it_stopped(client: Client) -> None:
     client.hub.fault(cut={LARGE: 2_500_000})
     client.run("fetch")
     assert client.whole()
@@ -171,7 +171,7 @@ def test_a_cut_connection_is_gone_on_with(client: Client) -> None:
     assert ranges == ["", "bytes=2097152-"]
 
 
-def test_a_killed_download_is_gone_on_with_by_the_next(client: Client) -> None:
+def test_a_killed_download_is_resumed_by_the_next_run(client: Client) -> None:
     client.hub.fault(slow=0.02)
     words = client.words("fetch")
     with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE) as killed:
@@ -189,7 +189,7 @@ def test_a_killed_download_is_gone_on_with_by_the_next(client: Client) -> None:
     assert f"bytes={size}-" in [r["range"] for r in client.hub.log]
 
 
-def test_what_is_there_already_is_not_asked_for_again(client: Client) -> None:
+def test_existing_files_are_not_requested_again(client: Client) -> None:
     client.run("fetch")
     client.hub.forget()
     client.run("fetch")
@@ -226,7 +226,7 @@ def test_a_gated_repository(client: Client, status: int) -> None:
         pytest.param({"revision": "", "endpoint": "http://127.0.0.1:9"}, "network", id="no hub"),
     ],
 )
-def test_what_cannot_be_listed(client: Client, payload: dict[str, Any], error: str) -> None:
+def test_listing_errors_are_reported(client: Client, payload: dict[str, Any], error: str) -> None:
     assert client.run("list", **payload)["error"] == error
 
 
@@ -242,28 +242,26 @@ def test_what_cannot_be_listed(client: Client, payload: dict[str, Any], error: s
         pytest.param(504, "server", id="a gateway without its hub"),
     ],
 )
-def test_what_a_hub_answers_is_no_hub_that_cannot_be_reached(
-    client: Client, code: int, error: str
-) -> None:
+def test_an_error_answer_is_not_an_unreachable_hub(client: Client, code: int, error: str) -> None:
     client.hub.fault(status={"code": code, "times": 999})
     reply = client.run("list", revision="")
     assert (reply["error"], reply["status"]) == (error, code)
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_a_limit_that_is_over_soon_is_waited_for(client: Client, code: int) -> None:
+def test_a_short_rate_limit_is_waited_out(client: Client, code: int) -> None:
     client.hub.fault(status={"code": code, "times": 1})
     client.run("fetch")
     assert client.whole()
 
 
-def test_a_limit_that_stays_is_told_as_one(client: Client) -> None:
+def test_a_lasting_rate_limit_is_reported(client: Client) -> None:
     client.hub.fault(status={"code": 429, "times": 9999})
     reply = client.run("fetch", stall=1)
     assert (reply["error"], reply["status"]) == ("limited", 429)
 
 
-def test_a_download_that_stands_still_ends(client: Client) -> None:
+def test_a_stalled_download_ends(client: Client) -> None:
     client.hub.fault(stand=True)
     try:
         assert client.run("fetch", stall=2)["error"] == "still"
@@ -292,12 +290,12 @@ def sibling(name: object, **changed: object) -> dict[str, object]:
         pytest.param({"siblings": []}, id="nothing at all"),
     ],
 )
-def test_a_list_that_no_model_can_have_is_refused(client: Client, listed: dict[str, Any]) -> None:
+def test_an_impossible_file_list_is_refused(client: Client, listed: dict[str, Any]) -> None:
     client.hub.fault(listed=listed)
     assert client.run("list", revision="")["error"] == "unfit"
 
 
-def test_what_the_client_is_told_to_fetch_passes_the_gate_too(client: Client) -> None:
+def test_the_clients_fetch_list_is_checked_too(client: Client) -> None:
     evil = [["../../../evil", 2, "git", git(b"{}")]]
     assert client.run("fetch", files=evil)["error"] == "unfit"
     assert client.run("fetch", commit="/tmp")["error"] == "unfit"
@@ -316,7 +314,7 @@ def test_a_file_ends_at_its_listed_size(client: Client, path: str) -> None:
     assert client.whole()
 
 
-def test_one_content_under_several_names_comes_once(client: Client) -> None:
+def test_duplicate_content_is_downloaded_once(client: Client) -> None:
     twins = {
         "tokenizer.model": b"same" * 50,
         "tokenizer.model.v3": b"same" * 50,
