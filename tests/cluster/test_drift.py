@@ -1,4 +1,4 @@
-"""What is no longer as declared is seen, told and mended; what is as declared stays untouched."""
+"""What is no longer as declared is detected and fixed; what is as declared stays untouched."""
 
 from __future__ import annotations
 

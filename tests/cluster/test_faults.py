@@ -1,4 +1,4 @@
-"""Faults in the middle, with nothing to put back: exit code 1, the cause told, no half of a group
+"""Faults in the middle, with nothing to put back: exit code 1, the cause named, no half of a group
 left running. After each, the same command without the fault converges.
 """
 

@@ -1,4 +1,4 @@
-"""How words get root, run by a real shell with a fake sudo."""
+"""How commands get root, run by a real shell with a fake sudo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""deploy.py whole, on @fake Sparks: what it tells each node, and when it refuses to tell any."""
+"""All of deploy.py on @fake Sparks: which commands each node gets, and when none gets any."""
 
 from __future__ import annotations
 

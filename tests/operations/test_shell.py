@@ -1,4 +1,4 @@
-"""What comes back of a command on a node, however its connection fares; progress meanwhile."""
+"""What a command on a node returns, whatever happens to its connection; and progress reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is sent when: slots, times, conversations, and the end of a load."""
+"""Which request is sent when: slots, times, conversations, and the end of a load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a URL and the environment lead."""
+"""Which server a URL and the environment select."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A result that can't be written where it should: told in a sentence, and nothing of it lost."""
+"""A result that can't be written in its place: one sentence says so, and nothing is lost."""
 
 from __future__ import annotations
 

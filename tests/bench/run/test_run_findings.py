@@ -1,4 +1,4 @@
-"""What a run tells beside its figures."""
+"""What a run reports besides its figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes before a load, uncounted: as much as it takes, and no more."""
+"""The uncounted warm-up before a load: as much as needed, and no more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `spark-bench all` makes of logs, listings and results: statuses, rows, tables, changes."""
+"""What `spark-bench all` reads from logs, listings and results: statuses, rows, tables, changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sampling process, whole: what it tells, how it ends, and that it outlives nobody."""
+"""The sampling process: what it reports, how it ends, and that it dies with its parent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""spark-cluster init: what it takes, what it writes, what it tells. The nodes' answer is faked."""
+"""spark-cluster init: what it takes, writes and reports. The nodes' answer is faked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of vLLM, llama.cpp and others in extra_args: told with what means the same here."""
+"""Options of vLLM, llama.cpp and others in extra_args: reported with their equivalent here."""
 
 from __future__ import annotations
 

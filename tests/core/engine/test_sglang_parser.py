@@ -1,4 +1,4 @@
-"""What SGLang's parser would refuse, told before a container starts."""
+"""What SGLang's parser would refuse, reported before a container starts."""
 
 from __future__ import annotations
 

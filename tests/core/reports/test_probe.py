@@ -1,4 +1,4 @@
-"""What a probed node comes to."""
+"""What the probe reports of a node."""
 
 from __future__ import annotations
 

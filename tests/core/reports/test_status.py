@@ -1,4 +1,4 @@
-"""How a group stands: decided from what was read, the truth also where little could be."""
+"""The state of a group, decided from what was read, and correct even if little was readable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What paramiko's threads log must not reach the terminal: the error is raised, too, and told."""
+"""What paramiko's threads log stays off the terminal: the error is raised and reported too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the way's nodes answer, and what is said where it does not carry."""
+"""What the nodes of a tunnel answer, and what is reported if it does not work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node lacks, whether it fits, how a transfer fares, and what a failure means."""
+"""What a node lacks, whether it fits, how a transfer progresses, and what a failure means."""
 
 from __future__ import annotations
 
