@@ -73,17 +73,12 @@ def load_inventory(
     """
     # Imported only when needed: pyinfra's CLI replaces the threads of the process (gevent).
     from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
-    from pyinfra_cli.util import exec_file  # type: ignore[import-untyped]
 
     _refuse_no_inventory(name)
     if Path(name).is_file():
         include(Path(name).with_name("catalog"))
-    if ours and Path(name).is_file():
-        try:
-            variables = exec_file(name, return_locals=True)
-        except (Exception, SystemExit) as e:
-            raise Refused(_unusable(name, getattr(e, "exception", e))) from None
-        refuse_errors(names.unreadable_groups(name, variables))
+        if ours:
+            _refuse_unreadable_groups(name)
     try:
         inventory: Inventory = make_inventory(
             name,
@@ -110,6 +105,17 @@ def load_inventory(
     if connect:
         refuse_errors(finding for host in inventory for finding in _ssh_differences(host))
     return inventory
+
+
+def _refuse_unreadable_groups(name: str) -> None:
+    """Refused with every group of an inventory file that pyinfra would ignore or cut short."""
+    from pyinfra_cli.util import exec_file  # type: ignore[import-untyped]
+
+    try:
+        variables = exec_file(name, return_locals=True)
+    except (Exception, SystemExit) as e:
+        raise Refused(_unusable(name, getattr(e, "exception", e))) from None
+    refuse_errors(names.unreadable_groups(name, variables))
 
 
 def _refuse_no_inventory(name: str) -> None:

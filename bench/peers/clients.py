@@ -311,7 +311,7 @@ KINDS: tuple[type[BenchClient], ...] = (Ours, OursUncounted, SGLang, Rust, VLLM,
 def _watch(pid: int, usage: ProcessUsage, ended: Any) -> bool:
     """Sample a process's usage until it ends, for at most TIMEOUT seconds; return whether it did.
 
-    ended: waits for so many seconds and returns whether the process has ended
+    ended: called with seconds; waits no longer than that, and returns whether the process ended
     """
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:

@@ -88,21 +88,21 @@ def _vllm(places: Places, folder: Path) -> None:
     _pip(folder, "--no-deps", "--ignore-installed", *WITH_VLLM)
 
 
-def _aiperf(_: Places, folder: Path) -> None:
-    _venv(folder)
+def _aiperf(places: Places, folder: Path) -> None:
+    _venv(places, folder)
     _pip(folder, *AIPERF)
 
 
 def _borrowing(places: Places, folder: Path) -> None:
     """Create an environment on top of SGLang's: its own packages take precedence."""
-    _venv(folder)
+    _venv(places, folder)
     below = _packages(places.acceptance / "venv")
     (_packages(folder) / "sglang.pth").write_text(f"{below}\n")
 
 
-def _venv(folder: Path) -> None:
+def _venv(places: Places, folder: Path) -> None:
     """Create an environment with the Python of SGLang's, whose compiled modules are borrowed."""
-    python = PLACES.acceptance / "venv" / "bin" / "python"
+    python = places.acceptance / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
 
 

@@ -164,8 +164,8 @@ class PromptShape(msgspec.Struct, frozen=True):
         the template puts before the content is the same for all, and stays in the cache.
         "hit": all conversations are the same. All requests but the first find theirs in a prefix
         cache, and so does the first if a warm-up with the same prompt went before
-    shared_prefix: so many tokens at the start of the content are the same for all prompts of a
-        group, in addition to what the template puts before them
+    shared_prefix: tokens at the start of the content that all prompts of a group have in common, in
+        addition to what the template puts before them
     prefix_groups: conversation i is of group i % prefix_groups
     turns: questions of a conversation. A later turn's request contains the earlier questions
         verbatim, and made-up answers between them: all bytes are known before the run. A prefix

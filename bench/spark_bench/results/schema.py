@@ -314,13 +314,13 @@ class Provenance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Lengths(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How well the requested lengths were met, in tokens, over the successful requests.
+    """How closely prompts and answers met the requested lengths, in tokens; successful requests only.
 
     tokenizer: what counted the prompts; null: none did, so their lengths are approximate
     checked: requests whose prompt length was known in advance and reported by the server
     asked_input, seen_input: prompt tokens of the checked requests: requested, and as reported
     differing: checked requests whose two prompt lengths differ
-    largest_difference: seen minus asked, for the request with the largest difference
+    largest_difference: reported minus requested prompt tokens, where the two differ most
     asked_output, seen_output: answer tokens of all successful requests: requested, and generated
     stopped_early: successful requests whose answer ended before the requested length
     """
