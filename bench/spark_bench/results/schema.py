@@ -314,7 +314,7 @@ class Provenance(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Lengths(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How closely prompts and answers met the requested lengths, in tokens; successful requests only.
+    """How closely successful requests met the requested lengths, in tokens.
 
     tokenizer: what counted the prompts; null: none did, so their lengths are approximate
     checked: requests whose prompt length was known in advance and reported by the server

@@ -16,16 +16,14 @@ import spark_bench
 from hypothesis import given, settings, strategies as st
 from spark_bench.errors import BadInput
 from spark_bench.prompts.compose import (
-    Draft,
     Overhead,
     PromptShape,
     calibrate,
     compose,
-    fit_length,
     overhead,
     probe_prompts,
-    smallest,
 )
+from spark_bench.prompts.fitting import Draft, fit_length, smallest
 from spark_bench.prompts.library import LibraryTokens
 from spark_bench.prompts.tokens import ApproximateTokens, Vocabulary
 from spark_bench.record import Prompt
