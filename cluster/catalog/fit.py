@@ -193,8 +193,7 @@ def _tight(
     return [
         findings.warning(
             f"{printable.gigabytes(memory.weights)} of weights per node > {have}: loading "
-            "may run out of "
-            "memory",
+            "may run out of memory",
             cure="stop what else uses memory; sync; echo 3 | sudo tee /proc/sys/vm/drop_caches",
         )
     ]

@@ -71,6 +71,12 @@ def check_launch(
     yield from _fits(wanted, model, nodes, needs)
     if settings.runtime == "docker":
         yield from _freezing(wanted, model, nodes, version)
+        if wanted.common.ipc == "host" and not wanted.common.linger:
+            yield findings.warning(
+                "ipc = 'host': logind removes its semaphores when the SSH session ends "
+                "(RemoveIPC), and SGLang hangs hours later",
+                cure="--data ipc=private; or linger = true, with deploys/host.py",
+            )
         yield from _hidden_gpus(wanted, nodes)
     yield from _shown(wanted)
     if version:
@@ -131,9 +137,9 @@ def _fits(
 def _freezing(
     wanted: declaration.Declaration, model: Model, nodes: Sequence[NodeFacts], version: str
 ) -> Iterator[findings.Finding]:
-    """Settings that have frozen Sparks: a GB10's GPU shares the system's memory, and a Spark that
-    runs out answers nothing until its power is cut (the vendor's forum; owners settle on 0.80 to
-    0.85, some on less)."""
+    """Memory settings that have frozen Sparks: a GB10's GPU shares the system's memory, and a Spark
+    that runs out answers nothing until its power is cut (the vendor's forum; owners settle on 0.80
+    to 0.85, some on less)."""
     settings = wanted.common
     given = parse_options(settings.extra_args, version or RECORDED[0])
     fraction = mem_fraction(settings, model)
@@ -157,14 +163,6 @@ def _freezing(
             yield findings.warning(
                 what, cure="--data mem_fraction=0.8, or sudo swapoff -a on these nodes"
             )
-    if settings.ipc == "host" and not settings.linger:
-        what = (
-            "ipc = 'host': logind removes its semaphores when the SSH session ends (RemoveIPC), "
-            "and SGLang hangs hours later"
-        )
-        yield findings.warning(
-            what, cure="--data ipc=private; or linger = true, with deploys/host.py"
-        )
     least = min((n.memory.total for n in nodes if n.memory), default=None)
     # Docker's size: "32g".
     number, unit = int(settings.shm_size[:-1]), settings.shm_size[-1]
@@ -173,8 +171,7 @@ def _freezing(
         what = (
             f"shm_size = {settings.shm_size!r} uses memory too, and mem_fraction = {fraction:g} "
             f"leaves {printable.gibibytes((1 - fraction) * least, 0)} besides SGLang's "
-            "share: a Spark that "
-            "runs out freezes"
+            "share: a Spark that runs out freezes"
         )
         yield findings.warning(what, cure=f"--data shm_size={schema.Settings.shm_size}")
 

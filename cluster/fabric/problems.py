@@ -74,8 +74,8 @@ def unusable(
             lies = "belongs to" if port.interface.master else "lies under"
             what = (
                 f"{half} {lies} {devices.interface_title(upper)}, which has "
-                f"{upper.ipv4[0]}, and RDMA "
-                f"does not work over it: {port.hca} has no GID for that address"
+                f"{upper.ipv4[0]}, and RDMA does not work over it: "
+                f"{port.hca} has no GID for that address"
             )
             return error(what, node.name, f"{tcp}; for RDMA the halves need addresses of their own")
     if port.interface.master:

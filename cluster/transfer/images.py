@@ -112,8 +112,7 @@ def find_differing(reference: str, images: Images, pull: str = "") -> Iterator[f
         if head and image and not same_image(head, image):
             yield findings.error(
                 f"image {reference} is {printable.short_id(image.id)} here and "
-                f"{printable.short_id(head.id)} on "
-                f"{first}{because}",
+                f"{printable.short_id(head.id)} on {first}{because}",
                 node,
                 "--data pull=missing gives it the head's"
                 if because

@@ -129,8 +129,7 @@ def find_missing_space(
         f"the weights do not fit: {printable.gigabytes(more)} to download + "
         f"{printable.gigabytes(MARGIN, 0)} margin = "
         f"{printable.gigabytes(more + MARGIN)} needed, {printable.gigabytes(there.free)} "
-        "free on the disk of "
-        f"{there.at}",
+        f"free on the disk of {there.at}",
         node,
         "free space (df -h, spark-cluster models, docker image prune), or move hf_cache to "
         "another disk",

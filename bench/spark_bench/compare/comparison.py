@@ -91,8 +91,7 @@ def verdict_line(verdict: gates.GateVerdict) -> str:
     )
     return (
         f"{head}: {change} {gate.unit} (99%: {formats.with_sign(low)} to "
-        f"{formats.with_sign(high)} {gate.unit}); "
-        f"{verdict.why or power}"
+        f"{formats.with_sign(high)} {gate.unit}); {verdict.why or power}"
     )
 
 

@@ -68,8 +68,7 @@ def render_view(label: str, view: progress.View) -> RenderableType:
         ),
         Text.from_markup(
             f"  first event p50/p99 {progress.pair_text(view.ttft)} ms, ITL "
-            f"{progress.pair_text(view.itl)} ms  "
-            "[dim]approx., from reads[/]"
+            f"{progress.pair_text(view.itl)} ms  [dim]approx., from reads[/]"
         ),
     )
 

@@ -124,8 +124,8 @@ def deploy_failure(
         last = re.sub(r"^(--> )?(\[[^\]]+\] ?)?", "", lines[-1]) if lines else ""
         return suite_tables.CaseFailure(
             "STARTUP_FAILED",
-            f"not served within {formats.duration(seconds)} (--startup-timeout, not "
-            "counting downloads)"
+            f"not served within {formats.duration(seconds)} "
+            "(--startup-timeout, not counting downloads)"
             f"{f': {last[:LONGEST]}' if last else ''}",
         )
     output = "; ".join(line[:LONGEST] for line in project.closing_lines("\n".join(ended.lines)))
