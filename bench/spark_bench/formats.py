@@ -46,11 +46,11 @@ def plural(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-_UNITS = {"MB": 1e6, "GB": 1e9, "GiB": 2**30}
+_UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "GiB": 2**30}
 
 
 def size(count: float, unit: str) -> str:
-    """A number of bytes in a unit: "MB", "GB" or "GiB".
+    """A number of bytes in a unit: "kB", "MB", "GB" or "GiB".
 
     >>> size(64e6, "MB"), size(3.204e9, "GB"), size(2**36, "GiB")
     ('64 MB', '3.20 GB', '64 GiB')

@@ -50,4 +50,4 @@ def command(runs: tuple[str, ...], output: Path, title: str, timeline: str | Non
     for sentence in gathered.damaged:
         print_message(f"left out: {sentence}")
     runs_text = plural(len(gathered.runs), "run")
-    click.echo(f"{printable(str(output))}: {runs_text}, {size(len(data), 'MB')}")
+    click.echo(f"{printable(str(output))}: {runs_text}, {size(len(data), 'kB')}")
