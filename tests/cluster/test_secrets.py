@@ -32,6 +32,7 @@ def planted(deploy: Deploy, tmp_path: Path) -> Deploy:
         (tmp_path / name).write_text(f"{secret}\n")
         (tmp_path / name).chmod(0o600)
     data = {**DATA, **{name: str(tmp_path / name) for name in files}}
+    deploy.cluster.forks = False
     return Deploy(deploy.cluster, deploy.cluster.inventory(tmp_path, **data))
 
 

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyinfra_runs import run_pyinfra
 from server_log import Exchange, ServerLog, server_log
 
 ROOT = Path(__file__).parents[2]
-PYINFRA = Path(sys.executable).with_name("pyinfra")
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 INPUT, OUTPUT = 64, 32
 # What spark-bench sends ahead of a run: two short prompts, to learn the template's length.
@@ -61,25 +61,18 @@ class Served:
         return f"http://127.0.0.1:{self.port}"
 
     def pyinfra(self, *words: str) -> str:
-        done = self._run(str(PYINFRA), "-y", str(self.inventory), "deploy.py", *words)
+        line = ["-y", str(self.inventory), "deploy.py", *words]
+        done = run_pyinfra(line, self.environment, timeout=120)
         assert done.returncode == 0, done.stderr
         return done.stderr
 
     def bench(self, *words: object) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The result of `spark-bench run quick` and its requests."""
         file = self.folder / "result.json"
-        done = self._run(
-            *(sys.executable, "-m", "spark_bench", "run", "quick", "--project", "."),
-            *("--inventory", str(self.inventory), "--output", str(file), "--save-requests"),
-            *("--quiet", "--timeout", "60", *map(str, words)),
-        )
-        assert done.returncode == 0, done.stderr
-        rows = (self.folder / "result.requests.jsonl").read_text().splitlines()
-        return json.loads(file.read_text()), [json.loads(row) for row in rows]
-
-    def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            words,
+        line = ["run", "quick", "--project", ".", "--inventory", str(self.inventory)]
+        line += ["--output", str(file), "--save-requests", "--quiet", "--timeout", "60"]
+        done = subprocess.run(
+            [sys.executable, "-m", "spark_bench", *line, *map(str, words)],
             cwd=ROOT,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -87,6 +80,9 @@ class Served:
             text=True,
             timeout=120,
         )
+        assert done.returncode == 0, done.stderr
+        rows = (self.folder / "result.requests.jsonl").read_text().splitlines()
+        return json.loads(file.read_text()), [json.loads(row) for row in rows]
 
     def label(self) -> str:
         """The spec as the running process carries it."""

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -15,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyinfra_runs import Completed, run_pyinfra
 
 ROOT = Path(__file__).parents[2]
-PYINFRA = Path(sys.executable).with_name("pyinfra")
 pytestmark = pytest.mark.local
 
 
@@ -30,19 +28,12 @@ class Local:
             self.port = free.getsockname()[1]
         self.name = f"test-{self.port}"
 
-    def pyinfra(self, *words: str, deploy: str = "deploy.py") -> subprocess.CompletedProcess[str]:
+    def pyinfra(self, *words: str, deploy: str = "deploy.py") -> Completed:
         own = {"port": self.port, "group": self.name, "head_container": self.name}
         ours = [word for item in own.items() for word in ("--data", "{}={}".format(*item))]
         yes = () if "--dry" in words else ("-y",)
-        return subprocess.run(
-            [str(PYINFRA), *yes, "inventories/local.py", deploy, *ours, *words],
-            cwd=ROOT,
-            env={**os.environ, "HOME": str(self.home)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        line = [*yes, "inventories/local.py", deploy, *ours, *words]
+        return run_pyinfra(line, {**os.environ, "HOME": str(self.home)}, timeout=120)
 
     def deploy(self, *words: str) -> str:
         done = self.pyinfra(*words)

@@ -7,11 +7,11 @@ change it: an inventory file, the CLI in a process of its own, and the commands 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pyinfra_runs import run_pyinfra
 
 from cluster.catalog.models import find_model
 from cluster.fabric import FabricOptions, choose_fabric
@@ -360,15 +360,7 @@ class Fakes:
     def pyinfra(self, *words: str, **more: str) -> Run:
         """`pyinfra` with these words, in a process of its own; more: of its environment."""
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder)}
-        environment |= {"PYINFRA_FAKE_DELAY": "0", "PYINFRA_FAKE_DELAY_JITTER": "0"} | more
-        done = subprocess.run(
-            [sys.executable, str(Path(__file__).with_name("recorded.py")), *words],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        done = run_pyinfra(words, environment | more)
         return Run(done.returncode, done.stdout, done.stderr, self.commands())
 
     def commands(self) -> dict[str, list[str]]:

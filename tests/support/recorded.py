@@ -1,7 +1,19 @@
-"""pyinfra's CLI, which writes each command of a @fake host as a JSON line to $HOME/commands."""
+"""pyinfra's CLI for tests: a program, or forks of a process that has imported it.
+
+    recorded.py INVENTORY deploy.py …   # once
+    recorded.py --forks                 # each line on stdin, a JSON object, is a run of its own
+
+Each command of a @fake host goes as a JSON line to $HOME/commands.
+
+With --forks this process imports pyinfra and the project, which is most of a short run's CPU time,
+and each run is a fork of it. `pyinfra_runs.py` says what a line holds.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import importlib
 import json
 import os
 import sys
@@ -10,19 +22,71 @@ from typing import Any
 
 sys.path.insert(0, os.getcwd())
 
+from gevent import monkey
 from pyinfra.connectors.fake import FakeConnector
 from pyinfra_cli.main import main
 
-RECORD = Path(os.environ["HOME"]) / "commands"
+CLONE_NEWNET = 0x40000000  # linux/sched.h
 answer = FakeConnector.run_shell_command
 
 
 def recorded(self: FakeConnector, command: Any, *args: Any, **kwargs: Any) -> Any:
     text = command if isinstance(command, str) else command.get_masked_value()
-    with RECORD.open("a") as record:
+    with (Path(os.environ["HOME"]) / "commands").open("a") as record:
         record.write(json.dumps([self.host.name, text]) + "\n")
     return answer(self, command, *args, **kwargs)
 
 
+def fork_runs() -> None:
+    """Returns in a fork for each run; the process itself ends with its stdin."""
+    for file in sorted(Path("control").glob("*.py")):
+        importlib.import_module(f"control.{file.stem}")
+    # Nothing has used gevent yet, so there is no event loop that forks would share.
+    fork, waitpid = monkey.get_original("os", "fork"), monkey.get_original("os", "waitpid")
+    for line in sys.stdin:
+        if fork():
+            with contextlib.suppress(ChildProcessError):
+                while waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            continue
+        # This one waits for the run, so that the next need not.
+        run = json.loads(line)
+        if not (pid := fork()):
+            become(run)
+            return
+        write(run["pid"], pid)
+        write(run["code"], os.waitstatus_to_exitcode(waitpid(pid, 0)[1]))
+        os._exit(0)
+    with contextlib.suppress(ChildProcessError):
+        while True:  # for what the runs took to count as this process's
+            waitpid(-1, 0)
+    sys.exit(0)
+
+
+def become(run: dict[str, Any]) -> None:
+    """Make this process the run, as if it had been started so."""
+    os.setsid()
+    if run["netns"]:
+        namespace = os.open(run["netns"], os.O_RDONLY)
+        assert ctypes.CDLL(None).setns(namespace, CLONE_NEWNET) == 0
+        os.close(namespace)
+    for number, path in enumerate((os.devnull, run["out"], run["err"])):
+        file = os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY)
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdin = open(0)  # noqa: SIM115 - the old one may have read the next run's line
+    os.environ.clear()
+    os.environ.update(run["environ"])
+    sys.argv[1:] = run["words"]
+
+
+def write(path: str, number: int) -> None:
+    """A file that is whole as soon as it is there."""
+    Path(f"{path}.part").write_text(str(number))
+    Path(f"{path}.part").rename(path)
+
+
 FakeConnector.run_shell_command = recorded  # type: ignore[method-assign]
+if sys.argv[1:] == ["--forks"]:
+    fork_runs()
 sys.exit(main())

@@ -37,6 +37,11 @@ class Ran:
         return only
 
     @property
+    def notes(self) -> list[str]:
+        """The result's notes, less the one that a busy machine may add."""
+        return [note for note in self.result.notes if not note.startswith("this client read up to")]
+
+    @property
     def requests(self) -> list[Request]:
         return [request for _, request in self.pairs]
 

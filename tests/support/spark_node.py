@@ -52,11 +52,7 @@ class Node:
 
     def containers(self) -> list[dict[str, Any]]:
         """`docker inspect` of every container, running or not, in the order of their names."""
-        ids = self.run("docker ps -aq --no-trunc").stdout.split()
-        if not ids:
-            return []
-        inspected = json.loads(self.run(f"docker inspect {' '.join(ids)}").stdout)
-        return sorted(inspected, key=lambda container: str(container["Name"]))
+        return inspected(self.run(CONTAINERS).stdout)
 
     def logs(self, container: str) -> str:
         """What the container printed, both streams."""
@@ -64,9 +60,7 @@ class Node:
 
     def images(self) -> dict[str, str]:
         """Image id by tag; an image without one by its id."""
-        lines = self.run("docker images --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'")
-        pairs = [line.split() for line in lines.stdout.splitlines()]
-        return {id if "<none>" in tag else tag: id for tag, id in pairs}
+        return by_tag(self.run(IMAGES).stdout)
 
     def load(self, tar: Path) -> None:
         """`docker load` of an image's tar."""
@@ -89,22 +83,21 @@ class Node:
 
     def snapshot(self) -> dict[str, Any]:
         """Containers, images, and every file that differs from the node's base system."""
-        engine = self.run("docker version", check=False).returncode == 0
+        # In one go: a test takes many of these.
+        end = "echo; echo ----"
+        said = self.run(f"{PASSING}; {end}; {IMAGES} && {end} && {CONTAINERS}", check=False).stdout
+        passing, *docker = said.split("\n----\n")
+        images, containers = docker if len(docker) == 2 else ("", "")  # without an engine
         return {
-            "engine": engine,
+            "engine": len(docker) == 2,
             "containers": {
                 c["Id"]: (c["Name"], c["State"]["StartedAt"], c["State"]["Status"])
-                for c in (self.containers() if engine else [])
+                for c in inspected(containers)
             },
-            "images": self.images() if engine else {},
+            "images": by_tag(images),
             "files": self._files(),
-            "passing": self._passing(),
+            "passing": passing.split(),
         }
-
-    def _passing(self) -> list[str]:
-        """What lies in the memory file systems, but for systemd's own directories."""
-        paths = self.run("ls -1d /run/* /tmp/* /dev/shm/*", check=False).stdout.split()
-        return [path for path in paths if not path.startswith("/tmp/systemd-private-")]
 
     def _files(self) -> dict[str, str]:
         """Type, mode, owner, size and time of each path in the root's writable layer."""
@@ -119,7 +112,7 @@ class Node:
 
     def remember(self) -> None:
         """Take the node as it is now for what `reset` goes back to."""
-        self.passing, self.image = self._passing(), self.images()
+        self.passing, self.image = self.run(PASSING).stdout.split(), self.images()
         self._remember_files()
 
     def _remember_files(self) -> None:
@@ -135,11 +128,9 @@ class Node:
         self._kill_strays()
         self.tb("net", self.number)
         self._restore_files()
-        self.run(RESET)
-        self._restore_images(image)
+        self._restore_images(by_tag(self.run(f"{RESET}\n{IMAGES}").stdout), image)
 
-    def _restore_images(self, image: Callable[[], Path]) -> None:
-        now = self.images()
+    def _restore_images(self, now: dict[str, str], image: Callable[[], Path]) -> None:
         if now == self.image:
             return
         names = [name for name in now if name not in self.image and not name.startswith("sha256:")]
@@ -157,8 +148,9 @@ class Node:
                 os.kill(pid, signal.SIGKILL)
 
     def _restore_files(self) -> None:
-        strays = [_quoted(path.encode()) for path in self._passing() if path not in self.passing]
-        self.run(f"rm -rf {' '.join(strays)}")
+        strays = set(self.run(PASSING, check=False).stdout.split()) - set(self.passing)
+        if strays:
+            self.run(f"rm -rf {' '.join(_quoted(path.encode()) for path in strays)}")
         now = self._files()
         if now == self.files:
             return
@@ -170,7 +162,8 @@ class Node:
         folders = [path for path in new if now[path].startswith("d") and Path("/", path).is_dir()]
         rest = [path for path in new if path not in {*hidden, *folders}]
         gone = [f"rm -rf {_quoted(('/' + path).encode())}" for path in rest]
-        self.run("\n".join(gone) or "true")
+        if gone:
+            self.run("\n".join(gone))
         changed = [f"./{path}" for path, what in self.files.items() if now.get(path) != what]
         self._unpack(self.state / self.name / "base.tar", changed)
         for path in hidden:
@@ -203,12 +196,29 @@ INDEXED = {
     "model-00002-of-00002.safetensors": b"bb",
 }
 
+CONTAINERS = 'ids=$(docker ps -aq --no-trunc); [ -z "$ids" ] || docker inspect $ids'
+IMAGES = "docker images --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'"
+# What lies in the memory file systems, but for systemd's own directories.
+PASSING = "ls -1d /run/* /tmp/* /dev/shm/* 2>/dev/null | grep -v ^/tmp/systemd-private-"
+
 RESET = """
 systemctl is-active -q docker || { systemctl reset-failed docker; systemctl restart docker; }
 ids=$(docker ps -aq); [ -z "$ids" ] || docker rm -f $ids >/dev/null
 iptables -P INPUT ACCEPT; iptables -F INPUT; iptables -F OUTPUT
 chown nvidia: /var/hf-cache
 """
+
+
+def inspected(text: str) -> list[dict[str, Any]]:
+    """`docker inspect`'s containers in the order of their names; none where it said nothing."""
+    containers: list[dict[str, Any]] = json.loads(text) if text.strip() else []
+    return sorted(containers, key=lambda container: str(container["Name"]))
+
+
+def by_tag(text: str) -> dict[str, str]:
+    """Image id by tag, of what `IMAGES` says; an image without a tag by its id."""
+    pairs = [line.split() for line in text.splitlines() if line.strip()]
+    return {id if "<none>" in tag else tag: id for tag, id in pairs}
 
 
 def _quoted(data: bytes) -> str:

@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import testbed_image
+from pyinfra_runs import run_pyinfra
 from spark_node import HF_CACHE, Node
 
 HERE = Path(__file__).parents[1] / "cluster"
 ROOT = HERE.parents[1]
 TESTBED = HERE / "testbed"
+PYINFRA = Path(sys.executable).with_name("pyinfra")
 IMAGE = "lmsysorg/sglang:spark"
 # Which engine the nodes have (SPARK_DOCKER), and what its daemon.json says of the image store:
 # without one it is this machine's Docker, else Docker 28 from testbed/docker28.
@@ -61,6 +63,8 @@ class Cluster:
 
     + state: the testbed's own directory (TB_STATE); namespaces and cgroups carry its name
     + undo: `tb` commands that put back what a test did to links and nodes
+    + forks: whether a run of pyinfra without an environment of its own may be a fork: what /proc
+      shows of its arguments and environment is not the run's
     + changed: whether a test may have left anything since it was reset and served the usual model
     """
 
@@ -68,6 +72,7 @@ class Cluster:
     nodes: dict[int, Node] = field(default_factory=dict)
     undo: list[tuple[str, ...]] = field(default_factory=list)
     registry_touched: bool = False
+    forks: bool = True
     changed: bool = True
 
     # ---- the testbed itself
@@ -160,7 +165,7 @@ class Cluster:
 
     def reset(self) -> None:
         """Every node as it was after start: links, addresses, files, no containers, the image."""
-        self.changed = True
+        self.changed = self.forks = True
         while self.undo:
             self.tb(*self.undo.pop())
         if self.registry_touched:
@@ -188,16 +193,19 @@ class Cluster:
 
         + on: in this node's network instead (with this machine's files)
         """
-        there = ["nsenter", f"--net=/run/netns/{self.state.name}-spark-{on:02d}"]
+        there = ["nsenter", f"--net={self.netns(on)}", "--"]
+        return run([*there, *map(str, words)], self.environ(env), timeout, cwd=ROOT)
+
+    def netns(self, number: int) -> str:
+        """The network of node `number`; of the controller: 0."""
+        return f"/run/netns/{self.state.name}-{f'spark-{number:02d}' if number else 'ctl'}"
+
+    def environ(self, more: Mapping[str, str]) -> dict[str, str]:
+        """What a program on the controller has as its environment."""
         home = self.state / "home"
         home.mkdir(exist_ok=True)
         clean = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "LC_ALL", "TMPDIR")}
-        return run(
-            [*(there if on else (str(TESTBED / "tb"), "ctl")), *map(str, words)],
-            env={**clean, "HOME": str(home), "TB_STATE": str(self.state), **env},
-            timeout=timeout,
-            cwd=ROOT,
-        )
+        return {**clean, "HOME": str(home), "TB_STATE": str(self.state), **more}
 
     def pyinfra(
         self,
@@ -219,13 +227,10 @@ class Cluster:
         words = [word for setting in settings for word in ("--data", setting)]
         yes = [] if "--dry" in args else ["-y"]
         groups = ["--group-data", "inventories/group_data"] if GROUP_DATA.is_dir() else []
-        pyinfra = Path(sys.executable).parent / "pyinfra"
-        return self.ctl(
-            *(pyinfra, *yes, *groups, inventory, *args, *words),
-            timeout=timeout,
-            on=on,
-            **dict(env or {}),
-        )
+        line = [*yes, *groups, *map(str, (inventory, *args)), *words]
+        if env or not self.forks:
+            return self.ctl(PYINFRA, *line, timeout=timeout, on=on, **(env or {}))
+        return run_pyinfra(line, self.environ({}), self.netns(on), timeout)
 
     def inventory(
         self,

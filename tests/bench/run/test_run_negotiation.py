@@ -104,7 +104,7 @@ def test_only_refused_fields_are_left_out(
     body = server.calls_to()[-1].json
     assert {"ignore_eos", "stream_options"} & set(body) == remaining
     assert "continuous_usage_stats" not in body.get("stream_options", {})
-    assert list(ran.result.notes) == notes
+    assert ran.notes == notes
     assert ran.result.config.ignore_eos == ("ignore_eos" in remaining)
     assert ran.result.summary.total_output_tokens == 4 * 4
 
@@ -136,7 +136,7 @@ def test_each_refused_field_is_given_up_by_name(
         assert ran.code == 0, ran.err
     body = server.calls_to()[-1].json
     assert not set(lacking) & set(body) and server.calls_to()[-1].tokens == 4
-    assert list(ran.result.notes) == notes
+    assert ran.notes == notes
     config = ran.result.config
     assert config.temperature == (None if "temperature" in lacking else 0)
     assert config.extra_body == ({} if "top_p" in lacking else {"top_p": 1, "seed": 2})
@@ -210,13 +210,13 @@ def test_each_endpoint(reference: ReferenceServer, tmp_path: Path, endpoint: str
     assert ran.code == 0, ran.err
     assert (summary.completed, summary.total_output_tokens) == (8, 8 * 8)
     assert summary.total_input_tokens == 8 * 16
-    assert ran.result.lengths.differing == 0 and not ran.result.notes
+    assert ran.result.lengths.differing == 0 and not ran.notes
 
 
 def test_a_server_without_usage(faulty: FaultyServer, tmp_path: Path) -> None:
     ran = run(faulty.at("missing_usage"), *short(o=4), *QUIET, here=tmp_path)
     assert ran.code == 0
-    assert ran.result.notes == (UNTOLD,)
+    assert ran.notes == [UNTOLD]
     summary = ran.result.summary
     assert (summary.completed, summary.total_output_tokens) == (8, 8 * 4)
     assert ran.result.lengths.checked == 0
@@ -269,12 +269,12 @@ def test_the_first_of_several_models_is_used_and_the_rest_noted(tmp_path: Path) 
     with measured(server, tmp_path) as ran:
         assert ran.code == 0
     assert ran.result.config.model == server.calls_to()[-1].json["model"] == "one"
-    assert ran.result.notes == (
-        "--model names none of those served (bge-m3, one, two): one was used, the first",
-    )
+    assert ran.notes == [
+        "--model names none of those served (bge-m3, one, two): one was used, the first"
+    ]
     server = Particular(models=("one", "two"))
     with measured(server, tmp_path, "--model", "two") as ran:
-        assert ran.result.config.model == "two" and not ran.result.notes
+        assert ran.result.config.model == "two" and not ran.notes
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_the_loaded_model_is_chosen_of_several(
 
     with measured(Loaded(models=("one", "two"), owner=owner), tmp_path) as ran:
         assert ran.code == 0
-    assert ran.result.config.model == "two" and not ran.result.notes
+    assert ran.result.config.model == "two" and not ran.notes
 
 
 class Answering(Particular):
@@ -324,7 +324,7 @@ class Answering(Particular):
 def test_the_name_behind_an_alias_is_noted(tmp_path: Path) -> None:
     with measured(Answering("Qwen2.5-0.5B"), tmp_path) as ran:
         assert ran.code == 0, ran.err
-    (note,) = ran.result.notes
+    (note,) = ran.notes
     assert note.startswith("requested alias, but the answers name Qwen2.5-0.5B: the name behind")
     assert ran.result.summary.completed == 4
 
@@ -462,7 +462,7 @@ def test_a_warm_up_that_fails_is_a_note(reference: ReferenceServer, tmp_path: Pa
     reference.configure(ttft_us=1000, itl_us=1000, fail_every=3)
     ran = run(reference.url, *short(n=1, c=1), *QUIET, "--warmup", "auto", here=tmp_path)
     assert ran.code == 0
-    assert [n.partition(" (")[0] for n in ran.result.notes] == ["1 of 1 warm-up requests failed"]
+    assert [n.partition(" (")[0] for n in ran.notes] == ["1 of 1 warm-up requests failed"]
     assert ran.result.summary.failed == 0
 
 
