@@ -15,6 +15,7 @@ from cluster.plan.plan import find_split_group
 from cluster.plan.previous_group import members
 from cluster.rank.api_key import compare_key
 from cluster.reports.status import start_time
+from cluster.settings.resolve import resolve, source_lines
 from control import deployment as nodes, inventory, lease, run, secrets
 from operations import outcome, shell
 
@@ -41,6 +42,7 @@ def declared_deployment(state: State) -> nodes.Deployment:
     """What is declared, before any node is read."""
     hosts = inventory.all_hosts(state.inventory)
     declaration = inventory.declared_settings(hosts)
+    model = find_model(declaration.common.model)
     if declaration.common.state == "running":
         inventory.refuse_limit(
             state,
@@ -51,7 +53,7 @@ def declared_deployment(state: State) -> nodes.Deployment:
     return nodes.Deployment(
         hosts={h.name: h for h in hosts if state.is_host_in_limit(h)},
         left_out={h.name: h for h in hosts if not state.is_host_in_limit(h)},
-        decision=Decision(declaration, find_model(declaration.common.model), Readings(), {}),
+        decision=Decision(resolve(declaration, model), model, Readings(), {}),
     )
 
 
@@ -163,13 +165,16 @@ def _is_starting(deployment: nodes.Deployment) -> bool:
 
 
 def _log_decision(deployment: nodes.Deployment) -> None:
-    """Log each warning once, and what will change."""
+    """Log each warning once, where values come from in a dry run, and what will change."""
     for finding in deployment.findings:
         if finding.level is Level.WARNING and finding not in deployment.reported:
             deployment.reported.add(finding)
             logger.warning(f"    warning: {finding}")
     if deployment.fabric.summary:
         logger.info(f"    fabric: {deployment.fabric.summary}")
+    if inventory.only_reads() and deployment.running:
+        for line in source_lines(deployment.declaration):
+            logger.info(f"    value: {line}")
     for line in deployment.plan.lines():
         logger.info(f"    plan: {line}")
     if deployment.served:

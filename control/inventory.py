@@ -162,11 +162,12 @@ def declared_data(host: Host) -> declaration.HostData:
         inventory.get_override_data(),
     ]
     data: dict[str, Any] = host.data.dict()
-    if REPORT in inventory.get_override_data():
+    overridden = frozenset(inventory.get_override_data())
+    if REPORT in overridden:
         # It says where this run's outcome is written, and nothing about the cluster.
         data.pop(REPORT, None)
     env = [layer["env"] for layer in layers if "env" in layer]
-    return declaration.HostData(host.name, tuple(host.groups), data, env)
+    return declaration.HostData(host.name, tuple(host.groups), data, env, overridden)
 
 
 def declared_settings(hosts: list[Host]) -> declaration.Declaration:

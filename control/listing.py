@@ -10,6 +10,7 @@ from cluster.catalog import models
 from cluster.node.readings import Rank, Weights
 from cluster.plan import decide, specs
 from cluster.reports import listing
+from cluster.settings.resolve import resolve
 from control import converge, inventory, run
 from facts.weights import ModelWeights
 from operations import shell
@@ -56,6 +57,8 @@ def light_listing(name: str) -> listing.Listing:
     """What an inventory's file and group data declare; no node is asked."""
     hosts = inventory.all_hosts(inventory.load_inventory(name, connect=False))
     declaration = inventory.declared_settings(hosts)
+    model = models.find_model(declaration.common.model)
+    declaration = resolve(declaration, model)
     settings, names = declaration.common, specs.rank_names(declaration)
     nodes = []
     for host in hosts:
@@ -67,7 +70,7 @@ def light_listing(name: str) -> listing.Listing:
     head = next(host for host in hosts if host.name == declaration.head)
     return listing.build_listing(
         settings,
-        models.find_model(settings.model),
+        model,
         inventory.api_url(head, settings),
         tuple(nodes),
         {},

@@ -23,6 +23,7 @@ from cluster.findings import Level
 from cluster.printable import gigabytes
 from cluster.reports.listing import SPARK_BYTES
 from cluster.settings.parse import allowed_values
+from cluster.settings.resolve import usual_fraction
 from cluster.settings.schema import NAMES, PER_NODE, SECTIONS, Settings, descriptions
 
 DOCS = Path(__file__).parent
@@ -58,6 +59,12 @@ place, which the deploy reports. A model fits a Spark if its weights, divided ov
 leave room for a KV cache in its memory fraction of 121.6 GiB, which is what CUDA sees of a Spark's
 131,334,144 kB. This is arithmetic: nothing here was measured on a Spark by us. For a gated model,
 accept its license on the hub, and provide a [token](secrets.md).
+
+A variant is a way to serve a model: an image, flags, environment and a draft model that belong
+together. `--data variant=NAME` chooses one. Its evidence is whose word it is: *verified upstream*
+and *upstream, not verified* are SGLang's own project, *reported* are owners, vendors and authors of
+other images, and *derived* is our arithmetic. What you declare yourself wins over the variant, and
+`pyinfra --dry` prints where each value comes from.
 """
 PROFILES_INTRO = """\
 `spark-bench run PROFILE` sends one of these loads. `-n -i -o -r -c` change single fields, and
@@ -168,21 +175,23 @@ def models_page() -> str:
     lines = _page_top("Models", "cluster/catalog/*.toml", MODELS_INTRO)
     lines.append("")
     numbered = [model for model in catalog() if model.number is not None]
-    heads = ("#", "alias", "id", "weights", "memory fraction", "context", "1 Spark", "2 Sparks")
-    lines += _table_head(*heads, "gated", "license")
+    heads = ("#", "alias", "id", "format", "weights", "memory fraction", "context")
+    lines += _table_head(*heads, "1 Spark", "2 Sparks", "default variant", "gated", "license")
     for model in numbered:
         lines.append(
             _row(
                 str(model.number),
                 f"`{model.alias}`",
                 model.id,
-                gigabytes(model.weight_bytes or 0),
-                f"{model.mem_fraction:.2f}",
-                f"{model.max_context:,}",
+                model.quantization or "BF16",
+                gigabytes(model.weight_bytes) if model.weight_bytes else "unknown",
+                f"{usual_fraction(model):.2f}",
+                f"{model.max_context:,}" if model.max_context else "unknown",
                 _fits(model, nodes=1),
                 _fits(model, nodes=2),
+                _default_variant(model),
                 "yes" if model.gated else "",
-                model.license,
+                model.license or "unknown",
             )
         )
     lines += ["", "## Notes", ""]
@@ -190,9 +199,21 @@ def models_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _default_variant(model: Model) -> str:
+    """ "eagle (verified upstream)"."""
+    named = (v for v in model.variants if v.name == model.default_variant)
+    return "".join(f"{variant.name} ({variant.evidence})" for variant in named)
+
+
 def _fits(model: Model, nodes: int) -> str:
-    assert model.mem_fraction is not None
-    findings = fit(model, SPARK_BYTES, nodes=nodes, tp=nodes, pp=1, mem_fraction=model.mem_fraction)
+    """ "yes" and "no" by arithmetic, or by the numbers of nodes that the default variant is for."""
+    forms = [f for v in model.variants if v.name == model.default_variant for f in v.forms]
+    if forms:
+        return "yes" if nodes in {form.nodes for form in forms} else "no"
+    if not model.weight_bytes:
+        return "unknown"
+    fraction = usual_fraction(model)
+    findings = fit(model, SPARK_BYTES, nodes=nodes, tp=nodes, pp=1, mem_fraction=fraction)
     return "no" if any(finding.level is Level.ERROR for finding in findings) else "yes"
 
 

@@ -17,12 +17,6 @@ from cluster.findings import Finding, Refused, error, ok, warning
 __all__ = ["Model", "catalog", "entries", "find_model"]
 
 FOLDER = Path(__file__).parent
-# The fields of an entry that a deploy passes on; there are no settings for the others yet.
-DECLARED = {
-    *("image", "reasoning_parser", "tool_call_parser", "trust_remote_code"),
-    *("mem_fraction", "disable_cuda_graph"),
-}
-DECLARED_IMAGE = "lmsysorg/sglang:spark"
 
 
 @dataclass(frozen=True)
@@ -59,10 +53,10 @@ def _ordered(models: Iterable[Model]) -> tuple[Model, ...]:
 
 @cache
 def catalog() -> tuple[Model, ...]:
-    """The entries that can be deployed as they are; an owner's entry replaces the catalog's."""
-    own = [entry.model for entry in _own if is_deployable(entry.model)]
+    """All entries; an owner's replaces the catalog's of the same alias or id."""
+    own = [entry.model for entry in _own]
     names = {name for model in own for name in (model.id.lower(), model.alias)}
-    ours = [m for m in entries() if is_deployable(m) and not names & {m.id.lower(), m.alias}]
+    ours = [m for m in entries() if not names & {m.id.lower(), m.alias}]
     return _ordered([*ours, *own])
 
 
@@ -99,35 +93,13 @@ def include(folder: Path) -> None:
 def own_findings(model: Model) -> Iterator[Finding]:
     """What a deploy of a model reports about the owner's entries."""
     for entry in _own:
-        if rest := undeclared(entry.model):
-            yield warning(
-                f"{entry.file} is left out: a deploy doesn't take {', '.join(rest)} from an entry",
-                cure=f"set them in the inventory, and remove them from {entry.file}",
-            )
-        elif entry.model == model and entry.replaces:
+        if entry.model == model and entry.replaces:
             yield warning(
                 f"{model.alias} is what {entry.file} says, not the catalog's {entry.replaces[0]}",
                 cure=f"remove {entry.file} to have the catalog's again",
             )
         elif entry.model == model:
             yield ok(f"{model.alias} is what {entry.file} says")
-
-
-def undeclared(model: Model) -> list[str]:
-    """What an entry and its default variant state, but a deploy doesn't pass on yet."""
-    chosen = [v for v in model.variants if v.name == model.default_variant]
-    below = [layer for variant in chosen for layer in (variant, *variant.forms)]
-    rest = (model.stated() - DECLARED).union(*(layer.stated() for layer in below))
-    if model.image and model.image.reference != DECLARED_IMAGE:
-        rest.add("image")
-    if model.variants and not chosen:
-        rest.add("variants")
-    return sorted(rest)
-
-
-def is_deployable(model: Model) -> bool:
-    """Whether a deploy passes on all that the entry and its default variant state."""
-    return not undeclared(model)
 
 
 def find_model(name: str | int) -> Model:
@@ -144,7 +116,7 @@ def find_model(name: str | int) -> Model:
     if fullmatch(r"-?[0-9]{1,9}", word):
         return _numbered(int(word))
     file = FOLDER / f"{word.lower()}.toml"
-    if not _own and fullmatch(r"[\w.-]+", word) and file.is_file() and is_deployable(_read(file)):
+    if not _own and fullmatch(r"[\w.-]+", word) and file.is_file():
         return _read(file)  # saves reading all of them
     return _by_name().get(word.lower()) or _outside(word)
 

@@ -12,6 +12,7 @@ from cluster.engine.options import RECORDED, matching_names, options_of, parse_o
 from cluster.node.readings import NodeFacts
 from cluster.plan.specs import mem_fraction, parallelism
 from cluster.settings import declaration, schema
+from cluster.settings.resolve import choice_findings
 
 # SGLang's model_config.py accepts a context longer than the model's only with this.
 LONGER = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
@@ -55,6 +56,7 @@ def check_launch(
     """
     settings = wanted.common
     yield from own_findings(model)
+    yield from choice_findings(wanted, model)
     if model.runtime != settings.runtime and model.alias:
         yield findings.error(
             f"model {model.alias} needs runtime = {model.runtime!r}, not {settings.runtime!r}",

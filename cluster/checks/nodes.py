@@ -12,7 +12,7 @@ from cluster.node.peers import PeerReport, reachability
 from cluster.node.readings import IMAGE_FOLDERS, DiskReading, NodeFacts
 from cluster.plan import decide, previous_group, specs
 from cluster.printable import gibibytes
-from cluster.settings.schema import Settings
+from cluster.settings.resolve import DEFAULT_IMAGE
 
 # What the default image, lmsysorg/sglang:spark, takes on disk: its size in users' `docker images`,
 # with room for its layers.
@@ -66,7 +66,7 @@ def needs_of(
         port=settings.port,
         dist_port=settings.dist_port,
         needs_bytes=(model.weight_bytes or 0) if to_come and not (whole or model.local) else 0,
-        image_bytes=IMAGE_BYTES if to_come and settings.image == Settings.image else None,
+        image_bytes=IMAGE_BYTES if to_come and settings.image == DEFAULT_IMAGE else None,
         our_names=frozenset(ours | set(specs.rank_names(declaration).values())),
     )
 

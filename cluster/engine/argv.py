@@ -20,10 +20,11 @@ class Launch:
     + tp, pp: of the whole group; tp * pp is a multiple of nnodes
     + dist_init_addr: "host:port" of rank 0 on the fabric; not passed on a single node
     + dist_timeout: seconds to wait for the other ranks; None is torch's own
-    + mem_fraction, context_length: None leaves them to SGLang
+    + mem_fraction, context_length: None leaves them to SGLang; kv_cache_dtype: "" does
     + reasoning_parser, tool_call_parser: "" for none
     + enable_dp_attention: keep FlashInfer's fused all-reduce off (versions.dp_attention_needed)
-    + extra_args: the user's arguments, last; an option in them replaces ours
+    + model_args: the arguments that the model's entry in the catalog adds
+    + extra_args: the user's arguments, last; an option in them replaces ours and the model's
     What the version asserts beside all these (pairs.toml) is added.
     """
 
@@ -46,6 +47,8 @@ class Launch:
     disable_cuda_graph: bool = False
     enable_dp_attention: bool = False
     enable_metrics: bool = True
+    kv_cache_dtype: str = ""
+    model_args: Argv = ()
     extra_args: Argv = ()
 
 
@@ -56,11 +59,13 @@ def argv(launch: Launch, version: str) -> Argv:
     too and only advise it.
     """
     options = options_of(version)
-    theirs = {canonical_name(word, options) for word in launch.extra_args if word.startswith("--")}
-    ours = [
-        words for words in _ours(launch, version) if canonical_name(words[0], options) not in theirs
-    ]
-    own = tuple(word for words in ours for word in words)
+    own: Argv = ()
+    taken = {canonical_name(word, options) for word in launch.extra_args if word.startswith("--")}
+    # Ours give way to the model's, and both to the user's.
+    for arguments in (split_options(launch.model_args), _ours(launch, version)):
+        kept = [words for words in arguments if canonical_name(words[0], options) not in taken]
+        own = (*(word for words in kept for word in words), *own)
+        taken |= {canonical_name(words[0], options) for words in kept}
     beside = pairs.required_arguments((*own, *launch.extra_args), version)
     return ("sglang.launch_server", *own, *beside, *launch.extra_args)
 
@@ -102,9 +107,21 @@ def _ours(launch: Launch, version: str) -> list[Argv]:
         ("--port", str(launch.port)),
         *_value("--mem-fraction-static", launch.mem_fraction),
         *_value("--context-length", launch.context_length),
+        *_value("--kv-cache-dtype", launch.kv_cache_dtype or None),
         *_flag("--enable-metrics", launch.enable_metrics),
         *by_version,
     ]
+
+
+def split_options(words: Argv) -> list[Argv]:
+    """Words as options, each with the values that follow it."""
+    options: list[Argv] = []
+    for word in words:
+        if word.startswith("--") or not options:
+            options.append((word,))
+        else:
+            options[-1] = (*options[-1], word)
+    return options
 
 
 def _value(option: str, value: object) -> list[Argv]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from re import match
 
 from cluster.catalog.models import Model
 from cluster.engine import exposure, options, versions
@@ -105,6 +106,7 @@ def decide(
 ) -> Decision:
     """What a deploy would do now to every node, and why; nothing is raised.
 
+    + declaration: with the catalog's values (`resolve`)
     + restart: a reason to restart a group whose ranks are as declared: it does not answer
     """
     settings = declaration.common
@@ -157,7 +159,7 @@ def engine_version(declaration: Declaration, readings: Readings) -> str | None:
         return settings.sglang_version
     head = readings.nodes[declaration.head]
     if head.image is None:
-        return versions.known_version(settings.image) or options.RECORDED[0]
+        return named_version(declaration) or options.RECORDED[0]
     made_of_it = (r.spec.sglang for r in head.ranks if r.image_id == head.image.id and r.spec)
     return next(filter(None, made_of_it), "") or readings.version or None
 
@@ -168,8 +170,14 @@ def assumed_version(declaration: Declaration, readings: Readings) -> str:
     group = declaration.common.group
     ours = (r for facts in readings.nodes.values() for r in members(facts, group) if r.spec)
     labeled = (rank.spec.sglang for rank in ours if rank.spec)
-    named = versions.known_version(declaration.common.image)
-    return next(filter(None, labeled), "") or named or options.RECORDED[0]
+    return next(filter(None, labeled), "") or named_version(declaration) or options.RECORDED[0]
+
+
+def named_version(declaration: Declaration) -> str:
+    """SGLang's version as the image's name or its entry in the catalog states it; "": neither."""
+    image = declaration.choice.image
+    stated = match(r"\d+\.\d+\.\d+(\.post\d+)?", image.sglang) if image else None
+    return versions.known_version(declaration.common.image) or (stated[0] if stated else "")
 
 
 def fabric_options(declaration: Declaration) -> FabricOptions:
@@ -208,6 +216,6 @@ def exposure_findings(
     rank = decision.running_ranks.get(declaration.head) if runs else None
     apis = [exposure.running_access(rank.spec)] if rank and rank.spec else []
     if decision.running and (declared or not apis):
-        version = decision.version or versions.known_version(settings.image) or ""
+        version = decision.version or named_version(declaration)
         apis.append(exposure.declared_access(settings, len(declaration.names), version))
     return tuple(dict.fromkeys(f for api in apis for f in exposure.check_exposure(api, settings)))

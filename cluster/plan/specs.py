@@ -12,6 +12,7 @@ from cluster.node.readings import NodeFacts
 from cluster.rank import api_key
 from cluster.rank.spec import Spec
 from cluster.settings import declaration, schema
+from cluster.settings.resolve import usual_fraction
 
 CONTAINER_HF_HOME = "/root/.cache/huggingface"
 CONTAINER_TIKTOKEN = "/tiktoken_encodings"
@@ -29,7 +30,10 @@ def declared_specs(
     facts: Mapping[str, NodeFacts],
     version: str,
 ) -> dict[str, Spec]:
-    """The spec of every serving node, by node name."""
+    """The spec of every serving node, by node name.
+
+    + declared: with the catalog's values (`resolve`)
+    """
     specs: dict[str, Spec] = {}
     for rank, (node, settings) in enumerate(declared.nodes.items()):
         spec = Spec(
@@ -38,6 +42,7 @@ def declared_specs(
             runtime=settings.runtime,
             group=settings.group,
             model=model.id,
+            variant=_named_variant(declared, model),
             launch=_launch(rank, declared, model, fabric, facts[node], version),
         )
         if settings.runtime == "process":
@@ -72,7 +77,7 @@ def parallelism(declared: declaration.Declaration) -> tuple[int, int]:
     settings, nodes = declared.common, len(declared.names)
     if settings.head_only:
         return 1, 1
-    pp = settings.pipeline_parallel
+    pp = 1 if settings.pipeline_parallel == "auto" else settings.pipeline_parallel
     tp = settings.tensor_parallel
     return (max(1, nodes // pp) if tp == "auto" else tp), pp
 
@@ -82,11 +87,6 @@ def mem_fraction(settings: schema.Settings, model: Model) -> float:
     return usual_fraction(model) if settings.mem_fraction == "auto" else settings.mem_fraction
 
 
-def usual_fraction(model: Model) -> float:
-    """The model's own fraction, else 0.80: what Spark users settle on."""
-    return model.mem_fraction or 0.80
-
-
 def served_name(settings: schema.Settings, model: Model) -> str:
     return settings.served_model_name or model.id
 
@@ -94,6 +94,12 @@ def served_name(settings: schema.Settings, model: Model) -> str:
 def expand(path: str, facts: NodeFacts) -> str:
     """`~` is the login's home on the node, not here."""
     return facts.home + path[1:] if path == "~" or path.startswith("~/") else path
+
+
+def _named_variant(declared: declaration.Declaration, model: Model) -> str:
+    """The variant's name; "" for the default: a label of before there were any names none."""
+    name = declared.choice.variant
+    return "" if name == model.default_variant else name
 
 
 def _launch(
@@ -125,13 +131,13 @@ def _launch(
         trust_remote_code=_auto(settings.trust_remote_code, model.trust_remote_code),
         reasoning_parser=_parser(settings.reasoning_parser, model.reasoning_parser),
         tool_call_parser=_parser(settings.tool_call_parser, model.tool_call_parser),
-        disable_cuda_graph=_auto(
-            settings.disable_cuda_graph, model.disable_cuda_graph is not False
-        ),
+        disable_cuda_graph=_auto(settings.disable_cuda_graph, True),
         enable_dp_attention=_auto(
             settings.enable_dp_attention, versions.dp_attention_needed(model.id, version)
         ),
         enable_metrics=settings.enable_metrics,
+        kv_cache_dtype="" if settings.kv_cache_dtype == "auto" else settings.kv_cache_dtype,
+        model_args=declared.choice.arguments,
         extra_args=settings.extra_args,
     )
 

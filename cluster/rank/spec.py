@@ -18,6 +18,8 @@ from cluster.engine.argv import Launch
 MOST_NODES = 1024
 # The host of a server that listens on every address.
 EVERYWHERE = "0.0.0.0"
+# What labels of earlier versions lack: an empty one is no difference.
+LATER_FIELDS = {"variant", "kv_cache_dtype", "model_args"}
 # "0.5.3.post3"; "" for the process runtime.
 _VERSION = re.compile(r"[0-9A-Za-z.+-]{0,40}")
 
@@ -28,6 +30,7 @@ class Spec:
 
     + group: whose rank it is: several groups may live on one node, on ports of their own
     + image: the reference; the image id is compared apart, since a tag can move
+    + variant: the model's, by its name in the catalog; "" for its default, or where it has none
     + sglang: version that the launch line is written for, "" for the process runtime
     + volumes: "source:target[:ro]"
     """
@@ -47,10 +50,20 @@ class Spec:
     ipc: str = ""
     shm_size: str = ""
     restart_policy: str = ""
+    variant: str = ""
+
+    def fields(self) -> dict[str, Any]:
+        """All of it by name, but for later fields where they are empty, as in earlier labels."""
+        values: dict[str, Any] = msgspec.to_builtins(self)
+        for named in (values, values["launch"]):
+            for name in LATER_FIELDS & named.keys():
+                if not named[name]:
+                    del named[name]
+        return values
 
     def dump(self) -> str:
         """The canonical JSON: sorted keys, no spaces, so that equality is equality of strings."""
-        return msgspec.json.encode(self, order="sorted").decode()
+        return msgspec.json.encode(self.fields(), order="sorted").decode()
 
     @property
     def url(self) -> str:
@@ -112,7 +125,7 @@ def label_drift(label: str, spec: Spec) -> tuple[str, ...]:
         old = dict(_flat(msgspec.json.decode(label)))
     except (msgspec.DecodeError, AttributeError, TypeError, ValueError, RecursionError):
         return ("its label is not a spec of ours",)
-    new = dict(_flat(msgspec.to_builtins(spec)))
+    new = dict(_flat(spec.fields()))
     # Docker can change the policy of an existing container: no reason to create another.
     names = (old.keys() | new.keys()) - {"restart_policy"}
     return tuple(

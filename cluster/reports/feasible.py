@@ -11,6 +11,7 @@ from cluster.node.readings import MemoryReading, NodeFacts
 from cluster.plan.specs import mem_fraction, parallelism, served_name
 from cluster.reports.listing import SPARK_BYTES
 from cluster.settings.declaration import HostData, parse_declaration
+from cluster.settings.resolve import resolve
 
 VERSION = 1
 # Whether there is a Hugging Face token on this machine, by the setting hf_token_file.
@@ -67,6 +68,7 @@ def _verdict(
             hosts.append(replace(host, data={**host.data, **case}, env_layers=layers))
         wanted = parse_declaration(hosts)
         model = models.find_model(wanted.common.model)
+        wanted = resolve(wanted, model)
         settings = wanted.common
         downloads = model.gated and not settings.offline
         lacks_token = downloads and not has_token(settings.hf_token_file)

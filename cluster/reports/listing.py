@@ -14,8 +14,9 @@ from cluster.catalog.fit import fit
 from cluster.catalog.models import Model, catalog
 from cluster.findings import Level
 from cluster.node.readings import Rank, Weights
-from cluster.plan.specs import CONTAINER_HF_HOME, served_name, usual_fraction
+from cluster.plan.specs import CONTAINER_HF_HOME, served_name
 from cluster.rank.spec import Spec
+from cluster.settings.resolve import usual_fraction
 from cluster.settings.schema import Settings
 
 VERSION = 1

@@ -1,9 +1,10 @@
 """What an inventory declares for the whole cluster, validated at once."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.catalog.entry import DraftModel, EngineImage, Evidence
 from cluster.findings import Finding, Refused, error
 from cluster.settings import parse, schema
 
@@ -17,12 +18,36 @@ class HostData:
 
     + data: the value of each key that counts (pyinfra's order: --data, host, groups, all)
     + env_layers: every `env` given for the host, weakest first; pyinfra itself would keep only one
+    + overridden: the keys whose value comes from --data
     """
 
     name: str
     groups: tuple[str, ...]
     data: Mapping[str, Any]
     env_layers: Sequence[Any] = ()
+    overridden: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What the model's entry in the catalog adds to a declaration (`resolve`).
+
+    + variant: its name; "" where the entry has none
+    + evidence: whose word the variant is; None without one
+    + image: the entry's, where the declaration names no other
+    + env: environment variables of the engine, where the declaration sets none of that name
+    + arguments: options of SGLang, each with its values
+    + draft: the second repository that speculative decoding needs, where it does
+    + sources: setting → where its value comes from: "model", "variant NAME", or a reason
+    """
+
+    variant: str = ""
+    evidence: Evidence | None = None
+    image: EngineImage | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    draft: DraftModel | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -31,10 +56,12 @@ class Declaration:
 
     + nodes: node name → its settings, rank 0 first
     + idle: workers that head_only leaves out, whose ranks are removed
+    + choice: what the catalog adds; empty before `resolve`
     """
 
     nodes: Mapping[str, schema.Settings]
     idle: Mapping[str, schema.Settings]
+    choice: Choice = Choice()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,11 +91,18 @@ def parse_declaration(declared: Sequence[HostData]) -> Declaration:
     findings += _disagreements(settings)
     if findings:
         raise Refused(*dict.fromkeys(findings))
+    given = {
+        name: "--data" if any(name in host.overridden for host in declared) else "inventory"
+        for host in declared
+        for name in host.data
+        if name in schema.NAMES
+    }
     ordered = sorted(declared, key=lambda h: "head" not in h.groups)
     serving = ordered[:1] if settings[ordered[0].name].head_only else ordered
     return Declaration(
         nodes={h.name: settings[h.name] for h in serving},
         idle={h.name: settings[h.name] for h in ordered if h not in serving},
+        choice=Choice(sources=given),
     )
 
 

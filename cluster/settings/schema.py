@@ -63,6 +63,14 @@ Revision = Annotated[
         description="a commit, branch or tag of the model's repository",
     ),
 ]
+# huggingface_hub's validate_repo_id, with the owner required.
+Draft = Annotated[
+    str,
+    Meta(
+        pattern=r"^(auto|none|[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*)\Z",
+        description="auto, none, or a repository on the hub: ORG/NAME",
+    ),
+]
 NodePath = Annotated[
     str,
     Meta(
@@ -97,6 +105,11 @@ class Settings:
     model: str | int = "gpt-oss-120b"
     """What to serve: an alias or number of the catalog, a Hugging Face id, or an absolute path on
     the nodes."""
+    variant: Annotated[
+        str, Meta(pattern=r"^[a-z0-9][a-z0-9-]*\Z", description="a variant's name, or auto")
+    ] = "auto"
+    """A way to serve the model, by its name in the catalog: image, flags, environment, draft model.
+    `auto`: the model's default. `spark-cluster models MODEL` shows them."""
     served_model_name: ServedName = ""
     """The id that `/v1/models` reports. Empty: the Hugging Face id."""
     revision: Revision = ""
@@ -110,13 +123,21 @@ class Settings:
     """Serve from the head alone; the workers' ranks are removed."""
     tensor_parallel: Positive | Auto = "auto"
     """Number of GPUs each layer is split over. `auto`: nodes / `pipeline_parallel`."""
-    pipeline_parallel: Positive = 1
-    """Number of pipeline stages. Times `tensor_parallel`, it must divide evenly over the nodes."""
+    pipeline_parallel: Positive | Auto = "auto"
+    """Number of pipeline stages. Times `tensor_parallel`, it must divide evenly over the nodes.
+    `auto`: the variant's, else 1."""
     mem_fraction: Fraction | Auto = "auto"
-    """SGLang's share of memory for weights and KV cache. `auto`: the catalog's value for the model
-    (0.80 or 0.85). The usual 0.90 can freeze a Spark, whose GPU shares the system's memory."""
+    """SGLang's share of memory for weights and KV cache. `auto`: the catalog's value for the model,
+    else 0.80. The usual 0.90 can freeze a Spark, whose GPU shares the system's memory."""
+    kv_cache_dtype: str = "auto"
+    """Type of the KV cache's numbers, by SGLang's name (`bf16`, `fp8_e4m3` …). `auto`: the
+    catalog's value, else the model's own."""
     context_length: Positive | Auto = "auto"
-    """Tokens in one request, prompt and answer together. `auto`: the model's own limit."""
+    """Tokens in one request, prompt and answer together. `auto`: the catalog's value, else the
+    model's own limit."""
+    draft: Draft = "auto"
+    """Draft model for speculative decoding, a repository on the hub. `auto`: the variant's; `none`:
+    no speculative decoding."""
     reasoning_parser: str = "auto"
     """SGLang's parser for reasoning, by name. `auto`: the model's; `none`: no parser."""
     tool_call_parser: str = "auto"
@@ -124,8 +145,8 @@ class Settings:
     trust_remote_code: bool | Auto = "auto"
     """Run code from the model's repository. `auto`: only where the catalog says so."""
     disable_cuda_graph: bool | Auto = "auto"
-    """Run without CUDA graphs. `auto`: yes, unless the catalog knows better. Where graphs work they
-    about double the speed of a single stream: try `false`."""
+    """Run without CUDA graphs. `auto`: with graphs on one node; on several, only where the catalog
+    says so and the image's NCCL is known to be 2.29.7 or newer: older ones hang."""
     enable_dp_attention: bool | Auto = "auto"
     """Turn off FlashInfer's fused all-reduce, which fails over two nodes in some SGLang versions.
     `auto`: for gpt-oss on those versions."""
@@ -141,8 +162,9 @@ class Settings:
     runtime: Literal["docker", "process"] = "docker"
     """`docker` runs SGLang in a container, `process` the embedded engine of
     `inventories/local.py`."""
-    image: ImageReference = "lmsysorg/sglang:spark"
-    """SGLang's image: `repository:tag` or `repository@sha256:…`."""
+    image: ImageReference = "auto"
+    """SGLang's image: `repository:tag` or `repository@sha256:…`. `auto`: the variant's, else
+    `lmsysorg/sglang:spark`."""
     sglang_version: str = "auto"
     """SGLang's version in the image, which decides how its options are spelled. `auto`: read from
     the image."""

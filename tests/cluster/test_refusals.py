@@ -14,7 +14,7 @@ SETTINGS = {
     "out of range": ({"mem_fraction": 1.5}, "mem_fraction = 1.5 is not allowed"),
     "unknown model": ({"model": "qwen7c"}, "model = 'qwen7c' is not a model"),
     "the nearest model": ({"model": "qwen7c"}, "did you mean qwen7b"),
-    "unknown number": ({"model": 99}, "model = 99 is not a model: numbers are 1 to 14"),
+    "unknown number": ({"model": 99}, "model = 99 is not a model: numbers are 1 to 40"),
     "tp": (
         {"tensor_parallel": 3},
         "tensor_parallel 3 x pipeline_parallel 1 = 3 does not divide over 2 nodes",

@@ -18,6 +18,7 @@ from cluster.fabric import FabricOptions, choose_fabric
 from cluster.plan.specs import declared_specs
 from cluster.rank.spec import Spec
 from cluster.settings.declaration import HostData, parse_declaration
+from cluster.settings.resolve import resolve
 from cluster.transfer.weights import TIKTOKEN
 from facts.node import MARK, NodeReading
 from operations import shell
@@ -330,6 +331,7 @@ class Fakes:
             HostData(s.name, g, data_of_all) for s, g in zip(self.sparks, groups, strict=True)
         ]
         want = parse_declaration(declared)
+        want = resolve(want, find_model(want.common.model))
         facts = {s.name: NodeReading().process(s.reading(full=False)) for s in self.sparks}
         fabric = choose_fabric([facts[n] for n in want.names], FabricOptions())
         return declared_specs(want, find_model(want.common.model), fabric, facts, VERSION)

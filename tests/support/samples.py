@@ -12,6 +12,7 @@ from cluster.node.readings import ImageReading, Interface, NodeFacts, Rank, Rdma
 from cluster.plan.specs import declared_specs
 from cluster.rank.spec import Spec
 from cluster.settings.declaration import Declaration, HostData, parse_declaration
+from cluster.settings.resolve import resolve
 
 IMAGE_ID = "sha256:" + "ab" * 32
 OTHER_IMAGE_ID = "sha256:" + "cd" * 32
@@ -30,7 +31,9 @@ def declare(nodes: int = 2, **data: Any) -> list[HostData]:
 
 
 def want(nodes: int = 2, **data: Any) -> Declaration:
-    return parse_declaration(declare(nodes, **data))
+    """What these declare, with the catalog's values."""
+    declaration = parse_declaration(declare(nodes, **data))
+    return resolve(declaration, find_model(declaration.common.model))
 
 
 def half(letter: str, address: str) -> RdmaPort:

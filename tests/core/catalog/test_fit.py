@@ -10,8 +10,8 @@ from cluster.catalog.models import Model, catalog, find_model
 from cluster.findings import Finding, Level
 
 SPARK = 131_334_144 * 1024  # MemTotal of a DGX Spark
-NUMBERED = [m for m in catalog() if m.number is not None]
-ALIASES = [m.alias for m in NUMBERED]
+FIRST = [m for m in catalog() if m.number is not None and m.number <= 14]
+ALIASES = [m.alias for m in FIRST]
 
 
 def tried(

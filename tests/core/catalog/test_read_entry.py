@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.catalog.entry import EngineImage, Form, Shape, Variant
-from cluster.catalog.models import FOLDER, Model, catalog, entries, is_deployable
+from cluster.catalog.entry import Form, Shape, Variant
+from cluster.catalog.models import FOLDER, Model, entries
 from cluster.catalog.read_entry import read_entry
 from cluster.findings import Refused
-from cluster.settings.schema import Settings
 
 FILES = sorted(FOLDER.glob("*.toml"))
 SMALL = """
@@ -157,34 +156,3 @@ def test_default_images_are_pinned_and_official(model: Model) -> None:
     images = [layer.image for layer in (model, variant) if layer and layer.image]
     assert not any(image.third_party or image.tag_from_prose for image in images)
     assert not any(image.reference.endswith(":latest") for image in images)
-
-
-@pytest.mark.parametrize(
-    ("change", "deployable"),
-    [
-        pytest.param({}, True, id="as-before"),
-        pytest.param({"mem_fraction": 0.5, "disable_cuda_graph": False}, True, id="settings"),
-        pytest.param({"env": {"A": "1"}}, False, id="environment"),
-        pytest.param({"flags": ("--page-size 64",)}, False, id="flags"),
-        pytest.param({"kv_cache_dtype": "fp8_e4m3"}, False, id="cache"),
-        pytest.param({"image": EngineImage(reference="a/b:c", publisher="a")}, False, id="image"),
-        pytest.param(
-            {
-                "default_variant": "x",
-                "variants": (Variant(name="x", evidence="derived", mem_fraction=0.5),),
-            },
-            False,
-            id="variant",
-        ),
-    ],
-)
-def test_an_entry_is_offered_if_a_deploy_passes_on_all_of_it(
-    change: dict[str, object], deployable: bool
-) -> None:
-    assert is_deployable(Model(id="a/b", **change)) is deployable  # type: ignore[arg-type]
-
-
-def test_what_a_deploy_serves_is_what_the_entries_describe() -> None:
-    """As long as `image` has its default, an entry's image must be that one."""
-    images = {m.image.reference for m in catalog() if m.image}
-    assert images == {Settings().image}

@@ -172,7 +172,7 @@ def test_on_a_terminal_it_asks_until_the_answer_is_one(
     fake = make_project(PLAIN)
     done = run(fake, typed="99\n3\n")
     assert done.exit_code == 0, done.output
-    assert "numbers are 1 to 14" in done.stderr
+    assert "numbers are 1 to 40" in done.stderr
     assert "  6  qwen72b        Qwen/Qwen2.5-72B-Instruct" in done.output
     assert fake.written() == "Qwen/Qwen2.5-7B-Instruct"
 

@@ -25,8 +25,10 @@ def test_the_parser_name_deepseek_is_refused(option: str, version: str) -> None:
 
 
 @each_version
-@pytest.mark.parametrize("model", catalog(), ids=lambda m: m.alias)
-def test_every_parser_of_the_catalogue_exists(model: object, version: str) -> None:
+@pytest.mark.parametrize(
+    "model", [m for m in catalog() if (m.number or 0) <= 14], ids=lambda m: m.alias
+)
+def test_every_parser_of_the_first_models_exists(model: object, version: str) -> None:
     for kind in ("reasoning", "tool-call"):
         name = getattr(model, f"{kind.replace('-', '_')}_parser")
         assert not name or name in options_of(version)[f"--{kind}-parser"].choices

@@ -76,12 +76,12 @@ ALONE = (
     BEGIN.format(name="sglang-head") + SHARED + LIMITS + CACHE + TIKTOKEN + HF
     + "-e NCCL_CUMEM_ENABLE=0 -e NCCL_DEBUG=INFO " + ALLOC
     + "-e TIKTOKEN_ENCODINGS_BASE=/tiktoken_encodings " + ENGINE + GPT_OSS
-    + "--tp-size 1 --pp-size 1 " + LISTEN + "--disable-cuda-graph --enable-dp-attention"
+    + "--tp-size 1 --pp-size 1 " + LISTEN + "--enable-dp-attention"
 )  # fmt: skip
 QWEN_ALONE = (
     BEGIN.format(name="sglang-head") + SHARED + LIMITS + CACHE + HF
     + "-e NCCL_CUMEM_ENABLE=0 -e NCCL_DEBUG=INFO " + ALLOC + ENGINE + QWEN
-    + "--tp-size 1 --pp-size 1 " + LISTEN + "--disable-cuda-graph"
+    + "--tp-size 1 --pp-size 1 " + LISTEN.rstrip()
 )  # fmt: skip
 
 LINES: list[Any] = [
@@ -103,12 +103,9 @@ LINES: list[Any] = [
         id="host-ipc-without-gpus",
     ),
     pytest.param(
-        {"nodes": 1, "model": "qwen72b", "version": "0.5.23"},
+        {"nodes": 1, "model": "qwen72b", "version": "0.5.23", "disable_cuda_graph": True},
         0,
-        QWEN_ALONE.replace(
-            "--disable-cuda-graph",
-            "--cuda-graph-backend-decode disabled --cuda-graph-backend-prefill disabled",
-        ),
+        QWEN_ALONE + " --cuda-graph-backend-decode disabled --cuda-graph-backend-prefill disabled",
         id="newer-spelling",
     ),
     pytest.param(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings as profile, strategies as st
 from samples import declare, fabric_of, node_name, spark, specs_of, want
 
-from cluster.catalog.models import catalog, find_model
+from cluster.catalog.models import find_model
 from cluster.fabric import NodeFabric
 from cluster.node.readings import Rank
 from cluster.plan.specs import declared_specs, expand, mem_fraction, parallelism, token_mounts
@@ -21,6 +21,7 @@ from cluster.rank.docker import create
 from cluster.rank.spec import Spec, label_drift, read_label
 from cluster.reports.listing import cache_folder
 from cluster.settings.declaration import HostData, parse_declaration
+from cluster.settings.resolve import resolve
 from cluster.settings.schema import Settings
 
 
@@ -75,13 +76,6 @@ def test_a_model_by_number_alias_or_id_is_the_same_rank() -> None:
 def test_the_dump_reads_back_as_the_spec() -> None:
     spec = worker(extra_args=["--log-level", "it's"], env={"A": 'q"\\ \u00e9'}, mem_fraction=0.1)
     assert msgspec.json.decode(spec.dump(), type=Spec) == spec
-
-
-@pytest.mark.parametrize("model", [m.id for m in catalog() if m.runtime == "docker"])
-def test_every_model_of_the_catalogue_makes_a_launch_line(model: str) -> None:
-    words = create(head(model=model)).argv
-    assert words[words.index("--model-path") + 1] == model
-    assert words[words.index("--served-model-name") + 1] == model
 
 
 # ---- what decides a field
@@ -164,10 +158,9 @@ def test_spec_fields_follow_the_settings(
 def test_a_nodes_own_settings_reach_its_rank_alone() -> None:
     one, two = declare()
     hosts = [one, HostData(two.name, two.groups, {"hf_cache": "/data", "env": {"X": "1"}})]
-    declaration, facts = parse_declaration(hosts), {node_name(i): spark(i) for i in range(2)}
-    specs = declared_specs(
-        declaration, find_model("qwen72b"), fabric_of(declaration, facts), facts, "0.5.23"
-    )
+    model, facts = find_model("qwen72b"), {node_name(i): spark(i) for i in range(2)}
+    declaration = resolve(parse_declaration(hosts), model)
+    specs = declared_specs(declaration, model, fabric_of(declaration, facts), facts, "0.5.23")
     assert specs["spark-1"].volumes[0].startswith("/raid/hf-cache/hub:")
     assert specs["spark-2"].volumes[0].startswith("/data/hub:")
     assert "X" in specs["spark-2"].env
@@ -302,14 +295,6 @@ def test_workers_honor_name_tiktoken_and_timeout() -> None:
     assert spec.name == "crew-1"
     assert "/t:/tiktoken_encodings:ro" in words
     assert words[words.index("--dist-timeout") + 1] == "77"
-
-
-@pytest.mark.parametrize(
-    "model", [m.alias for m in catalog() if m.tool_call_parser and m.runtime == "docker"]
-)
-def test_declared_tool_parsers_are_passed(model: str) -> None:
-    words = create(head(model=model)).argv
-    assert words[words.index("--tool-call-parser") + 1] == find_model(model).tool_call_parser
 
 
 def test_no_token_is_anywhere_in_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,11 +51,12 @@ NETWORKS = "a list of IPv4 networks like 192.168.1.0/24"
 URL = "an http(s) URL, or empty"
 REVISION = "a commit, branch or tag of the model's repository"
 MTU = "an integer from 1280 to 9978"
+VARIANT = "a variant's name, or auto"
+DRAFT = "auto, none, or a repository on the hub: ORG/NAME"
 
 ALLOWED = {name: allowed_values(name) for name in NAMES}
 WRONG: dict[str, tuple[Any, ...]] = {
     PORT: (0, 65536, -1, 30000.0, "30000", True, None, [30000], 10**30),
-    POSITIVE: (0, -3, 1.5, "2", False, None, [1]),
     f"{POSITIVE} or auto": (0, -3, 1.5, "2", "automatic", True, [1]),
     SECONDS: (0, -1, 86401, "600", 1.5, True, None),
     f"{SECONDS} or auto": (0, 86401, "600", "Auto", 1.5, True),
@@ -87,6 +88,8 @@ WRONG: dict[str, tuple[Any, ...]] = {
     ),
     URL: ("hub", "ftp://hub", "http://", "http:///x", "https://a b", "http://a\n", 7, None, ["a"]),
     REVISION: ("-x", "a b", "../x", "a\n", "ü", 7, True, None, ["main"], "nul\0"),
+    VARIANT: ("", "Low-Latency", "-x", "a b", "a\n", 7, True, ["auto"], "nul\0"),
+    DRAFT: ("", "draft", "a/b/c", "/a", "-x/y", "a/b\n", 7, True, ["none"], "nul\0"),
     MTU: (0, 1279, 9979, "9000", 1.5, True, None),
     WORDS: (5, True, None, ["a", 1], [None], {"a": 1}, ["nul\0"]),
     "a mapping of variable names to strings": (
@@ -362,6 +365,8 @@ def test_a_setting_of_the_group_may_not_differ(name: str) -> None:
     value = (not default) if isinstance(default, bool) else others[type(default)]
     if ALLOWED[name].startswith("one of "):
         value = next(c for c in choices if c != default)
+    elif ALLOWED[name] in (VARIANT, DRAFT):
+        value = {VARIANT: "eagle", DRAFT: "none"}[ALLOWED[name]]
     elif "or auto" in ALLOWED[name]:
         value = True if TRUTH in ALLOWED[name] else 0.5 if FRACTION in ALLOWED[name] else 17
     elif ALLOWED[name] in (SIZE, IPV4):

@@ -1,0 +1,256 @@
+"""The catalog's values in place of every `auto`: the model's, its variant's, and those of the
+variant's form for the number of nodes. What a user declares wins over each of them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from re import match
+from typing import Any
+
+from cluster.catalog.entry import DraftModel, EngineImage, Form, Layer, Model, Variant, merged
+from cluster.engine.versions import parse_version
+from cluster.findings import Finding, Refused, did_you_mean, error, warning
+from cluster.settings.declaration import Choice, Declaration
+from cluster.settings.schema import Settings
+
+# Of a model whose entry names none: the image that Sparks were first measured with.
+DEFAULT_IMAGE = "lmsysorg/sglang:spark"
+# Of a model whose entry states none: what owners of Sparks settle on.
+USUAL_FRACTION = 0.80
+# Over several nodes, CUDA graphs hang with NCCL 2.28; they are verified with this one (cookbook of
+# Qwen3.8-Flash-Next; sgl-project/sglang#33289, NVIDIA/nccl#2213).
+GRAPHS_NCCL = "2.29.7"
+# Settings whose `auto` is what the entry states under the same name.
+SAME_NAMES = (
+    *("mem_fraction", "kv_cache_dtype", "context_length"),
+    *("reasoning_parser", "tool_call_parser", "trust_remote_code"),
+)
+BLOCK_SIZES = {
+    "DSPARK": "--speculative-dspark-block-size",
+    "DFLASH": "--speculative-dflash-block-size",
+}
+
+
+def resolve(declaration: Declaration, model: Model) -> Declaration:
+    """The declaration with the catalog's values in place of every `auto` that the model has one
+    for, its `choice` filled.
+
+    Raises Refused for a variant that the model lacks, or that is not for this number of nodes.
+    """
+    wanted = declaration.common
+    variant = choose_variant(model, wanted.variant)
+    form = _choose_form(model, variant, declaration) if variant else None
+    layers: list[tuple[str, Layer]] = [("model", model)]
+    if variant:
+        layers += [(f"variant {variant.name}", layer) for layer in (variant, form) if layer]
+    stated = merged(*(layer for _, layer in layers))
+    origin = {name: where for where, layer in layers for name in layer.stated()}
+    sources = dict(declaration.choice.sources)
+
+    values: dict[str, Any] = {}
+    for name in SAME_NAMES:
+        if getattr(wanted, name) == "auto" and name in origin:
+            values[name], sources[name] = getattr(stated, name), origin[name]
+    if wanted.mem_fraction == "auto":
+        values.setdefault("mem_fraction", USUAL_FRACTION)
+    image = stated.image if wanted.image == "auto" else None
+    if wanted.image == "auto":
+        values["image"] = image_reference(image) if image else DEFAULT_IMAGE
+        if image:
+            sources["image"] = origin["image"]
+    if form:
+        for name, size in (("tensor_parallel", form.tp), ("pipeline_parallel", form.pp)):
+            if getattr(wanted, name) == "auto":
+                values[name], sources[name] = size, layers[-1][0]
+    if wanted.disable_cuda_graph == "auto":
+        off, why = _graphs_off(stated, image, len(declaration.names))
+        values["disable_cuda_graph"], sources["disable_cuda_graph"] = off, why
+    draft = _draft(model, stated, wanted.draft)
+    arguments = (*_typed_arguments(stated, draft, wanted.draft), *_words(stated.flags))
+    if arguments:
+        sources["arguments"] = ", ".join(dict.fromkeys(where for where, _ in layers))
+
+    def resolved(settings: Settings) -> Settings:
+        return replace(settings, **values, env={**stated.env, **settings.env})
+
+    return replace(
+        declaration,
+        nodes={name: resolved(settings) for name, settings in declaration.nodes.items()},
+        idle={name: resolved(settings) for name, settings in declaration.idle.items()},
+        choice=Choice(
+            variant=variant.name if variant else "",
+            evidence=(form and form.evidence) or (variant.evidence if variant else None),
+            image=image,
+            env=stated.env,
+            arguments=arguments,
+            draft=draft,
+            sources=sources,
+        ),
+    )
+
+
+def usual_fraction(model: Model) -> float:
+    """The share of memory that the model takes if nobody declares another."""
+    default = (v for v in model.variants if v.name == model.default_variant)
+    return merged(model, *default).mem_fraction or USUAL_FRACTION
+
+
+def choose_variant(model: Model, name: str) -> Variant | None:
+    """The model's variant of this name, for `auto` its default; None: it has no variants.
+
+    Raises Refused for a name that it lacks, and where none is the default and none was chosen.
+    """
+    variants = {variant.name: variant for variant in model.variants}
+    called = model.alias or model.id
+    if not variants and name == "auto":
+        return None
+    if not variants:
+        raise Refused(
+            error(
+                f"variant = {name!r}: {called} has no variants in the catalog",
+                cure="--data variant=auto",
+            )
+        )
+    wanted = model.default_variant if name == "auto" else name
+    if wanted in variants:
+        return variants[wanted]
+    have = ", ".join(n + " (default)" * (n == model.default_variant) for n in variants)
+    what = f"{called} has no default variant"
+    if wanted:
+        what = f"variant = {name!r} is none of {called}'s{did_you_mean(name, variants)}"
+    raise Refused(error(f"{what}; it has: {have}", cure=f"--data variant={next(iter(variants))}"))
+
+
+def _choose_form(model: Model, variant: Variant, declaration: Declaration) -> Form | None:
+    """The variant's form for the number of nodes; None: it runs on any number, or the user splits
+    the model otherwise."""
+    nodes = len(declaration.names)
+    forms = {form.nodes: form for form in variant.forms}
+    if not forms or nodes in forms:
+        return forms.get(nodes)
+    if declaration.common.tensor_parallel != "auto" or declaration.common.state != "running":
+        return None
+    others = [
+        other.name
+        for other in model.variants
+        if other is not variant and (not other.forms or any(f.nodes == nodes for f in other.forms))
+    ]
+    cure = f"--data tensor_parallel={nodes}, which nobody has shown"
+    if 1 in forms:
+        cure = "--data head_only=true"
+    if others:
+        cure = f"--data variant={others[0]}"
+    numbers = " or ".join(map(str, sorted(forms)))
+    called = model.alias or model.id
+    raise Refused(
+        error(
+            f"{called}'s variant {variant.name} is for {numbers} node{'s' * (max(forms) > 1)}, and "
+            f"{nodes} would serve",
+            cure=cure,
+        )
+    )
+
+
+def image_reference(image: EngineImage) -> str:
+    """The image by its digest where a public source states it, else by its tag."""
+    if not image.digest:
+        return image.reference
+    return f"{image.reference.rpartition(':')[0]}@{image.digest}"
+
+
+def _graphs_off(stated: Layer, image: EngineImage | None, nodes: int) -> tuple[bool, str]:
+    """Whether CUDA graphs are off, and why."""
+    if stated.disable_cuda_graph:
+        return True, "the catalog: this image or model fails with them"
+    if nodes == 1:
+        return False, "one node"
+    nccl = nccl_version(image)
+    if not nccl:
+        return True, "several nodes, and the NCCL of the image is unknown"
+    if parse_version(nccl) < parse_version(GRAPHS_NCCL):
+        return (
+            True,
+            f"several nodes, and the image has NCCL {nccl}: graphs hang below {GRAPHS_NCCL}",
+        )
+    if stated.disable_cuda_graph is None:
+        return True, "several nodes, and nobody has shown them there"
+    return False, f"the catalog, with NCCL {nccl}"
+
+
+def nccl_version(image: EngineImage | None) -> str:
+    """The NCCL in an image, as its source states it; "": unknown."""
+    found = match(r"\d+\.\d+\.\d+", image.nccl) if image else None
+    return found[0] if found else ""
+
+
+def _draft(model: Model, stated: Layer, wanted: str) -> DraftModel | None:
+    """The second repository that is needed; None: no speculation, or heads in the checkpoint."""
+    if not stated.speculation or wanted == "none":
+        return None
+    name = stated.speculation.draft if wanted == "auto" else wanted
+    if name in ("", model.id):
+        return None
+    known = next((draft for draft in model.drafts if draft.id == name), None)
+    return known or DraftModel(id=name)
+
+
+def _typed_arguments(stated: Layer, draft: DraftModel | None, wanted: str) -> Iterator[str]:
+    """The options that an entry states by keys of their own, and no setting holds."""
+    pairs: list[tuple[str, Any]] = [
+        ("--max-running-requests", stated.max_running_requests),
+        ("--max-mamba-cache-size", stated.mamba_slots),
+    ]
+    if (speculation := stated.speculation) and wanted != "none":
+        own = speculation.draft if wanted == "auto" else ""
+        pairs += [
+            ("--speculative-algorithm", speculation.algorithm),
+            ("--speculative-draft-model-path", draft.id if draft else own),
+            ("--speculative-draft-model-revision", draft.revision if draft else ""),
+            ("--speculative-draft-model-quantization", speculation.draft_quantization),
+            ("--speculative-num-steps", speculation.num_steps),
+            ("--speculative-eagle-topk", speculation.eagle_topk),
+            ("--speculative-num-draft-tokens", speculation.num_draft_tokens),
+            (BLOCK_SIZES.get(speculation.algorithm, ""), speculation.block_size),
+        ]
+    for option, value in pairs:
+        if value:
+            yield from (option, str(value))
+
+
+def _words(flags: tuple[str, ...]) -> Iterator[str]:
+    for flag in flags:
+        yield from flag.split(" ")
+
+
+def choice_findings(declaration: Declaration, model: Model) -> Iterator[Finding]:
+    """What a user must know of the image that the catalog chose."""
+    image, called = declaration.choice.image, model.alias or model.id
+    if draft := declaration.choice.draft:
+        yield error(
+            f"the draft model {draft.id} can't be brought to the nodes yet",
+            cure="--data draft=none serves without it",
+        )
+    if image and image.third_party:
+        yield warning(
+            f"{image.reference} is {image.publisher}'s image, neither SGLang's nor the vendor's",
+            cure=f"--data image=… of your own, or another variant: spark-cluster models {called}",
+        )
+    if image and image.tag_from_prose:
+        yield warning(
+            f"{image.reference}: its tag appears only in a description, in no command that was run",
+            cure=f"docker manifest inspect {image.reference} shows whether it exists",
+        )
+
+
+def source_lines(declaration: Declaration) -> Iterator[str]:
+    """Each value that is not the default, and whose it is: "mem_fraction = 0.75 (--data)"."""
+    choice, settings = declaration.choice, declaration.common
+    if choice.variant:
+        chosen = choice.sources.get("variant", "default")
+        yield f"variant = {choice.variant} ({chosen}; {choice.evidence})"
+    for name in sorted(choice.sources.keys() - {"variant", "arguments", "env", "model"}):
+        yield f"{name} = {getattr(settings, name)} ({choice.sources[name]})"
+    for name, value in settings.env.items():
+        whose = "catalog" if choice.env.get(name) == value else "inventory"
+        yield f"env {name} = {value} ({whose})"
+    if choice.arguments:
+        yield f"arguments = {' '.join(choice.arguments)} ({choice.sources['arguments']})"
