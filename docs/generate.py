@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.catalog.bench_data import published, shapes
-from cluster.catalog.fit import fit
 from cluster.catalog.models import Model, catalog
-from cluster.findings import Level
 from cluster.printable import gigabytes
-from cluster.reports.listing import SPARK_BYTES
+from cluster.reports.listing import sparks_that_fit
 from cluster.settings.parse import allowed_values
 from cluster.settings.resolve import usual_fraction
 from cluster.settings.schema import NAMES, PER_NODE, SECTIONS, Settings, descriptions
@@ -187,8 +185,7 @@ def models_page() -> str:
                 gigabytes(model.weight_bytes) if model.weight_bytes else "unknown",
                 f"{usual_fraction(model):.2f}",
                 f"{model.max_context:,}" if model.max_context else "unknown",
-                _fits(model, nodes=1),
-                _fits(model, nodes=2),
+                *("yes" if nodes in sparks_that_fit(model) else "no" for nodes in (1, 2)),
                 _default_variant(model),
                 "yes" if model.gated else "",
                 model.license or "unknown",
@@ -203,18 +200,6 @@ def _default_variant(model: Model) -> str:
     """ "eagle (verified upstream)"."""
     named = (v for v in model.variants if v.name == model.default_variant)
     return "".join(f"{variant.name} ({variant.evidence})" for variant in named)
-
-
-def _fits(model: Model, nodes: int) -> str:
-    """ "yes" and "no" by arithmetic, or by the numbers of nodes that the default variant is for."""
-    forms = [f for v in model.variants if v.name == model.default_variant for f in v.forms]
-    if forms:
-        return "yes" if nodes in {form.nodes for form in forms} else "no"
-    if not model.weight_bytes:
-        return "unknown"
-    fraction = usual_fraction(model)
-    findings = fit(model, SPARK_BYTES, nodes=nodes, tp=nodes, pp=1, mem_fraction=fraction)
-    return "no" if any(finding.level is Level.ERROR for finding in findings) else "yes"
 
 
 def profiles_page() -> str:

@@ -1,5 +1,5 @@
-"""Find the model that an inventory names in its Python files, change it (and no other byte), and
-read it back."""
+"""Find the model and the variant that an inventory names in its Python files, change them (and no
+other byte), and read them back."""
 
 import ast
 import json
@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -16,9 +16,11 @@ from spark_cluster.commands import ClusterError
 from spark_cluster.project import Project
 
 if TYPE_CHECKING:
+    from cluster.catalog.entry import Variant
     from cluster.catalog.models import Model
 
-NAME = "model"
+# The settings that are written, and what an inventory could say instead of a computed value.
+EXAMPLES = {"model": "gpt-oss-20b", "variant": "auto"}
 # The line ends that Python's parser counts.
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 
@@ -74,9 +76,59 @@ def load_catalog(project: Project) -> "Sequence[Model]":
     return catalog()
 
 
-def check_feasible(project: Project, model: "Model") -> Mapping[str, Any]:
+def page_document(project: Project, word: str) -> dict[str, Any]:
+    """All that is known of the model that a user's word names; ClusterError with the nearest
+    names."""
+    model = find_model_or_fail(project, word)
+    from cluster.reports.model_page import model_page
+
+    return asdict(model_page(model))
+
+
+@dataclass(frozen=True)
+class ChosenVariant:
+    """The variant that a choice comes to.
+
+    + name: as it is written; "": none is, and the model's default is served
+    + served: None for a model without variants
+    + foreign: variants that the inventory declares, and that the model lacks
+    """
+
+    name: str
+    served: "Variant | None"
+    foreign: tuple[str, ...]
+
+
+def choose_variant_or_fail(project: Project, model: "Model", wanted: str = "") -> ChosenVariant:
+    """The variant that is wanted, else the declared one if the model has it, else its default.
+
+    ClusterError with the names there are, for a wrong one and where one must be chosen.
+    """
+    from cluster.findings import Refused
+    from cluster.settings.resolve import choose_variant
+
+    places = [
+        place
+        for file, find in _sources(project)
+        if file.is_file()
+        for place in find(file.read_bytes(), relative_path(file), "variant")
+    ]
+    declared = [str(v) for v in dict.fromkeys(place.value for place in places) if v != "auto"]
+    names = [variant.name for variant in model.variants]
+    foreign = tuple(name for name in declared if name not in names)
+    name = wanted or (declared[0] if declared and not foreign else "")
+    try:
+        return ChosenVariant(name, choose_variant(model, name or "auto"), foreign)
+    except Refused as refused:
+        cure = " ".join(
+            ["spark-cluster use", short_name(model), *(f"--variant {n}" for n in names[:1])]
+        )
+        raise ClusterError(f"{refused.findings[0].what} -> {cure}") from None
+
+
+def check_feasible(project: Project, model: "Model", variant: str) -> Mapping[str, Any]:
     """How a deploy would spread the model; ClusterError if it would refuse it."""
-    case = {"model": short_name(model)}
+    case = {"model": short_name(model), "variant": variant or "auto"}
     data = {"light": str(project.inventory), "cases": [case]}
     verdict: dict[str, Any] = project.fetch("feasible", data, hosts="@local")["verdicts"][0]
     if verdict["errors"]:
@@ -84,12 +136,12 @@ def check_feasible(project: Project, model: "Model") -> Mapping[str, Any]:
     return verdict
 
 
-def write_choice(project: Project, model: "Model") -> list[FileChange]:
+def write_choice(project: Project, model: "Model", variant: ChosenVariant) -> list[FileChange]:
     """Write the choice, read it back, and return what changed; [] if it was chosen already.
 
     ClusterError if another setting overrides it; the files are then as they were.
     """
-    planned = plan_changes(project, short_name(model))
+    planned = plan_changes(project, {"model": short_name(model), "variant": variant.name})
     changes = [change for change in planned if change.after != change.before]
     for change in changes:
         change.write()
@@ -101,37 +153,52 @@ def write_choice(project: Project, model: "Model") -> list[FileChange]:
     except BaseException:
         _undo(changes)
         raise
-    if effective["model"] != model.id:
-        _undo(changes)
-        inventory = project.inventory
-        folders = dict.fromkeys([project.root / "group_data", inventory.parent / "group_data"])
-        others = [file for folder in folders for file in sorted(folder.glob("*.py"))]
-        stronger = [f for f in others if f.stem != "all" and in_group(f.read_bytes(), f.name)]
-        files = ", ".join(map(relative_path, stronger or [inventory]))
-        what = f"a stronger setting makes the model {effective['model']}: look in {files}"
-        raise ClusterError(f"nothing was written: {what}")
+    wanted = {"model": model.id, "variant": variant.served.name if variant.served else ""}
+    for setting, value in wanted.items():
+        if effective[setting] != value:
+            _undo(changes)
+            files = ", ".join(map(relative_path, _stronger(project, setting)))
+            what = f"a stronger setting makes the {setting} {effective[setting]}: look in {files}"
+            raise ClusterError(f"nothing was written: {what}")
     return changes
 
 
-def plan_changes(project: Project, name: str) -> list[FileChange]:
-    """Every place in the inventory, and in its group data, that says which model is served.
+def _stronger(project: Project, setting: str) -> list[Path]:
+    """The files of group data that name this setting; the inventory if none does."""
+    inventory = project.inventory
+    folders = dict.fromkeys([project.root / "group_data", inventory.parent / "group_data"])
+    others = [file for folder in folders for file in sorted(folder.glob("*.py"))]
+    named = [f for f in others if f.stem != "all" and in_group(f.read_bytes(), f.name, setting)]
+    return named or [inventory]
+
+
+def plan_changes(project: Project, settings: Mapping[str, str]) -> list[FileChange]:
+    """Every place in the inventory, and in its group data, that names one of these settings.
 
     If there is none: an assignment in the group data of the inventory's own group. That overrides
     group_data/all.py, and leaves the inventory as it is.
+
+    + settings: their values; "": `auto` takes the place of a value, and nothing is added
     """
-    inventory, group = project.inventory, group_file(project.inventory)
-    changes = []
-    source = inventory.read_bytes()
-    if places := in_hosts(source, relative_path(inventory)):
-        changes.append(FileChange(inventory, source, replaced(source, places, name)))
-    before = group.read_bytes() if group.is_file() else None
-    assigned = in_group(before or b"", relative_path(group))
-    if assigned and before is not None:
-        changes.append(FileChange(group, before, replaced(before, assigned, name)))
-    if not changes:
-        new = f'"""What {inventory.name} serves, and what else all of its nodes share."""\n\n'
-        changes.append(FileChange(group, before, appended(before or new.encode(), name)))
-    return changes
+    before = {file: file.read_bytes() if file.is_file() else None for file, _ in _sources(project)}
+    after, group = dict(before), group_file(project.inventory)
+    for setting, value in settings.items():
+        named = False
+        for file, find in _sources(project):
+            source = after[file] or b""
+            if places := find(source, relative_path(file), setting):
+                after[file], named = replaced(source, places, value or "auto"), True
+        if value and not named:
+            new = f'"""What {project.inventory.name} serves, and what else its nodes share."""\n\n'
+            after[group] = appended(after[group] or new.encode(), setting, value)
+    return [
+        FileChange(file, before[file], text) for file, text in after.items() if text is not None
+    ]
+
+
+def _sources(project: Project) -> tuple[tuple[Path, "Find"], ...]:
+    """The two files that are written, and how each is searched."""
+    return ((project.inventory, in_hosts), (group_file(project.inventory), in_group))
 
 
 def group_file(inventory: Path) -> Path:
@@ -186,37 +253,40 @@ class ValuePlace:
     value: str | int
 
 
-def in_hosts(source: bytes, file: str) -> list[ValuePlace]:
-    """Values of "model" in an inventory's own data: {"model": …} and dict(model=…)."""
-    return _places(source, file, _host_values)
+Find = Callable[[bytes, str, str], list[ValuePlace]]
 
 
-def in_group(source: bytes, file: str) -> list[ValuePlace]:
-    """Values assigned to `model` in a file of group data."""
-    return _places(source, file, _assigned_values)
+def in_hosts(source: bytes, file: str, setting: str) -> list[ValuePlace]:
+    """A setting's values in an inventory's own data: {"model": …} and dict(model=…)."""
+    return _places(source, file, setting, _host_values)
 
 
-def replaced(source: bytes, places: list[ValuePlace], model: str) -> bytes:
-    """The file with this model in each of the places."""
+def in_group(source: bytes, file: str, setting: str) -> list[ValuePlace]:
+    """Values assigned to a setting in a file of group data."""
+    return _places(source, file, setting, _assigned_values)
+
+
+def replaced(source: bytes, places: list[ValuePlace], value: str) -> bytes:
+    """The file with this value in each of the places."""
     for place in sorted(places, key=lambda p: p.start, reverse=True):
-        source = source[: place.start] + literal(model).encode() + source[place.end :]
+        source = source[: place.start] + literal(value).encode() + source[place.end :]
     return source
 
 
-def appended(source: bytes, model: str) -> bytes:
+def appended(source: bytes, setting: str, value: str) -> bytes:
     """The file with an assignment at its end, in its own line ends."""
     newline = b"\r\n" if b"\r\n" in source else b"\n"
     gap = b"" if not source or source.endswith((b"\n", b"\r")) else newline
-    return source + gap + f"{NAME} = {literal(model)}".encode() + newline
+    return source + gap + f"{setting} = {literal(value)}".encode() + newline
 
 
-def literal(model: str) -> str:
-    """The model as a Python string literal; a JSON string is one."""
-    return json.dumps(model, ensure_ascii=False)
+def literal(value: str) -> str:
+    """The value as a Python string literal; a JSON string is one."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _places(
-    source: bytes, file: str, values: Callable[[ast.Module], Iterator[ast.expr]]
+    source: bytes, file: str, setting: str, values: Callable[[ast.Module, str], Iterator[ast.expr]]
 ) -> list[ValuePlace]:
     try:
         tree = ast.parse(source, filename=file)
@@ -225,31 +295,31 @@ def _places(
         raise ClusterError(f"{file}{line} is not Python: {error.args[0]}") from None
     starts = [match.start() for match in _LINE.finditer(source)]
     places = []
-    for value in values(tree):
+    for value in values(tree, setting):
         start = starts[value.lineno - 1] + value.col_offset
         end = starts[(value.end_lineno or value.lineno) - 1] + (value.end_col_offset or 0)
         if not (isinstance(value, ast.Constant) and isinstance(value.value, str | int)):
             text = source[start:end].decode(errors="replace")
             raise ClusterError(
-                f"{file} line {value.lineno}: {NAME} is computed ({text}), which only you can "
-                f"change: write a name there, such as {literal('gpt-oss-20b')}"
+                f"{file} line {value.lineno}: {setting} is computed ({text}), which only you can "
+                f"change: write a name there, such as {literal(EXAMPLES[setting])}"
             )
         places.append(ValuePlace(value.lineno, start, end, value.value))
     return places
 
 
-def _host_values(tree: ast.Module) -> Iterator[ast.expr]:
-    """The value of "model" in each mapping, except a mapping nested in another, such as `env`."""
+def _host_values(tree: ast.Module, setting: str) -> Iterator[ast.expr]:
+    """The setting's value in each mapping, except a mapping nested in another, such as `env`."""
     nested = {id(value) for node in ast.walk(tree) for value in _values(node)}
     for node in ast.walk(tree):
         if id(node) in nested:
             continue
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key, ast.Constant) and key.value == NAME:
+                if isinstance(key, ast.Constant) and key.value == setting:
                     yield value
         elif _makes_dict(node):
-            yield from (word.value for word in node.keywords if word.arg == NAME)
+            yield from (word.value for word in node.keywords if word.arg == setting)
 
 
 def _values(node: ast.AST) -> list[ast.expr]:
@@ -263,10 +333,10 @@ def _makes_dict(node: ast.AST) -> TypeGuard[ast.Call]:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict"
 
 
-def _assigned_values(tree: ast.Module) -> Iterator[ast.expr]:
+def _assigned_values(tree: ast.Module, setting: str) -> Iterator[ast.expr]:
     for node in _module_level(tree):
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        named = any(isinstance(target, ast.Name) and target.id == NAME for target in targets)
+        named = any(isinstance(target, ast.Name) and target.id == setting for target in targets)
         if isinstance(node, ast.Assign | ast.AnnAssign) and named and node.value is not None:
             yield node.value
 

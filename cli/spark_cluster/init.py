@@ -237,7 +237,9 @@ def _write_inventory(project: Project, inventory: InventoryText) -> None:
         project.inventory, inventory.text(choice.relative_path(project.inventory)).encode()
     )
     try:
-        others = choice.write_choice(project, choice.find_model_or_fail(project, inventory.model))
+        model = choice.find_model_or_fail(project, inventory.model)
+        variant = choice.choose_variant_or_fail(project, model)
+        others = choice.write_choice(project, model, variant)
     except commands.ClusterError:
         if before is None:
             project.inventory.unlink(missing_ok=True)

@@ -1,30 +1,46 @@
 """`spark-cluster models`: what can be served, where it fits, where it is, what serves now."""
 
 import json
+import shutil
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from spark_cluster import commands, printable
+from spark_cluster import choice, commands, model_page, printable
 from spark_cluster.project import find_project
 
-HEAD = ("", "#", "alias", "id", "weights", "memory", "1 Spark", "2 Sparks", "gated", "on nodes")
+HEAD = (
+    *("", "#", "alias", "weights", "format", "memory", "Sparks", "gated", "on nodes", "evidence"),
+    *("id", "variants"),
+)
+RIGHT = ("#", "weights", "memory")
+# Columns that every terminal has room for. Those that don't fit beside them go below each line.
+LEAST = 4
+INDENT = "       "
+PIPE_COLUMNS = 1000
 SERVES, CHOSEN = ">", "*"
 
 
 @click.command("models")
 @commands.inventory_option
+@click.argument("model", required=False)
 @click.option("--offline", is_flag=True, help="Read no node: show only the catalog and the choice.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(inventory: Path | None, offline: bool, as_json: bool) -> None:
+def command(inventory: Path | None, model: str | None, offline: bool, as_json: bool) -> None:
     """List the models: size, where they fit, which nodes have them, which is served.
+
+    With MODEL (a number, an alias or an id), show all that is known of it, and read no node: sizes,
+    memory, image, variants with their flags, published figures, pitfalls, sources.
 
     "Fits" is arithmetic (docs/models.md). A model that is not listed can be served too, by its id.
     """
     project = find_project(inventory)
-    if offline:
+    if model is not None:
+        document = choice.page_document(project, model)
+    elif offline:
         listing = project.fetch("listing", {"light": str(project.inventory)}, hosts="@local")
         document = {"version": 1, "listing": listing, "present": {}}
     else:
@@ -37,10 +53,44 @@ def command(inventory: Path | None, offline: bool, as_json: bool) -> None:
         click.echo(json.dumps(document, indent=2))
         return
     document = printable.all_printable(document)
-    click.echo(printable.table(HEAD, model_rows(document), right=("#", "weights", "memory")))
+    # In a pipe, no line is cut or wrapped.
+    columns = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns
+    if model is not None:
+        click.echo(model_page.render_page(document, columns))
+        return
+    click.echo(models_table(model_rows(document), columns))
     click.echo(f"\n{legend(document['listing'])}")
     for note in document["listing"]["notes"]:
         click.echo(click.style(f"could not be read: {note}", fg="yellow"), err=True)
+
+
+def models_table(rows: list[list[str]], columns: int) -> str:
+    """The table, as many of its columns side by side as fit; the rest below each line."""
+    widths = [
+        max(len(click.unstyle(cell)) for cell in cells) for cells in zip(HEAD, *rows, strict=True)
+    ]
+    count = len(HEAD)
+    while count > LEAST and sum(widths[:count]) + 2 * (count - 1) > columns:
+        count -= 1
+    first, *lines = printable.table(HEAD[:count], [row[:count] for row in rows], RIGHT).split("\n")
+    shown = [first]
+    for line, row in zip(lines, rows, strict=True):
+        shown.append(line)
+        rest = [
+            # The format, an id or evidence says itself what it is.
+            cell if name in ("format", "id", "evidence") else f"{name}: {cell}"
+            for name, cell in zip(HEAD[count:], row[count:], strict=True)
+            if cell
+        ]
+        shown += textwrap.wrap(
+            "; ".join(rest),
+            max(columns, 2 * len(INDENT)),
+            initial_indent=INDENT,
+            subsequent_indent=INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return "\n".join(shown)
 
 
 def model_rows(document: Mapping[str, Any]) -> list[list[str]]:
@@ -49,26 +99,33 @@ def model_rows(document: Mapping[str, Any]) -> list[list[str]]:
     catalog = {entry["id"] for entry in listing["catalogue"]}
     others = dict.fromkeys([*serving(listing), listing["model"]])
     outside = [{"id": id_} for id_ in others if id_ not in catalog]
-    entries = [*listing["catalogue"], *outside]
     nodes = [node["name"] for node in listing["nodes"]]
     by_node = {node: present[node] for node in nodes if node in present}
-    rows = []
-    for entry in entries:
-        fits = None if entry.get("runtime") == "process" else entry.get("sparks")
-        rows.append(
-            [
-                mark(entry["id"], listing),
-                str(entry.get("number") or ""),
-                entry.get("alias", ""),
-                entry["id"],
-                size(entry.get("weight_bytes")),
-                f"{entry['mem_fraction']:.2f}" if entry.get("mem_fraction") else "",
-                *("" if fits is None else "yes" if n in fits else "no" for n in (1, 2)),
-                "yes" if entry.get("gated") else "",
-                where(entry["id"], by_node),
-            ]
-        )
-    return rows
+    return [
+        [
+            mark(entry["id"], listing),
+            str(entry.get("number") or ""),
+            entry.get("alias", ""),
+            size(entry.get("weight_bytes")) or "unknown",
+            entry.get("quantization", "") or "unknown",
+            f"{entry['mem_fraction']:.2f}" if entry.get("mem_fraction") else "",
+            ",".join(map(str, entry.get("sparks", ()))),
+            "yes" if entry.get("gated") else "",
+            where(entry["id"], by_node),
+            entry.get("evidence", ""),
+            entry["id"],
+            variants(entry),
+        ]
+        for entry in [*listing["catalogue"], *outside]
+    ]
+
+
+def variants(entry: Mapping[str, Any]) -> str:
+    """Their names, the default first; where there is none, one must be chosen."""
+    names, default = entry.get("variants", ()), entry.get("default_variant", "")
+    if not names or default:
+        return ", ".join(sorted(names, key=lambda name: name != default))
+    return f"choose {' or '.join(names)}"
 
 
 def serving(listing: Mapping[str, Any]) -> list[str]:
@@ -105,7 +162,11 @@ def legend(listing: Mapping[str, Any]) -> str:
     chosen, runs = listing["model"], serving(listing)
     if listing["light"]:
         return f"{CHOSEN} chosen; no node was read: what is served and stored is unknown"
-    text = f"{SERVES} running, {CHOSEN} chosen; memory: SGLang's share of each node's"
+    text = (
+        f"{SERVES} running, {CHOSEN} chosen; memory: SGLang's share of each node's; Sparks: on how "
+        "many it fits\nvariants: the default first, whose evidence is shown; spark-cluster models "
+        "MODEL shows all of a model"
+    )
     if runs and chosen not in runs:
         text += f"\n{', '.join(runs)} runs, {chosen} is chosen: a deploy would switch"
     if not runs:

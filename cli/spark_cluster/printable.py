@@ -46,7 +46,9 @@ def all_printable(document: Any) -> Any:
         return printable(document)
     if isinstance(document, dict):
         return {all_printable(name): all_printable(value) for name, value in document.items()}
-    return [all_printable(each) for each in document] if isinstance(document, list) else document
+    if isinstance(document, list | tuple):
+        return [all_printable(each) for each in document]
+    return document
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:

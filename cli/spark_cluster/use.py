@@ -1,4 +1,4 @@
-"""`spark-cluster use`: choose the model that the next deploy serves."""
+"""`spark-cluster use`: choose the model, and its variant, that the next deploy serves."""
 
 from __future__ import annotations
 
@@ -18,22 +18,29 @@ if TYPE_CHECKING:
 @click.command("use")
 @commands.inventory_option
 @click.argument("model", required=False)
-def command(inventory: Path | None, model: str | None) -> None:
+@click.option("--variant", metavar="NAME", help="One of its variants.  [default: the model's own]")
+def command(inventory: Path | None, model: str | None, variant: str | None) -> None:
     """Choose the model that the next deploy serves.
 
-    MODEL is a number, an alias, a hub id, or a path on the nodes; without it you are asked. The
-    choice is written to the place in the inventory's data that names a model, else to the group
-    data of the inventory's own group. Nothing is written if a deploy would refuse the model.
+    MODEL is a number, an alias, a hub id, or a path on the nodes; without it you are asked.
+    `spark-cluster models MODEL` shows its variants. The choice is written to the places in the
+    inventory's data that name a model and a variant, else to the group data of the inventory's own
+    group. Nothing is written if a deploy would refuse the model.
     """
     project = find_project(inventory)
     chosen = _prompt_model(project) if model is None else choice.find_model_or_fail(project, model)
-    verdict = choice.check_feasible(project, chosen)
-    changes = choice.write_choice(project, chosen)
+    way = choice.choose_variant_or_fail(project, chosen, variant or "")
+    verdict = choice.check_feasible(project, chosen, way.name)
+    changes = choice.write_choice(project, chosen, way)
+    if way.foreign and not variant:
+        foreign = ", ".join(way.foreign)
+        click.echo(f"variant {foreign} is none of {choice.short_name(chosen)}'s: auto from now on")
     for line in describe_changes(changes) or ["nothing to write: it is chosen already"]:
         click.echo(line)
     weights = verdict["weight_bytes"]
     size = f"{weights / 1e9:.1f} GB" if weights else "size unknown"
-    click.echo(f"chosen: {chosen.id}, {size}, on {verdict['nodes']} node(s)")
+    named = f", variant {way.served.name} ({way.served.evidence})" if way.served else ""
+    click.echo(f"chosen: {chosen.id}, {size}{named}, on {verdict['nodes']} node(s)")
     if chosen.gated:
         click.echo("gated: accept its license on the Hub; then hf auth login, or export HF_TOKEN=…")
     click.echo(f"next:   pyinfra -y {choice.relative_path(project.inventory)} deploy.py")

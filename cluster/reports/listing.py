@@ -33,6 +33,9 @@ class CatalogEntry:
     + sparks: on which of 1, 2, 4 and 8 Sparks it fits; empty for a model of the process runtime
     + weight_bytes: of the checkpoint
     + mem_fraction: what mem_fraction = "auto" comes to
+    + quantization: the format of its weights
+    + default_variant: "" where one must be chosen, or there is none
+    + evidence: whose word the default variant is; "" without one
     """
 
     id: str
@@ -44,13 +47,17 @@ class CatalogEntry:
     sparks: tuple[int, ...]
     weight_bytes: int | None
     mem_fraction: float | None
+    quantization: str = ""
+    variants: tuple[str, ...] = ()
+    default_variant: str = ""
+    evidence: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunningRank:
     """A rank that runs.
 
-    + model: as its label has it: a hub id or a path
+    + model: as its label has it: a hub id or a path; variant: "" for the model's default
     + spec: SHA-256 of its label, the canonical JSON of everything that decides what it runs
     + launch: what its engine was started with (tp, pp, nnodes, mem_fraction …)
     + started_at: RFC 3339, or clock ticks since boot for a process
@@ -67,6 +74,7 @@ class RunningRank:
     spec: str
     launch: Mapping[str, Any]
     started_at: str
+    variant: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +118,7 @@ class Listing:
     + url: the head's API as the reader reaches it
     + runs: rank 0 runs (not: it answers)
     + model: the one that the settings name; what runs is in `ranks`, rank order
+    + variant: the one that the settings come to; "" for a model without variants
     + revision: of the weights that run, "" where it could not be read
     + tokenizer: the folder of the weights that run, where it lies on this very machine, else ""
     + api_key_file: here, with the key that the API wants; "" where it wants none. Never the key
@@ -131,6 +140,7 @@ class Listing:
     catalogue: tuple[CatalogEntry, ...] = field(default_factory=lambda: catalog_entries())
     api_key_file: str = ""
     notes: tuple[str, ...] = ()
+    variant: str = ""
 
 
 def build_listing(
@@ -143,6 +153,7 @@ def build_listing(
     light: bool = False,
     api_key_file: str = "",
     notes: tuple[str, ...] = (),
+    variant: str = "",
 ) -> Listing:
     """The document of what these nodes and their ranks (by node, rank order) say."""
     specs = {node: spec for node, rank in ranks.items() if (spec := rank.spec)}
@@ -163,6 +174,7 @@ def build_listing(
         nodes=nodes,
         api_key_file=api_key_file,
         notes=notes,
+        variant=variant,
     )
 
 
@@ -180,6 +192,7 @@ def running_rank(node: str, rank: Rank, spec: Spec) -> RunningRank:
         spec=sha256((rank.label or "").encode()).hexdigest(),
         launch=to_builtins(spec.launch),
         started_at=rank.started_at,
+        variant=spec.variant,
     )
 
 
@@ -216,22 +229,37 @@ def catalog_entries() -> tuple[CatalogEntry, ...]:
             gated=m.gated,
             runtime=m.runtime,
             max_context=m.max_context,
-            sparks=tuple(
-                n
-                for n in SPARKS
-                if m.runtime != "process"
-                # One GPU each.
-                and all(
-                    finding.level is not Level.ERROR
-                    for finding in fit(
-                        m, SPARK_BYTES, nodes=n, tp=n, pp=1, mem_fraction=usual_fraction(m)
-                    )
-                )
-            ),
+            sparks=sparks_that_fit(m),
             weight_bytes=m.weight_bytes,
-            mem_fraction=m.mem_fraction,
+            mem_fraction=usual_fraction(m) if m.runtime != "process" else None,
+            quantization=m.quantization,
+            variants=tuple(variant.name for variant in m.variants),
+            default_variant=m.default_variant,
+            evidence=next((v.evidence for v in m.variants if v.name == m.default_variant), ""),
         )
         for m in catalog()
+    )
+
+
+def sparks_that_fit(model: Model) -> tuple[int, ...]:
+    """On which of 1, 2, 4 and 8 Sparks a model's default variant is served and fits, as arithmetic
+    has it, with a GPU each.
+
+    Without a default, any of its variants counts; with unknown sizes, each number fits.
+    """
+    chosen = [v for v in model.variants if v.name == model.default_variant] or model.variants
+    anywhere = not chosen or not all(variant.forms for variant in chosen)
+    numbers = {form.nodes for variant in chosen for form in variant.forms}
+    share = usual_fraction(model)
+    return tuple(
+        n
+        for n in SPARKS
+        if model.runtime != "process"
+        and (anywhere or n in numbers)
+        and all(
+            finding.level is not Level.ERROR
+            for finding in fit(model, SPARK_BYTES, nodes=n, tp=n, pp=1, mem_fraction=share)
+        )
     )
 
 

@@ -12,12 +12,12 @@ from spark_cluster.commands import ClusterError
 
 def hosts(source: str, model: str) -> str:
     raw = source.encode()
-    return choice.replaced(raw, choice.in_hosts(raw, "spark.py"), model).decode()
+    return choice.replaced(raw, choice.in_hosts(raw, "spark.py", "model"), model).decode()
 
 
 def group(source: str, model: str) -> str:
     raw = source.encode()
-    return choice.replaced(raw, choice.in_group(raw, "spark.py"), model).decode()
+    return choice.replaced(raw, choice.in_group(raw, "spark.py", "model"), model).decode()
 
 
 @pytest.mark.parametrize(
@@ -106,11 +106,11 @@ def test_a_file_that_is_not_python_is_reported_with_its_line() -> None:
     ],
 )
 def test_an_assignment_at_the_end(source: bytes, after: bytes) -> None:
-    assert choice.appended(source, "a") == after
+    assert choice.appended(source, "model", "a") == after
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_any_name_is_read_back_as_it_was_meant(name: str) -> None:
     assert ast.literal_eval(choice.literal(name)) == name
-    (place,) = choice.in_group(choice.appended(b"", name), "spark.py")
+    (place,) = choice.in_group(choice.appended(b"", "model", name), "spark.py", "model")
     assert place.value == name

@@ -30,7 +30,7 @@ class FakeNodes:
         if deploy == "probe":
             self.drafts.append(Path(data["inventory"]).read_text())
             return {"nodes": self.nodes, "findings": self.findings}
-        return {"model": QWEN7B}
+        return {"model": QWEN7B, "variant": "spark"}
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import click
@@ -17,19 +18,47 @@ from spark_cluster.project import Project
 
 
 def row(document: dict[str, Any], model: str) -> list[str]:
-    (match,) = (row for row in models.model_rows(document) if row[3] == model)
+    (match,) = (row for row in models.model_rows(document) if row[10] == model)
     return [click.unstyle(cell) for cell in match]
 
 
 def test_a_models_line() -> None:
     assert row(document(), QWEN72B) == [
-        *("*", "6", "qwen72b", QWEN72B, "145.4 GB", "0.85", "no", "yes", "", "")
+        *("*", "6", "qwen72b", "145.4 GB", "BF16", "0.85", "2,4,8", "", "", "reported"),
+        *(QWEN72B, "spark, release"),
     ]
-    assert row(document(), "meta-llama/Llama-3.1-8B-Instruct")[8] == "yes"
+    assert row(document(), "meta-llama/Llama-3.1-8B-Instruct")[7] == "yes"
+
+
+def test_the_default_variant_is_first_and_its_evidence_shown() -> None:
+    cells = row(document(), "RadixArk/Qwen3.8-27B-NVFP4")
+    assert cells[9] == "verified upstream"
+    assert cells[11] == "eagle, none, dspark, dflash2, high-throughput"
+
+
+def test_a_model_without_a_default_variant_says_that_one_must_be_chosen() -> None:
+    cells = row(document(), "deepseek-ai/DeepSeek-V4.1-Flash")
+    assert (cells[3], cells[6], cells[9], cells[11]) == ("unknown", "4", "", "choose reported")
 
 
 def test_no_spark_serves_the_embedded_model() -> None:
-    assert row(document(), "HuggingFaceTB/SmolLM2-135M-Instruct")[6:8] == ["", ""]
+    assert row(document(), "HuggingFaceTB/SmolLM2-135M-Instruct")[5:7] == ["", ""]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 120, 400])
+def test_no_line_is_wider_than_the_terminal_and_nothing_is_left_out(columns: int) -> None:
+    rows = models.model_rows(document(model="org/name"))
+    text = click.unstyle(models.models_table(rows, columns))
+    widest = max(len(word) for word in text.split())
+    indented = widest + len(models.INDENT)
+    assert all(len(line) <= max(columns, indented) for line in text.splitlines())
+    cells = click.unstyle(" ".join(cell for cells in rows for cell in cells))
+    assert not {*re.split("[ ,;\n]+", cells)} - {*re.split("[ ,;\n]+", text)}
+
+
+def test_on_a_wide_terminal_each_model_has_one_line() -> None:
+    rows = models.model_rows(document())
+    assert len(models.models_table(rows, 400).splitlines()) == len(rows) + 1
 
 
 def test_the_serving_model_is_the_ranks_own() -> None:
@@ -42,7 +71,8 @@ def test_the_serving_model_is_the_ranks_own() -> None:
 
 
 def test_a_model_outside_the_catalogue_has_a_line_of_its_own() -> None:
-    assert row(document(model="org/name"), "org/name") == ["*", "", "", "org/name", *[""] * 6]
+    cells = row(document(model="org/name"), "org/name")
+    assert cells == ["*", "", "", "unknown", "unknown", *[""] * 5, "org/name", ""]
 
 
 @pytest.mark.parametrize(

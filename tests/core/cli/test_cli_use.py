@@ -19,30 +19,34 @@ from spark_cluster.main import main
 from spark_cluster.project import Project
 
 from cluster.catalog.models import find_model
+from cluster.settings.resolve import choose_variant
 
 PLAIN = 'head = ["spark-1"]\nworkers = ["spark-2"]\n'
 SHARED = 'S = {"model": "gpt-oss-120b"}  # ours\nhead = (["spark-1"], S)\n'
 
 
 class FakeProject:
-    """The verdict is `errors`; the model read back is the one last written, or `stronger`."""
+    """The verdict is `errors`; what is read back is what was written last, or `stronger`."""
 
     def __init__(self, inventory: Path) -> None:
         self.inventory = inventory
         self.errors: list[str] = []
-        self.stronger = ""
+        self.stronger = self.stronger_variant = ""
 
     def ask(self, _: Project, deploy: str, data: dict[str, Any], **__: Any) -> dict[str, Any]:
         if deploy == "feasible":
             verdict = {"errors": self.errors, "weight_bytes": 15231233024, "nodes": 2}
             return {"verdicts": [verdict]}
-        return {"model": self.stronger or self.written()}
+        model = find_model(self.stronger or self.written("model"))
+        variant = choose_variant(model, self.stronger_variant or self.written("variant") or "auto")
+        return {"model": model.id, "variant": variant.name if variant else ""}
 
-    def written(self) -> str:
+    def written(self, setting: str) -> str:
+        """The value that the inventory and its group data have last; "": none."""
         files = [f for f in (self.inventory, group_file(self.inventory)) if f.is_file()]
         output = "".join(f.read_text() for f in files)
-        match = re.findall(r'model"?\s*[:=]\s*"([^"]+)"', output)
-        return find_model(match[-1]).id
+        match = re.findall(rf'{setting}"?\s*[:=]\s*"([^"]+)"', output)
+        return match[-1] if match else ""
 
 
 Made = Callable[[str], FakeProject]
@@ -79,7 +83,10 @@ def test_an_inventory_without_a_model_keeps_every_byte(make_project: Made, word:
     assert fake.inventory.read_text() == PLAIN
     assert group_file(fake.inventory).read_text().endswith('\n\nmodel = "qwen7b"\n')
     assert '+model = "qwen7b"' in done.output
-    assert "chosen: Qwen/Qwen2.5-7B-Instruct, 15.2 GB, on 2 node(s)" in done.output
+    assert (
+        "chosen: Qwen/Qwen2.5-7B-Instruct, 15.2 GB, variant spark (reported), on 2 node(s)"
+        in done.output
+    )
     assert "mine.py deploy.py" in done.output
 
 
@@ -148,6 +155,70 @@ def test_a_stronger_setting_is_named_and_nothing_is_changed(
     assert [file.name for file in folder.iterdir()] == ["head.py"]
 
 
+def test_a_variant_is_written_beside_the_model(make_project: Made) -> None:
+    fake = make_project(SHARED)
+    done = run(fake, "qwen38-27b", "--variant", "dspark")
+    assert done.exit_code == 0, done.output
+    assert '"qwen38-27b"' in fake.inventory.read_text()
+    assert group_file(fake.inventory).read_text().endswith('variant = "dspark"\n')
+    assert "variant dspark (verified upstream)" in done.output
+    run(fake, "qwen38-27b", "--variant", "eagle")
+    assert group_file(fake.inventory).read_text().count("variant = ") == 1
+    assert fake.written("variant") == "eagle"
+
+
+def test_a_declared_variant_stays_for_a_model_that_has_it(make_project: Made) -> None:
+    fake = make_project('S = {"model": "qwen38-27b", "variant": "dspark"}\n')
+    done = run(fake, "qwen38-27b-fp8")
+    assert (done.exit_code, fake.written("variant")) == (0, "dspark")
+    assert "auto from now on" not in done.output
+
+
+def test_another_models_variant_is_removed_and_told(make_project: Made) -> None:
+    fake = make_project('S = {"model": "qwen38-27b", "variant": "dspark"}  # ours\n')
+    done = run(fake, "qwen7b")
+    assert done.exit_code == 0, done.output
+    assert fake.inventory.read_text() == 'S = {"model": "qwen7b", "variant": "auto"}  # ours\n'
+    assert "variant dspark is none of qwen7b's: auto from now on" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        pytest.param(
+            ["qwen38-27b", "--variant", "dsparc"],
+            "variant = 'dsparc' is none of qwen38-27b's; did you mean dspark?; it has: none, "
+            "eagle (default), dspark, dflash2, high-throughput -> spark-cluster use qwen38-27b "
+            "--variant none",
+            id="unknown",
+        ),
+        pytest.param(
+            ["dsv41-flash"],
+            "dsv41-flash has no default variant; it has: reported -> spark-cluster use "
+            "dsv41-flash --variant reported",
+            id="must-be-chosen",
+        ),
+        pytest.param(["org/name", "--variant", "x"], "org/name has no variants", id="none"),
+    ],
+)
+def test_a_wrong_variant_writes_nothing(make_project: Made, words: list[str], told: str) -> None:
+    fake = make_project(SHARED)
+    done = run(fake, *words)
+    assert (done.exit_code, fake.inventory.read_text()) == (1, SHARED)
+    assert told in done.stderr
+
+
+def test_a_stronger_variant_is_named_and_nothing_is_changed(make_project: Made) -> None:
+    fake = make_project(SHARED)
+    folder = group_file(fake.inventory).parent
+    folder.mkdir()
+    (folder / "head.py").write_text('variant = "eagle"\n')
+    fake.stronger_variant = "eagle"
+    done = run(fake, "qwen38-27b", "--variant", "dspark")
+    assert (done.exit_code, fake.inventory.read_text()) == (1, SHARED)
+    assert re.search(r"makes the variant eagle: look in \S+/head\.py", done.stderr)
+
+
 def test_an_unknown_model_name_suggests_the_nearest(make_project: Made) -> None:
     done = run(make_project(PLAIN), "qwen7c")
     assert done.exit_code == 1
@@ -174,7 +245,7 @@ def test_on_a_terminal_it_asks_until_the_answer_is_one(
     assert done.exit_code == 0, done.output
     assert "numbers are 1 to 40" in done.stderr
     assert "  6  qwen72b        Qwen/Qwen2.5-72B-Instruct" in done.output
-    assert fake.written() == "Qwen/Qwen2.5-7B-Instruct"
+    assert fake.written("model") == "qwen7b"
 
 
 def test_an_unwritable_folder_is_reported(make_project: Made, tmp_path: Path) -> None:

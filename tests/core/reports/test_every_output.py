@@ -181,7 +181,12 @@ def test_models(run_cli: Callable[..., str]) -> None:
 def test_init(run_cli: Callable[..., str], tmp_path: Path) -> None:
     node = hostile(cluster_documents.probed("spark-1")) | {"lost": ""}
     finding = {"level": "warning", "what": BAD, "where": BAD, "cure": BAD}
-    listing = {"nodes": [node], "findings": [finding], "model": "openai/gpt-oss-120b"}
+    listing = {
+        "nodes": [node],
+        "findings": [finding],
+        "model": "openai/gpt-oss-120b",
+        "variant": "spark",
+    }
     words = ("init", "--head", "spark-1", "-o", str(tmp_path / "mine.py"), "-y")
     assert checked(run_cli(listing, *words)).count("[/no]") > 6
     silent = {"nodes": [node | {"lost": BAD}], "findings": []}
