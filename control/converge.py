@@ -157,7 +157,7 @@ def _ask_group(deployment: nodes.Deployment) -> tuple[serving.GroupAnswers, tupl
 def _is_starting(deployment: nodes.Deployment) -> bool:
     """Whether any running rank is younger than the time its group may take to become ready."""
     return any(
-        reading.clock - begun < deployment.ready_seconds
+        reading.clock - begun < deployment.ready_limits.ready
         for reading in deployment.facts.values()
         for rank in members(reading, deployment.settings.group)
         if rank.running and (begun := start_time(rank)) is not None

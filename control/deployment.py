@@ -15,7 +15,8 @@ from cluster.findings import Finding, Refused, error, refuse_errors
 from cluster.node.readings import IMAGE_FOLDERS, NodeFacts
 from cluster.plan.decide import Decision, Readings
 from cluster.plan.plan import Plan
-from cluster.plan.specs import expand, rank_names
+from cluster.plan.specs import cache_root, expand, rank_names
+from cluster.rank import compile_caches
 from cluster.rank.runtime import Runtime, runtime_of
 from cluster.rank.spec import Spec, group_urls
 from cluster.settings.declaration import Declaration
@@ -133,8 +134,22 @@ class Deployment:
         return self.running and self.settings.runtime == "docker"
 
     @property
-    def ready_seconds(self) -> float:
-        return readiness.ready_seconds(self.settings.ready_timeout, len(self.declaration.names))
+    def ready_limits(self) -> readiness.Limits:
+        """How long the declared group may take; without full readings, as long as a first start."""
+        first = self.docker and self.settings.gpus != "none" and not self._compiled
+        names = self.declaration.names
+        limits = readiness.ready_limits(self.settings.ready_timeout, len(names), first=first)
+        return limits if self.readings.full.issuperset(names) else replace(limits, note="")
+
+    @property
+    def _compiled(self) -> bool:
+        """Whether the model has served on every node with what its rank compiled there."""
+        starts = {s.node: s.starts for s in self.plan.steps if s.spec}
+        return all(
+            (mark := compile_caches.served_mark(*started)) and mark in self.facts[node].served
+            for node, started in starts.items()
+            if started
+        )
 
     @property
     def own_url(self) -> str:
@@ -220,6 +235,7 @@ def read_full(hosts: Mapping[str, Host], decision: Decision) -> dict[str, NodeFa
             "disks": [cache, *IMAGE_FOLDERS] if docker else [],
             "weights": model.id,
             "hf_cache": cache,
+            "cache_root": cache_root(settings, facts),
             "revision": settings.revision,
             "tiktoken": expand(settings.tiktoken_dir, facts) if model.tiktoken else None,
             "full": True,

@@ -4,7 +4,7 @@ and the switch from what runs to what is declared."""
 from pyinfra.api import Host
 
 from cluster.command import Command
-from cluster.engine.readiness import Limits, ready_seconds
+from cluster.engine.readiness import ready_limits
 from cluster.node.host import drop_caches
 from cluster.plan.specs import expand
 from cluster.rank import api_key, docker
@@ -133,7 +133,7 @@ def declared_group(deployment: Deployment) -> group.Group:
         runtime=deployment.runtime,
         model=deployment.model_name,
         url=deployment.own_url,
-        limits=Limits(deployment.ready_seconds),
+        limits=deployment.ready_limits,
         stop_seconds=deployment.settings.stop_timeout,
         start=deployment.plan.restart,
         restarts={} if deployment.plan.restart else deployment.restarts(),
@@ -158,7 +158,7 @@ def previous_group(deployment: Deployment) -> group.Group | None:
         runtime=deployment.runtime,
         model=previous.model,
         url=urls[0],
-        limits=Limits(ready_seconds(deployment.settings.ready_timeout, len(specs))),
+        limits=ready_limits(deployment.settings.ready_timeout, len(specs)),
         stop_seconds=deployment.settings.stop_timeout,
         start=True,
         restarts={},

@@ -13,7 +13,7 @@ from pyinfra.api import QuoteString, StringCommand
 
 from cluster.command import Command, load_script
 from cluster.node import readings
-from cluster.rank import docker, process
+from cluster.rank import compile_caches, docker, process
 from facts import fact, system
 
 # Seconds. A healthy daemon answers in well under one; one that thrashes or hangs must not stop us.
@@ -137,6 +137,22 @@ class Processes(fact.Fact[list[readings.Rank]]):
         # A fork keeps its parent's arguments until it runs something else.
         first = (rank for parent, rank in ranks if (rank.name, parent) not in pids)
         return sorted(first, key=lambda rank: (rank.name, rank.id))
+
+
+class ServedMarks(fact.Fact[tuple[str, ...]]):
+    """Which ranks have served with kernels compiled on the node; () where nothing is kept."""
+
+    default = staticmethod(tuple[str, ...])
+
+    def command(self, root: str) -> StringCommand:
+        return fact.join(
+            "cd ",
+            fact.quote((f"{root}/compile",)),
+            " 2>/dev/null || exit 0; for f in */*/served/*; do printf '%s\\n' \"$f\"; done",
+        )
+
+    def parse(self, output: list[str]) -> tuple[str, ...]:
+        return compile_caches.parse_marks(output)
 
 
 class EngineState(fact.Fact[readings.Engine]):

@@ -31,6 +31,7 @@ class NodeReading(Fact[NodeFacts]):
     + disks: paths whose file systems to measure
     + weights, hf_cache, revision: the model to look for, the HF_HOME to look in, its revision
     + tiktoken: the folder of vocabularies
+    + cache_root: the folder of compile caches
     + seconds: after which Docker counts as not answering
     """
 
@@ -45,6 +46,7 @@ class NodeReading(Fact[NodeFacts]):
         hf_cache: str | None = None,
         revision: str = "",
         tiktoken: str | None = None,
+        cache_root: str = "",
         full: bool = False,
         seconds: int = containers.SECONDS,
     ) -> StringCommand:
@@ -71,6 +73,8 @@ class NodeReading(Fact[NodeFacts]):
                 parts["weights"] = ModelWeights().command(weights, hf_cache or "", revision)
             if tiktoken is not None:
                 parts["tiktoken"] = Tiktoken().command(tiktoken)
+            if cache_root:
+                parts["served"] = containers.ServedMarks().command(cache_root)
         header = StringCommand("exec 3>&1; printf '%s\\n'", QuoteString(f"{MARK} {runtime} {node}"))
         return join(header, "\n", _together(parts))
 
@@ -101,6 +105,7 @@ class NodeReading(Fact[NodeFacts]):
             listeners=tuple(read("listeners", network.Listeners()) or ()),
             weights=read("weights", ModelWeights()),
             tiktoken=read("tiktoken", Tiktoken()) or {},
+            served=read("served", containers.ServedMarks()) or (),
             unread=sections.unread,
         )
 

@@ -147,7 +147,9 @@ def wait_until_ready(group: Group) -> tuple[Finding, ...]:
         while True:
             states = "; ".join(map(str, healths)) or "no rank has answered yet"
             waited = time.monotonic() - begun
-            group.head.log(f"waiting, {waited:.0f} of {group.limits.ready:.0f} s: {states}")
+            group.head.log(
+                f"waiting, {waited:.0f} of {group.limits.ready:.0f} s{group.limits.note}: {states}"
+            )
             gevent.sleep(readiness.REPORT_SECONDS)
 
     reporter = gevent.spawn(report)

@@ -5,6 +5,7 @@ that fails, and half a switch must not be the end. A phase begins once the one b
 every node. `state=stopped` and `state=absent` are the same phases with no group to bring up.
 
 phase                what it does on a node                          undone, should a later one fail
+prepare              creates the folders for compile caches          not undone
 clear old names      removes leftovers of an earlier switch          not undone
 set aside            renames the rank that serves to NAME.previous   it gets its name back
 release              turns restart policies off                      turned on again, at the end
@@ -14,6 +15,7 @@ start                starts all ranks at once                        stopped
 wait until ready     waits until every rank is healthy
 verify               fetches the model's id and a completion
 keep                 turns restart policies on                       nothing is undone from here on
+note served          notes that the kernels are compiled
 remove previous      removes NAME.previous
 """
 
@@ -160,6 +162,7 @@ def carry_out(switch: Switch) -> bool:
 
 def _switch_over(switch: Switch, phases: Phases) -> None:
     """The phases up to a group that serves; PhaseFailed at the first that does not come through."""
+    _do(switch, "create the folder for its compile caches", phases.prepare)
     _do(switch, "remove a container that an earlier switch has kept", phases.clear_old_names)
     _do(switch, "set the old rank aside", phases.set_aside)
     _do(switch, "turn off its restart policy", phases.release)
@@ -186,6 +189,7 @@ def _keep(switch: Switch, phases: Phases) -> None:
     try:
         _do(switch, "set its restart policy", phases.keep)
         _do(switch, "remove the previous rank", phases.remove_previous)
+        _do(switch, "note that its model has served", phases.note_served)
     except PhaseFailed as failed:
         for finding in failed.findings:
             switch.at.log_styled(f"{finding}; the next deploy does it", fg="yellow")

@@ -10,6 +10,9 @@ from cluster.node.readings import Rank
 # Several nodes load and meet; a single one only loads.
 SEVERAL_NODES_SECONDS = 600
 ONE_NODE_SECONDS = 300
+# What a first start may take longer: an owner of two Sparks reports starts that are 10 to 15 min
+# shorter with what the image has compiled before (README of tonyd2wild's V4-Flash-Vision).
+COMPILE_SECONDS = 900
 # A progress line is due at least this often.
 REPORT_SECONDS = 10.0
 
@@ -45,10 +48,14 @@ class RankHealth:
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds that a group has to get ready, and that a node may go without an answer (`lost`)."""
+    """Seconds that a group has to get ready, and that a node may go without an answer (`lost`).
+
+    + note: why `ready` is longer than usual, for the log; "" where it is not
+    """
 
     ready: float
     lost: float = 30.0
+    note: str = ""
 
 
 @dataclass
@@ -117,8 +124,13 @@ def ending(rank: Rank) -> str:
     return f"{rank.status} with exit code {rank.exit_code}{killed}"
 
 
-def ready_seconds(timeout: int | str, nodes: int) -> float:
-    """The declared limit, or the default for the number of nodes."""
+def ready_limits(timeout: int | str, nodes: int, *, first: bool = False) -> Limits:
+    """The declared limit, or the default for the number of nodes.
+
+    + first: on some node the model has not served with this image: kernels are compiled
+    """
+    note = " (its kernels are not compiled yet)" if first else ""
     if timeout != "auto":
-        return float(timeout)
-    return float(SEVERAL_NODES_SECONDS if nodes > 1 else ONE_NODE_SECONDS)
+        return Limits(float(timeout), note=note)
+    seconds = SEVERAL_NODES_SECONDS if nodes > 1 else ONE_NODE_SECONDS
+    return Limits(float(seconds + first * COMPILE_SECONDS), note=note)

@@ -261,6 +261,8 @@ class NodeFacts(Shown):
 
     A section that could not be read is in `unread` (section name → the command's words), and its
     field keeps the empty default: "no answer" is never "nothing there".
+
+    + served: what has served with kernels compiled here (`cluster.rank.compile_caches.served_mark`)
     """
 
     name: str
@@ -279,4 +281,5 @@ class NodeFacts(Shown):
     listeners: tuple[Listener, ...] = ()
     weights: Weights | None = None
     tiktoken: dict[str, str] = field(default_factory=dict)
+    served: tuple[str, ...] = ()
     unread: dict[str, str] = field(default_factory=dict)

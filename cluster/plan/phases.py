@@ -8,6 +8,7 @@ from cluster.command import Command
 from cluster.node.readings import Rank
 from cluster.plan.plan import Plan, RankStep
 from cluster.plan.previous_group import kept_name
+from cluster.rank import compile_caches
 from cluster.rank.runtime import Runtime
 
 # Seconds before SIGKILL for a rank that will not end by itself.
@@ -30,6 +31,14 @@ class Phases:
         return [
             self.runtime.remove(step.current.called) for step in self._cleared(node) if step.current
         ]
+
+    def prepare(self, node: str) -> list[Command]:
+        """Create the folders that new containers mount."""
+        return _present(
+            compile_caches.prepare(step.spec, step.image_id)
+            for step in self.plan.of(node)
+            if step.recreate and step.spec
+        )
 
     def set_aside(self, node: str) -> list[Command]:
         """Rename the rank that is kept until the declared group is ready; it goes on serving."""
@@ -69,7 +78,7 @@ class Phases:
                 ),
                 *(self.runtime.rename(rank.called, rank.name) for rank in renamed),
                 *(
-                    self.runtime.create(step.spec, cdi=step.cdi)
+                    self.runtime.create(step.spec, cdi=step.cdi, image_id=step.image_id)
                     for step in steps
                     if step.recreate and step.spec
                 ),
@@ -82,6 +91,11 @@ class Phases:
             return []
         names = [step.name for step in self.plan.of(node) if step.spec]
         return _present(self.runtime.keep(name, self.plan.policies[node]) for name in names)
+
+    def note_served(self, node: str) -> list[Command]:
+        """Note beside what the ranks have compiled that their model has served."""
+        starts = (step.starts for step in self.plan.of(node))
+        return _present(compile_caches.note_served(*started) for started in starts if started)
 
     def remove_previous(self, node: str) -> list[Command]:
         """Remove the kept rank: the group after it serves."""

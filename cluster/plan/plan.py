@@ -19,6 +19,7 @@ class RankStep:
     + recreate: its container must be created anew (else what is there is used again)
     + remove: its container must go
     + cdi: its GPUs come as CDI devices: the node's Docker has no other way
+    + image_id: of the image that a container created for it has; "" while it is not there
     """
 
     node: str
@@ -29,6 +30,14 @@ class RankStep:
     recreate: bool = False
     remove: bool = False
     cdi: bool = False
+    image_id: str = ""
+
+    @property
+    def starts(self) -> tuple[Spec, str] | None:
+        """What its container is started from, and its image's id; None where none is declared."""
+        if self.recreate or self.current is None or self.spec is None:
+            return (self.spec, self.image_id) if self.spec else None
+        return self.current.spec or self.spec, self.current.image_id
 
     @property
     def stop(self) -> bool:
@@ -190,19 +199,22 @@ def _step(node: str, spec: Spec, facts: NodeFacts) -> RankStep:
     """What becomes of a declared rank: created, created anew, started, or left as it is."""
     rank = next((rank for rank in facts.ranks if rank.name == spec.name), None)
     cdi = facts.engine is not None and facts.engine.only_cdi
+    image = facts.image.id if facts.image else ""
+    step = RankStep(node, spec.name, rank, spec, cdi=cdi, image_id=image)
     if rank is None:
-        return RankStep(node, spec.name, None, spec, ("is not there",), recreate=True, cdi=cdi)
-    drift = label_drift(rank.label or "", spec) if rank.label != spec.dump() else ()
+        return replace(step, reasons=("is not there",), recreate=True)
+    same = rank.label == spec.dump()
+    drift = () if same else label_drift(rank.label or "", spec, serves=rank.running)
     if facts.image is not None and rank.image_id not in ("", facts.image.id):
         old, new = map(printable.short_id, (rank.image_id, facts.image.id))
         drift += (f"image id: {old} -> {new}",)
     if drift:
-        return RankStep(node, spec.name, rank, spec, drift, recreate=True, cdi=cdi)
+        return replace(step, reasons=drift, recreate=True)
     if rank.running:
-        return RankStep(node, spec.name, rank, spec, cdi=cdi)
+        return step
     code = f", exit code {rank.exit_code}" if rank.exit_code is not None else ""
     killed = ", killed for memory" if rank.oom_killed else ""
-    return RankStep(node, spec.name, rank, spec, (f"is {rank.status}{code}{killed}",), cdi=cdi)
+    return replace(step, reasons=(f"is {rank.status}{code}{killed}",))
 
 
 def _why_gone(rank: Rank) -> str:

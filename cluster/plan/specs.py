@@ -59,6 +59,7 @@ def declared_specs(
             ipc=settings.ipc,
             shm_size="" if settings.ipc == "host" else settings.shm_size,
             restart_policy=settings.restart_policy,
+            compile_caches="" if settings.gpus == "none" else cache_root(settings, facts[node]),
         )
     return specs
 
@@ -94,6 +95,15 @@ def served_name(settings: schema.Settings, model: Model) -> str:
 def expand(path: str, facts: NodeFacts) -> str:
     """`~` is the login's home on the node, not here."""
     return facts.home + path[1:] if path == "~" or path.startswith("~/") else path
+
+
+def cache_root(settings: schema.Settings, facts: NodeFacts) -> str:
+    """The node's folder for compile caches and the record of images; "" where nothing is kept."""
+    if settings.cache_dir == "none" or settings.runtime == "process":
+        return ""
+    own = f"{settings.hf_cache.rstrip('/')}/spark-serving"
+    chosen = own if settings.cache_dir == "auto" else settings.cache_dir
+    return expand(chosen, facts).rstrip("/")
 
 
 def _named_variant(declared: declaration.Declaration, model: Model) -> str:

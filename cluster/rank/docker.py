@@ -3,7 +3,7 @@
 from cluster.command import Argv, Command
 from cluster.engine.argv import argv
 from cluster.node.readings import Rank
-from cluster.rank import api_key
+from cluster.rank import api_key, compile_caches
 from cluster.rank.spec import Spec
 
 LABEL = "spark-serving.spec"
@@ -14,13 +14,14 @@ exec docker logs --since "$(docker inspect --format '{{.State.StartedAt}}' "$1")
 """.strip()
 
 
-def create(spec: Spec, *, cdi: bool = False) -> Command:
+def create(spec: Spec, *, cdi: bool = False, image_id: str = "") -> Command:
     """Create the container (`docker create …`); nothing runs yet.
 
     The restart policy stays off until the group is ready (`keep`): a rank that dies while the
     others wait for it must stay down, where the wait for readiness sees it.
 
     + cdi: GPUs come as CDI devices, for a Docker that knows no other way
+    + image_id: the image's on this node, for the folder of what the rank compiles
     """
     command = (
         *("docker", "create", "--name", spec.name, "--label", f"{LABEL}={spec.dump()}"),
@@ -31,6 +32,7 @@ def create(spec: Spec, *, cdi: bool = False) -> Command:
         *(word for device in spec.devices for word in ("--device", device)),
         *(word for volume in spec.volumes for word in ("--volume", volume)),
         *(word for name, value in sorted(spec.env.items()) for word in ("-e", f"{name}={value}")),
+        *compile_caches.create_words(spec, image_id),
         spec.image,
         *api_key.launch_argv(argv(spec.launch, spec.sglang), spec.volumes),
     )

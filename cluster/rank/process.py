@@ -38,7 +38,7 @@ def engine_argv(spec: Spec) -> Argv:
     return (*engine, f"{NAME}{spec.name}", f"{LABEL}{spec.dump()}")
 
 
-def create(spec: Spec, *, cdi: bool = False) -> None:
+def create(spec: Spec, *, cdi: bool = False, image_id: str = "") -> None:
     """Nothing to do: a process exists only while it runs."""
 
 

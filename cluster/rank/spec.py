@@ -19,7 +19,7 @@ MOST_NODES = 1024
 # The host of a server that listens on every address.
 EVERYWHERE = "0.0.0.0"
 # What labels of earlier versions lack: an empty one is no difference.
-LATER_FIELDS = {"variant", "kv_cache_dtype", "model_args"}
+LATER_FIELDS = {"variant", "kv_cache_dtype", "model_args", "compile_caches"}
 # "0.5.3.post3"; "" for the process runtime.
 _VERSION = re.compile(r"[0-9A-Za-z.+-]{0,40}")
 
@@ -33,6 +33,7 @@ class Spec:
     + variant: the model's, by its name in the catalog; "" for its default, or where it has none
     + sglang: version that the launch line is written for, "" for the process runtime
     + volumes: "source:target[:ro]"
+    + compile_caches: the node's folder for what ranks compile; "" where nothing is kept
     """
 
     rank: int
@@ -51,6 +52,7 @@ class Spec:
     shm_size: str = ""
     restart_policy: str = ""
     variant: str = ""
+    compile_caches: str = ""
 
     def fields(self) -> dict[str, Any]:
         """All of it by name, but for later fields where they are empty, as in earlier labels."""
@@ -119,8 +121,12 @@ def group_urls(specs: Mapping[str, Spec]) -> list[str]:
     return [head.url, *(f"http://{host}:{head.launch.port}" for host in hosts)]
 
 
-def label_drift(label: str, spec: Spec) -> tuple[str, ...]:
-    """Why a label's spec is not this one, field by field: "mem_fraction: 0.9 -> 0.8"."""
+def label_drift(label: str, spec: Spec, *, serves: bool = False) -> tuple[str, ...]:
+    """Why a label's spec is not this one, field by field: "mem_fraction: 0.9 -> 0.8".
+
+    + serves: its rank runs. That it keeps nothing of what it compiles is then no difference: its
+      next start, for whatever reason, gets the folder
+    """
     try:
         old = dict(_flat(msgspec.json.decode(label)))
     except (msgspec.DecodeError, AttributeError, TypeError, ValueError, RecursionError):
@@ -128,6 +134,8 @@ def label_drift(label: str, spec: Spec) -> tuple[str, ...]:
     new = dict(_flat(spec.fields()))
     # Docker can change the policy of an existing container: no reason to create another.
     names = (old.keys() | new.keys()) - {"restart_policy"}
+    if serves and "compile_caches" not in old:
+        names -= {"compile_caches"}
     return tuple(
         f"{name}: {_show(old, name)} -> {_show(new, name)}"
         for name in sorted(names)

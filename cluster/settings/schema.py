@@ -77,6 +77,13 @@ NodePath = Annotated[
         pattern=r"^(~|(/|~/)[^:\n]*)\Z", description="an absolute path, or one that begins with ~/"
     ),
 ]
+CacheFolder = Annotated[
+    str,
+    Meta(
+        pattern=r"^(auto|none|~|(/|~/)[^:\n]*)\Z",
+        description="auto, none, an absolute path, or one that begins with ~/",
+    ),
+]
 Volume = Annotated[
     str,
     Meta(
@@ -221,6 +228,9 @@ class Settings:
     hf_cache: NodePath = "/raid/hf-cache"
     """`HF_HOME` on the node. It must exist and be writable. The engine sees only `hub/`,
     read-only."""
+    cache_dir: CacheFolder = "auto"
+    """Folder on the node for what ranks compile, which makes their later starts shorter. `auto`:
+    `spark-serving` below `hf_cache`; `none`: nothing is kept. Without GPUs there is nothing."""
     hf_endpoint: Url = ""
     """URL of the hub, or of a mirror, which then gets the token too (https only). Empty:
     huggingface.co."""
@@ -242,7 +252,8 @@ class Settings:
     pyinfra."""
 
     ready_timeout: Seconds | Auto = "auto"
-    """Seconds for a started group to become ready. `auto`: 600 for several nodes, 300 for one."""
+    """Seconds for a started group to become ready. `auto`: 600 for several nodes, 300 for one; 900
+    more where the model has not served with this image yet, and kernels are compiled."""
     download_stall_timeout: Seconds = 300
     """Seconds without a byte after which a download of weights has failed."""
     pull_timeout: Seconds = 7200
@@ -278,7 +289,7 @@ SECTIONS = {
 """Headings of docs/settings.md, each with the first setting below it."""
 PER_NODE = (
     *("address", "nccl_ib_hca", "nccl_socket_ifname", "gloo_socket_ifname"),
-    *("hf_cache", "tiktoken_dir", "env", "volumes", "gpus"),
+    *("hf_cache", "cache_dir", "tiktoken_dir", "env", "volumes", "gpus"),
 )
 NAMES = tuple(f.name for f in fields(Settings))
 

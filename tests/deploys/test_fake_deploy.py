@@ -25,9 +25,18 @@ def served(sparks: Fakes) -> Fakes:
 
 
 def plain(command: str) -> str:
-    """A docker command without its bound, and without what stands after the label."""
+    """A docker command without its bound, and without what stands after the label; of others the
+    first word, and the path at the end."""
     words = command.split(" --label ")[0].split()
-    return " ".join(words[3:] if words[0] == "timeout" else words)
+    words = words[3:] if words[0] == "timeout" else words
+    return " ".join(
+        words if words[0] == "docker" or "docker" in command else words[:: len(words) - 1]
+    )
+
+
+def kept(rank: int) -> str:
+    """Where a rank's compile caches are."""
+    return f"/raid/hf-cache/spark-serving/compile/abababababab/sglang-{rank}"
 
 
 def changes_of(run: Run, node: str) -> list[str]:
@@ -119,16 +128,15 @@ def test_a_dry_first_deploy_of_32_nodes_stays_linear(tmp_path: Path) -> None:
 def test_a_first_deploy_lists_the_commands_of_every_node(sparks: Fakes) -> None:
     run = sparks.deploy()
     assert run.code == 0, run.text
-    assert changes_of(run, HEAD) == [
-        "docker create --name sglang-head",
-        "docker start sglang-head",
-        "docker update --restart unless-stopped sglang-head",
-    ]
-    assert changes_of(run, WORKER) == [
-        "docker create --name sglang-worker-1",
-        "docker start sglang-worker-1",
-        "docker update --restart unless-stopped sglang-worker-1",
-    ]
+    for rank, (node, name) in enumerate(((HEAD, "sglang-head"), (WORKER, "sglang-worker-1"))):
+        *changes, last = changes_of(run, node)
+        assert changes == [
+            f"sh {kept(rank)}",
+            f"docker create --name {name}",
+            f"docker start {name}",
+            f"docker update --restart unless-stopped {name}",
+        ]
+        assert last.startswith(f"touch {kept(rank)}/served/")
     assert "every rank is healthy" in run.text
     assert "serving openai/gpt-oss-120b on 2 node(s)" in run.text
 
@@ -157,8 +165,9 @@ def test_a_changed_setting_restarts_the_group_head_first(served: Fakes) -> None:
     run = served.deploy("--data", "mem_fraction=0.7")
     assert run.code == 0, run.text
     assert f"plan: {WORKER} sglang-worker-1: mem_fraction: 0.85 -> 0.7" in run.text
-    for node, name in ((HEAD, "sglang-head"), (WORKER, "sglang-worker-1")):
-        assert changes_of(run, node) == [
+    for rank, (node, name) in enumerate(((HEAD, "sglang-head"), (WORKER, "sglang-worker-1"))):
+        assert changes_of(run, node)[:-1] == [
+            f"sh {kept(rank)}",
             f"docker rename {name} {name}.previous",
             f"docker update --restart no {name}.previous",
             f"docker stop -t 30 {name}.previous",
@@ -181,8 +190,11 @@ def test_one_ended_rank_restarts_both_and_recreates_none(served: Fakes) -> None:
     served.sparks[1].container = container(spec.name, spec.dump(), status="exited", code=1)
     run = served.deploy()
     assert run.code == 0, run.text
-    assert [c.split()[1] for c in changes_of(run, HEAD)] == ["update", "stop", "start", "update"]
-    assert [c.split()[1] for c in changes_of(run, WORKER)] == ["update", "start", "update"]
+    assert [c.split()[1] for c in changes_of(run, HEAD)] == [
+        *("update", "stop", "start", "update"),
+        f"{kept(0)}/served/ab03722a2e5aac44",
+    ]
+    assert [c.split()[1] for c in changes_of(run, WORKER)][:-1] == ["update", "start", "update"]
 
 
 def test_a_restart_policy_changed_by_hand_is_set_without_a_restart(served: Fakes) -> None:

@@ -174,11 +174,11 @@ def test_the_wait_ends_when_every_rank_is_healthy(monkeypatch: pytest.MonkeyPatc
     def reply(script: str, stdin: str) -> list[str]:
         return loading.pop() if SPECS[WORKER].name in script and loading else looks()(script, stdin)
 
-    group = make_group(reply)
+    group = make_group(reply, limits=Limits(60.0, note=" (why)"))
     assert groups.wait_until_ready(group) == ()
     assert not loading
     assert "every rank is healthy after" in log_of(group)
-    assert "of 60 s: " in log_of(group)
+    assert "of 60 s (why): " in log_of(group)
     lines = len(fake(group, HEAD).logged)
     gevent.sleep(0.1)
     assert len(fake(group, HEAD).logged) == lines, "progress lines end with the wait"

@@ -46,6 +46,7 @@ class World:
     def carry_out(self, plan: Plan) -> None:
         """The phases before anything starts, every node through one before the next."""
         phases = Phases(docker, plan, 30)
+        self.phase(phases.prepare)
         self.phase(phases.clear_old_names)
         self.phase(phases.set_aside)
         self.phase(phases.release)
@@ -66,6 +67,7 @@ class World:
 
     def forget(self, plan: Plan) -> None:
         self.phase(Phases(docker, plan, 30).remove_previous)
+        self.phase(Phases(docker, plan, 30).note_served)
 
     def phase(self, commands_of: Callable[[str], list[Command]]) -> None:
         for node in self.facts:
@@ -73,7 +75,8 @@ class World:
                 if self.commands_run == self.patience:
                     raise Killed
                 self.commands_run += 1
-                self.docker(node, *command.argv[1:])
+                if command.argv[0] == "docker":  # not the folders of compile caches
+                    self.docker(node, *command.argv[1:])
 
     def docker(self, node: str, verb: str, *words: str) -> None:
         ranks = {rank.name: rank for rank in self.facts[node].ranks}

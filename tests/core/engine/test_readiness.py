@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings as profile, strategies as st
 
 from cluster.engine.log import MEETING
-from cluster.engine.readiness import Limits, RankHealth, ReadinessWatch, ending, ready_seconds
+from cluster.engine.readiness import Limits, RankHealth, ReadinessWatch, ending, ready_limits
 from cluster.node.readings import Rank
 
 LIMITS = Limits(ready=600)
@@ -194,11 +194,15 @@ def test_a_rank_health_is_described_in_words(health: RankHealth, words: str, hea
 
 
 @pytest.mark.parametrize(
-    ("timeout", "nodes", "seconds"),
-    [("auto", 1, 300), ("auto", 2, 600), ("auto", 32, 600), (45, 2, 45), (7200, 1, 7200)],
+    ("timeout", "nodes", "seconds", "first"),
+    [("auto", 1, 300, 1200), ("auto", 2, 600, 1500), ("auto", 32, 600, 1500), (45, 2, 45, 45)],
 )
-def test_limits_by_the_number_of_nodes(timeout: int | str, nodes: int, seconds: float) -> None:
-    assert ready_seconds(timeout, nodes) == seconds
+def test_limits_by_the_number_of_nodes_and_for_a_first_start(
+    timeout: int | str, nodes: int, seconds: float, first: float
+) -> None:
+    assert ready_limits(timeout, nodes) == Limits(seconds)
+    longer = ready_limits(timeout, nodes, first=True)
+    assert (longer.ready, longer.note) == (first, " (its kernels are not compiled yet)")
 
 
 STATES = st.one_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from samples import ran, running, spark, sparks, specs_of
+from samples import IMAGE_ID, ran, running, spark, sparks, specs_of
 
 from cluster.plan.phases import Phases
 from cluster.plan.plan import make_plan
@@ -53,7 +53,10 @@ def test_policies_go_before_anything_stops_on_every_rank() -> None:
 def test_replace_removes_before_it_creates_and_starts_nothing() -> None:
     plan = make_plan(NEW, running(TWO), "running", rollback=False)
     commands = Phases(docker, plan, 30).create_containers("spark-1")
-    assert commands == [docker.remove("sglang-head"), docker.create(NEW["spark-1"])]
+    assert commands == [
+        docker.remove("sglang-head"),
+        docker.create(NEW["spark-1"], image_id=IMAGE_ID),
+    ]
     assert not any("start" in command.argv for command in commands)
 
 

@@ -122,7 +122,9 @@ def test_a_first_deploy_creates_everything() -> None:
     assert recreated(plan) == ["sglang-head", "sglang-worker-1"]
     assert plan.restart
     for node, spec in TWO.items():
-        assert Phases(docker, plan, 30).create_containers(node) == [docker.create(spec)]
+        assert Phases(docker, plan, 30).create_containers(node) == [
+            docker.create(spec, image_id=IMAGE_ID)
+        ]
         assert Phases(docker, plan, 30).stop_head(node) == []
 
 
@@ -132,9 +134,11 @@ def test_the_node_whose_docker_has_cdi_alone_gets_cdi_devices_and_no_drift() -> 
     facts["spark-1"] = replace(facts["spark-1"], engine=both)
     facts["spark-2"] = replace(facts["spark-2"], engine=alone)
     plan = make_plan(TWO, facts, "running")
-    assert Phases(docker, plan, 30).create_containers("spark-1") == [docker.create(HEAD)]
+    assert Phases(docker, plan, 30).create_containers("spark-1") == [
+        docker.create(HEAD, image_id=IMAGE_ID)
+    ]
     assert Phases(docker, plan, 30).create_containers("spark-2") == [
-        docker.create(WORKER, cdi=True)
+        docker.create(WORKER, cdi=True, image_id=IMAGE_ID)
     ]
     served = pair()
     served["spark-2"] = replace(served["spark-2"], engine=alone)

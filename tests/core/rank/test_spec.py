@@ -36,7 +36,8 @@ def worker(**data: Any) -> Spec:
 # ---- the canonical JSON
 
 DUMP = (
-    '{"devices":["/dev/infiniband"],"env":{"GLOO_SOCKET_IFNAME":"enp1s0f1np1",'
+    '{"compile_caches":"/raid/hf-cache/spark-serving","devices":["/dev/infiniband"],'
+    '"env":{"GLOO_SOCKET_IFNAME":"enp1s0f1np1",'
     '"HF_HOME":"/root/.cache/huggingface",'
     '"HF_HUB_OFFLINE":"1","NCCL_CUMEM_ENABLE":"0",'
     '"NCCL_DEBUG":"INFO","NCCL_IB_DISABLE":"0","NCCL_IB_HCA":"rocep1s0f1,roceP2p1s0f1",'
@@ -218,7 +219,9 @@ DRIFT: list[Any] = [
                  "extra_args: [] -> ['--log-level', 'debug']", id="extra"),
     pytest.param({"served_model_name": "m"},
                  "served_model_name: 'openai/gpt-oss-120b' -> 'm'", id="served-name"),
-    pytest.param({"gpus": "none"}, "gpus: 'all' -> ''", id="gpus"),
+    pytest.param({"gpus": "1"}, "gpus: 'all' -> '1'", id="gpus"),
+    pytest.param({"cache_dir": "none"},
+                 "compile_caches: '/raid/hf-cache/spark-serving' -> (none)", id="caches"),
     pytest.param({"tool_call_parser": "none"}, "tool_call_parser: 'gpt-oss' -> ''", id="parser"),
 ]  # fmt: skip
 
@@ -426,7 +429,8 @@ LABELS = Path(__file__).with_name("labels")
 
 
 @pytest.mark.parametrize(
-    "version", ["without_group", "with_group", "with_revision", "with_hub_mount"]
+    "version",
+    ["without_group", "with_group", "with_revision", "with_hub_mount", "with_compile_caches"],
 )
 def test_a_label_of_every_earlier_version_is_read(version: str) -> None:
     text = (LABELS / f"{version}.json").read_text().strip()
@@ -440,8 +444,16 @@ def test_a_label_of_every_earlier_version_is_read(version: str) -> None:
 
 
 def test_the_current_label_is_the_last_recorded_one() -> None:
-    last = (LABELS / "with_hub_mount.json").read_text().strip()
+    last = (LABELS / "with_compile_caches.json").read_text().strip()
     assert specs_of()["spark-1"].dump() == last, "keep the old one here, and add the new one"
+
+
+def test_a_rank_of_before_compile_caches_goes_on_serving_and_gets_them_at_its_next_start() -> None:
+    text = (LABELS / "with_hub_mount.json").read_text().strip()
+    assert label_drift(text, specs_of()["spark-1"], serves=True) == ()
+    assert label_drift(text, specs_of()["spark-1"]) == (
+        "compile_caches: (none) -> '/raid/hf-cache/spark-serving'",
+    )
 
 
 def test_our_label_reads_back_as_its_spec() -> None:

@@ -45,6 +45,7 @@ WORDS = "a list of strings"
 SERVED = "a string without a colon and without spaces at its ends"
 IPV4 = "an IPv4 address"
 PATH = "an absolute path, or one that begins with ~/"
+CACHE = "auto, none, an absolute path, or one that begins with ~/"
 GPUS = "all, none, a number, device=ID,ID …, or CDI devices: nvidia.com/gpu=all"
 VOLUMES = "a list of SOURCE:TARGET[:ro], both absolute paths (~ is not expanded)"
 NETWORKS = "a list of IPv4 networks like 192.168.1.0/24"
@@ -74,6 +75,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     SERVED: ("a:b", ":", "a ", " a", " ", "a\n", 7, True, None, ["a"], "nul\0"),
     IPV4: ("", "::", "localhost", "10.0.0", "10.0.0.256", "010.0.0.1", "10.0.0.1\n", 0, None),
     PATH: ("", "raid", "./raid", "~ann/x", "/a:b", "/a\n", 7, None, "/nul\0"),
+    CACHE: ("", "raid", "Auto", "./raid", "~ann/x", "/a:b", "/a\n", 7, "/nul\0"),
     GPUS: (
         *("", "0", "-1", "All", "1.5", "device=", "device=0,", "0,1", "all ", "all\n"),
         *('"device=0,1"', 1, True, None, ["all"]),
