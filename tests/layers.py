@@ -61,7 +61,7 @@ class Layer:
 # In the order in which they start: the longest first. pyinfra's test library, which the tests of
 # facts import, replaces threads (gevent): bench, browser and local need processes of their own.
 LAYERS = (
-    Layer("cluster", ["cluster"], workers=2, cluster=True),
+    Layer("cluster", ["cluster"], workers=3, cluster=True),
     Layer("bench", ["bench"]),
     Layer("local", ["local", "browser"]),
     Layer("deploys", ["deploys"], workers=2),

@@ -87,7 +87,7 @@ def begin_suite(
             raise BenchError(
                 "what is served now can't be read, so it could not be served again at the end: "
                 f"{error.message.removesuffix('; measure with --url')}; "
-                "--no-restore goes on without"
+                "run with --no-restore to go on without restoring it"
             ) from None
         file = job.JobFile(
             created=datetime.now().astimezone().isoformat(timespec="seconds"),
