@@ -87,9 +87,9 @@ def _identity(page: Entry, width: int) -> Iterator[str]:
     number = f"  number {model['number']}" if model["number"] else ""
     names = f"{model['alias']}  {model['id']}" if model["alias"] else model["id"]
     yield click.style(names, bold=True) + number
-    yield from wrap(model["notes"], width)
+    yield from _wrapped(model["notes"], width, "", "")
     if not page["in_catalog"]:
-        yield from wrap(OUTSIDE, width)
+        yield from _wrapped(OUTSIDE, width, "", "")
         return
     yield ""
     for label, text in _facts(page):
@@ -348,7 +348,7 @@ def _published(model: Entry, width: int) -> Iterator[str]:
     """Figures of one setting and source together, each with its load."""
     for head, group in groupby(model["published"], key=_figure_head):
         figures = list(group)
-        yield from wrap(head, width, initial_indent="  ", subsequent_indent="    ")
+        yield from _wrapped(head, width, "  ", "    ")
         for figure in figures:
             values = [
                 words.format(f"{figure[name]:,.10g}")
@@ -358,7 +358,7 @@ def _published(model: Entry, width: int) -> Iterator[str]:
             text = f"{', '.join(values) or 'no figure'}; {_load(figure)}"
             if figure["note"]:
                 text += f". Note: {figure['note']}"
-            yield from wrap(text, width, initial_indent="    ", subsequent_indent="      ")
+            yield from _wrapped(text, width, "    ", "      ")
         source = f"source: {figures[0]['source']}"
         yield from _wrapped(source, width, "    ", "      ")
 
@@ -400,7 +400,7 @@ def _values(model: Entry, width: int) -> Iterator[str]:
             note = f": {value['note']}" if value["note"] else ""
             source = f" [{value['source']}]" if value["source"] else ""
             text = f"{value['of']}{where}: {value['evidence']}{note}{source}"
-            yield from wrap(text, width, initial_indent="  ", subsequent_indent="    ")
+            yield from _wrapped(text, width, "  ", "    ")
 
 
 def _items(texts: Sequence[str], width: int) -> Iterator[str]:
