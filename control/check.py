@@ -6,6 +6,7 @@ from pyinfra import logger
 from pyinfra.api import DeployError, State
 from pyinfra.api.output import format_text
 
+from cluster.checks.memory import memory_lines
 from cluster.findings import Finding, Level, Refused
 from cluster.plan.decide import exposure_findings
 from control import converge, preflight
@@ -16,10 +17,12 @@ COLORS = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
 def check_deploy(state: State) -> None:
     """Log every finding; DeployError if a deploy would be refused."""
-    findings = list(dict.fromkeys(find_problems(state)))
+    findings, lines = find_problems(state)
     for finding in findings:
         level = format_text(f"{finding.level.value:>7}", COLORS[finding.level])
         logger.info(f"    {level}  {finding}")
+    for line in lines:
+        logger.info(f"    memory: {line}")
     count = Counter(finding.level for finding in findings)
     sums = ", ".join(f"{count[level]} {level.value}" for level in Level)
     if count[Level.ERROR]:
@@ -28,8 +31,9 @@ def check_deploy(state: State) -> None:
     logger.info(f"    a deploy would go ahead: {sums}")
 
 
-def find_problems(state: State) -> list[Finding]:
-    """Everything that a deploy would find, a refusal's findings too."""
+def find_problems(state: State) -> tuple[list[Finding], list[str]]:
+    """Everything that a deploy would find, a refusal's findings too; and a node's memory in
+    lines."""
     deployment = converge.declared_deployment(state)
     refusal: tuple[Finding, ...] = ()
     try:
@@ -38,12 +42,16 @@ def find_problems(state: State) -> list[Finding]:
     except Refused as refused:
         refusal = refused.findings
     if not deployment.facts:
-        return list(refusal)
+        return list(refusal), []
     findings, full = preflight.preflight(deployment, latency=True)
-    return [
+    decision = deployment.decision
+    found = [
         *refusal,
         *deployment.findings,
         *findings,
-        *preflight.image_differs(deployment.decision, full),
-        *exposure_findings(deployment.decision, runs=True),
+        *preflight.image_differs(decision, full),
+        *exposure_findings(decision, runs=True),
     ]
+    nodes = [full[name] for name in deployment.declaration.names]
+    lines = memory_lines(deployment.declaration, decision.model, nodes, decision.version)
+    return list(dict.fromkeys(found)), list(lines)

@@ -175,6 +175,14 @@ def _log_decision(deployment: nodes.Deployment) -> None:
     if inventory.only_reads() and deployment.running:
         for line in source_lines(deployment.declaration):
             logger.info(f"    value: {line}")
+        from cluster.checks.memory import memory_lines  # a converged run does without
+
+        decision = deployment.decision
+        serving_nodes = [deployment.facts[name] for name in deployment.declaration.names]
+        for line in memory_lines(
+            deployment.declaration, decision.model, serving_nodes, decision.version
+        ):
+            logger.info(f"    memory: {line}")
     for line in deployment.plan.lines():
         logger.info(f"    plan: {line}")
     if deployment.served:

@@ -22,7 +22,8 @@ def print_probe(state: State) -> None:
     settings = {**declaration.nodes, **declaration.idle}
     nodes = shell.on_all(hosts, lambda host: _probe_node(host, settings[host.name]))
     try:
-        findings = [] if any(node.lost for node in nodes.values()) else check.find_problems(probed)
+        lost = any(node.lost for node in nodes.values())
+        findings = [] if lost else check.find_problems(probed)[0]
     except Refused as refused:
         findings = list(refused.findings)
     document = probe.probe_document(list(nodes.values()), list(dict.fromkeys(findings)))

@@ -192,7 +192,7 @@ def _memory(page: Entry, width: int) -> Iterator[str]:
         return
     yield from (f"  {line}" for line in table(heads, rows, right=heads[1:]).splitlines())
     note = (
-        "KV tokens: of the group, at most: a BF16 cache that has all of the memory but the weights'"
+        "KV tokens: of the group, at most: a cache that has all of the share but weights and states"
     )
     reasons = dict.fromkeys(reason for form in page["forms"] for reason in form["refused"])
     for text in (note, *reasons):

@@ -112,11 +112,13 @@ class DraftModel:
     """A second repository, whose model proposes tokens that the first one checks.
 
     + revision, license: "" where not found
+    + weight_bytes: of the repository; loaded_bytes: what of it comes into memory, if not all
     """
 
     id: HubId
     revision: Commit = ""
     weight_bytes: Count | None = None
+    loaded_bytes: Count | None = None
     weight_evidence: Evidence | None = None
     license: str = ""
     gated: bool = False
@@ -195,6 +197,7 @@ class Layer:
     + mem_fraction: SGLang's share of a node's free memory for weights and KV cache. 0.90, often
       advised, runs out on a Spark: the GPU shares its memory with the system, and running out can
       freeze the host. Owners settle on 0.80 to 0.85, upstream's recipes on 0.30 to 0.85
+    + offloaded_bytes: of the weights that stay on the node's disk, out of the GPU's memory
     + mamba_slots: requests' states that the pool holds (--max-mamba-cache-size)
     + mamba_slots_per_request: slots that one running request takes
     + values: those whose evidence is another than the layer's
@@ -210,6 +213,7 @@ class Layer:
     mem_fraction: Fraction | None = None
     kv_cache_dtype: str = ""
     context_length: Count | None = None
+    offloaded_bytes: Count | None = None
     max_running_requests: Count | None = None
     mamba_slots: Count | None = None
     mamba_slots_per_request: Count | None = None

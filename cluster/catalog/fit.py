@@ -1,44 +1,28 @@
 """Whether a model fits: heads divided over GPUs, weights and KV cache in the nodes' memory."""
 
-from dataclasses import dataclass
 from math import ceil
 
 from cluster import findings, printable
 from cluster.catalog.entry import Model
+from cluster.catalog.memory import (
+    Use,
+    kv_tokens,
+    memory_table,
+    node_budget,
+    node_states,
+    node_weights,
+)
 
-GIB = 2**30
-# The share of MemTotal that CUDA counts as a GB10's memory: 121.6 GiB of 131,334,144 kB.
-CUDA_SHARE = 121.6 * GIB / (131_334_144 * 1024)
 # A cache smaller than this can't hold one useful conversation.
 LEAST_KV_TOKENS = 512
 DEPLOY = "pyinfra INVENTORY deploy.py --data"
 
 
-@dataclass(frozen=True)
-class MemoryBudget:
-    """One node's memory as SGLang would use it, in bytes.
-
-    + weights: this node's part of the checkpoint
-    + budget: mem_fraction of the memory that CUDA sees: for weights and KV cache
-    """
-
-    weights: float
-    budget: float
-
-    @property
-    def kv(self) -> float:
-        return self.budget - self.weights
-
-
 def fit(
     model: Model,
     memory_total_bytes: int | None,
+    use: Use,
     *,
-    nodes: int,
-    tp: int,
-    pp: int,
-    mem_fraction: float,
-    context_length: int | None = None,
     memory_available_bytes: int | None = None,
     gpus_per_node: int = 1,
 ) -> list[findings.Finding]:
@@ -47,50 +31,31 @@ def fit(
     + memory_total_bytes: MemTotal of the node with the least; None if it could not be read
     + memory_available_bytes: MemAvailable of the node with the least, without our own rank: SGLang
       takes its share of this; too little only warns, since it changes
-    + context_length: tokens of one request; None: the model's own limit
 
-    A model whose size is not in the catalog gets a warning. For the embedded engine only the
-    model's file must fit.
+    A model whose size is unknown gets a warning. For the embedded engine only the model's file must
+    fit.
     """
     if model.runtime == "process":
         return _process(model, memory_total_bytes)
-    spread = [*_gpus(nodes, tp, pp, gpus_per_node), *_heads(model, tp, pp)]
-    if spread or model.weight_bytes is None or memory_total_bytes is None:
+    spread = [*_gpus(use, gpus_per_node), *_heads(model, use.tp, use.pp)]
+    weights = node_weights(model, use)
+    if spread or weights is None or memory_total_bytes is None:
         return [*spread, *_unchecked(model, memory_total_bytes)]
-    memory = _memory_budget(model.weight_bytes, memory_total_bytes, nodes, mem_fraction)
-    if memory.kv < 0:
-        return [_too_large(model, memory, nodes, mem_fraction)]
-    tokens = kv_tokens(model, memory_total_bytes, nodes=nodes, tp=tp, mem_fraction=mem_fraction)
+    left = node_budget(memory_total_bytes, use) - weights - (node_states(model, use) or 0)
+    if left < 0:
+        return [_too_large(model, memory_total_bytes, use)]
+    tokens = kv_tokens(model, memory_total_bytes, use)
     return [
-        *_cache(model, tokens, memory, context_length),
-        *_tight(memory, mem_fraction, memory_available_bytes),
+        *_cache(model, tokens, left, use),
+        *_crowded(model, memory_total_bytes, use),
+        *_tight(weights, use.mem_fraction, memory_available_bytes),
     ]
 
 
-def kv_tokens(
-    model: Model, memory_total_bytes: int, *, nodes: int, tp: int, mem_fraction: float
-) -> int | None:
-    """About how many tokens the KV cache of the whole group holds; None if unknown.
-
-    An upper estimate: BF16 cache, without CUDA graphs and activations. Layers with a sliding
-    window are counted in full.
-    """
-    per_token = model.shape.kv_bytes_per_token(tp)
-    if model.weight_bytes is None or per_token is None:
-        return None
-    memory = _memory_budget(model.weight_bytes, memory_total_bytes, nodes, mem_fraction)
-    return max(0, int(memory.kv * nodes / (per_token * tp)))
-
-
-def _memory_budget(
-    weight_bytes: int, memory_total_bytes: int, nodes: int, mem_fraction: float
-) -> MemoryBudget:
-    return MemoryBudget(weight_bytes / nodes, mem_fraction * memory_total_bytes * CUDA_SHARE)
-
-
-def _gpus(nodes: int, tp: int, pp: int, gpus_per_node: int) -> list[findings.Finding]:
+def _gpus(use: Use, gpus_per_node: int) -> list[findings.Finding]:
     """SGLang's own rule (server_args.py): (tp * pp) % nnodes == 0; and a GPU for every rank."""
-    ranks, product = tp * pp, f"tensor_parallel {tp} x pipeline_parallel {pp} = {tp * pp}"
+    nodes, ranks = use.nodes, use.tp * use.pp
+    product = f"tensor_parallel {use.tp} x pipeline_parallel {use.pp} = {ranks}"
     cure = f"{DEPLOY} tensor_parallel={nodes * gpus_per_node} --data pipeline_parallel=1"
     if ranks % nodes:
         return [findings.error(f"{product} does not divide over {nodes} nodes", cure=cure)]
@@ -127,7 +92,7 @@ def _other_split(model: Model, tp: int, pp: int) -> str:
 
 def _unchecked(model: Model, memory_total_bytes: int | None) -> list[findings.Finding]:
     missing = [
-        *(["its size is not in the catalog"] if model.weight_bytes is None else []),
+        *(["its size is unknown"] if model.weight_bytes is None else []),
         *(["the nodes' memory could not be read"] if memory_total_bytes is None else []),
     ]
     if not missing:
@@ -136,38 +101,41 @@ def _unchecked(model: Model, memory_total_bytes: int | None) -> list[findings.Fi
     return [findings.warning(f"whether {model.alias or model.id} fits was not checked: {why}")]
 
 
-def _too_large(
-    model: Model, memory: MemoryBudget, nodes: int, mem_fraction: float
-) -> findings.Finding:
-    weights = f"{printable.gigabytes(model.weight_bytes or 0)} of weights"
-    if nodes > 1:
-        weights += f" / {nodes} nodes = {printable.gigabytes(memory.weights)}"
-    visible = memory.budget / mem_fraction
-    limit = (
-        f"{mem_fraction:.2f} x {printable.gibibytes(visible)} = "
-        f"{printable.gigabytes(memory.budget)}"
-    )
-    enough = ceil((model.weight_bytes or 0) / max(memory.budget, 1))
+def _too_large(model: Model, memory_total_bytes: int, use: Use) -> findings.Finding:
+    whole = (model.weight_bytes or 0) - use.offloaded_bytes
+    weights, states = node_weights(model, use) or 0, node_states(model, use) or 0
+    budget = node_budget(memory_total_bytes, use)
+    terms = f"{printable.gigabytes(whole)} of weights"
+    if use.nodes > 1:
+        terms += f" / {use.nodes} nodes = {printable.gigabytes(weights)}"
+    if states:
+        terms += f" + {printable.gigabytes(states)} of states"
+    limit = f"{use.mem_fraction:.2f} x {printable.gibibytes(budget / use.mem_fraction)}"
+    if use.others_bytes:
+        limit += f" (without {printable.gigabytes(use.others_bytes)} of other groups)"
+    enough = ceil((whole + states * use.nodes) / max(budget, 1))
+    cure = f"at least {enough} nodes (tensor_parallel={enough}), a smaller or a quantized model"
+    if use.others_bytes:
+        cure += ", or stop the other groups: --data group=NAME --data state=stopped"
     return findings.error(
-        f"{model.alias or model.id} does not fit: {weights} > {limit}",
-        cure=f"at least {enough} nodes (tensor_parallel={enough}), a smaller or a quantized model",
+        f"{model.alias or model.id} does not fit: {terms} > {limit} = "
+        f"{printable.gigabytes(budget)}",
+        cure=cure,
     )
 
 
-def _cache(
-    model: Model, tokens: int | None, memory: MemoryBudget, context_length: int | None
-) -> list[findings.Finding]:
+def _cache(model: Model, tokens: int | None, left: float, use: Use) -> list[findings.Finding]:
     if tokens is None:
         return []
-    name, left = model.alias or model.id, printable.gigabytes(memory.kv)
+    name = model.alias or model.id
     if tokens < LEAST_KV_TOKENS:
-        what = f"{name} leaves {left} a node for the KV cache: {tokens} tokens"
+        what = f"{name} leaves {printable.gigabytes(left)} a node for the KV cache: {tokens} tokens"
         return [
             findings.error(
                 f"{what}, {LEAST_KV_TOKENS} are needed", cure="more nodes, a smaller model"
             )
         ]
-    context = context_length or model.max_context or 0
+    context = use.context_length or model.max_context or 0
     if tokens < context:
         what = (
             f"{name} leaves a KV cache of {tokens} tokens, less than one full context ({context})"
@@ -180,11 +148,27 @@ def _cache(
     return []
 
 
-def _tight(
-    memory: MemoryBudget, mem_fraction: float, available: int | None
-) -> list[findings.Finding]:
+def _crowded(model: Model, memory_total_bytes: int, use: Use) -> list[findings.Finding]:
+    """SGLang fills its fraction, and the draft's weights come on top of it."""
+    table = memory_table(model, memory_total_bytes, use)
+    draft = next((part.bytes or 0 for part in table.parts if part.name == "draft"), 0)
+    taken = table.budget + draft + use.others_bytes
+    if not draft or taken <= table.visible:
+        return []
+    fraction = int((table.visible - draft - use.others_bytes) / table.visible * 100) / 100
+    cure = f"{DEPLOY} mem_fraction={fraction:.2f}, or --data draft=none"
+    return [
+        findings.error(
+            f"{printable.gigabytes(draft)} of draft model do not fit beside mem_fraction = "
+            f"{use.mem_fraction:.2f}",
+            cure=cure if fraction > 0 else f"{DEPLOY} draft=none",
+        )
+    ]
+
+
+def _tight(weights: float, mem_fraction: float, available: int | None) -> list[findings.Finding]:
     """SGLang's budget is its fraction of what is free when it starts, not of the total."""
-    if available is None or memory.weights <= mem_fraction * available:
+    if available is None or weights <= mem_fraction * available:
         return []
     have = (
         f"{mem_fraction:.2f} x {printable.gibibytes(available)} free = "
@@ -192,7 +176,7 @@ def _tight(
     )
     return [
         findings.warning(
-            f"{printable.gigabytes(memory.weights)} of weights per node > {have}: loading "
+            f"{printable.gigabytes(weights)} of weights per node > {have}: loading "
             "may run out of memory",
             cure="stop what else uses memory; sync; echo 3 | sudo tee /proc/sys/vm/drop_caches",
         )

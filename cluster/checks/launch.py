@@ -7,10 +7,11 @@ from contextlib import suppress
 from cluster import findings, printable
 from cluster.catalog.fit import fit
 from cluster.catalog.models import Model, own_findings
+from cluster.checks.memory import declared_use
 from cluster.checks.nodes import Needs
 from cluster.engine.options import RECORDED, matching_names, options_of, parse_options
 from cluster.node.readings import NodeFacts
-from cluster.plan.specs import mem_fraction, parallelism
+from cluster.plan.specs import mem_fraction
 from cluster.settings import declaration, schema
 from cluster.settings.resolve import choice_findings
 
@@ -70,7 +71,7 @@ def check_launch(
     if len(nodes) > 1:
         yield from _several(settings)
     yield from _context(settings, model)
-    yield from _fits(wanted, model, nodes, needs)
+    yield from _fits(wanted, model, nodes, needs, version)
     if settings.runtime == "docker":
         yield from _freezing(wanted, model, nodes, version)
         if wanted.common.ipc == "host" and not wanted.common.linger:
@@ -117,20 +118,18 @@ def _context(settings: schema.Settings, model: Model) -> Iterator[findings.Findi
 
 
 def _fits(
-    wanted: declaration.Declaration, model: Model, nodes: Sequence[NodeFacts], needs: Needs
+    wanted: declaration.Declaration,
+    model: Model,
+    nodes: Sequence[NodeFacts],
+    needs: Needs,
+    version: str,
 ) -> Iterator[findings.Finding]:
-    tp, pp = parallelism(wanted)
-    settings = wanted.common
     # Our own rank's memory is free once it stops: the reading of its node does not count.
     idle = [n for n in nodes if not any(r.alive and r.name in needs.our_names for r in n.ranks)]
     yield from fit(
         model,
         min((n.memory.total for n in nodes if n.memory), default=None),
-        nodes=len(nodes),
-        tp=tp,
-        pp=pp,
-        mem_fraction=mem_fraction(settings, model),
-        context_length=None if settings.context_length == "auto" else settings.context_length,
+        declared_use(wanted, model, nodes, version),
         memory_available_bytes=min((n.memory.available for n in idle if n.memory), default=None),
         gpus_per_node=min((len(n.gpus) or 1 for n in nodes), default=1),
     )

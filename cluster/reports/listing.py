@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from cluster.catalog.fit import fit
+from cluster.catalog.memory import entry_use
 from cluster.catalog.models import Model, catalog
 from cluster.findings import Level
 from cluster.node.readings import Rank, Weights
@@ -248,19 +249,20 @@ def sparks_that_fit(model: Model) -> tuple[int, ...]:
     Without a default, any of its variants counts; with unknown sizes, each number fits.
     """
     chosen = [v for v in model.variants if v.name == model.default_variant] or model.variants
-    anywhere = not chosen or not all(variant.forms for variant in chosen)
-    numbers = {form.nodes for variant in chosen for form in variant.forms}
-    share = usual_fraction(model)
-    return tuple(
-        n
-        for n in SPARKS
-        if model.runtime != "process"
-        and (anywhere or n in numbers)
-        and all(
-            finding.level is not Level.ERROR
-            for finding in fit(model, SPARK_BYTES, nodes=n, tp=n, pp=1, mem_fraction=share)
+
+    def fits(nodes: int) -> bool:
+        for_them = [
+            variant.name
+            for variant in chosen
+            if not variant.forms or any(form.nodes == nodes for form in variant.forms)
+        ]
+        uses = (entry_use(model, nodes, name) for name in for_them or [""] * (not chosen))
+        return any(
+            all(finding.level is not Level.ERROR for finding in fit(model, SPARK_BYTES, use))
+            for use in uses
         )
-    )
+
+    return tuple(n for n in SPARKS if model.runtime != "process" and fits(n))
 
 
 @dataclass(frozen=True, kw_only=True)

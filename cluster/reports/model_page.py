@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.catalog import models
-from cluster.catalog.entry import BF16_BYTES, EngineImage, Evidence, Model, Speculation, merged
-from cluster.catalog.fit import fit, kv_tokens
-from cluster.plan.specs import mem_fraction, parallelism
+from cluster.catalog.entry import EngineImage, Evidence, Model, Speculation, merged
+from cluster.catalog.fit import fit
+from cluster.catalog.memory import Part, kv_token_bytes, memory_table, node_weights
+from cluster.checks.memory import declared_use
+from cluster.plan.decide import named_version
 from cluster.reports.listing import SPARK_BYTES, SPARKS, sparks_that_fit
 from cluster.settings.declaration import HostData, parse_declaration
 from cluster.settings.resolve import resolve
@@ -22,8 +24,6 @@ DECIDED = (
     *("mem_fraction", "kv_cache_dtype", "context_length"),
     *("reasoning_parser", "tool_call_parser", "trust_remote_code"),
 )
-# Bytes of a number in the KV cache, by kv_cache_dtype. "auto": the model's own, which is BF16.
-KV_WIDTHS = {"auto": BF16_BYTES, "bf16": BF16_BYTES, "fp8_e4m3": 1, "fp8_e5m2": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,9 @@ class ServedForm:
     + draft: id of the second repository that is needed; "": none
     + weight_bytes: of one node; draft_bytes: of the draft; None: unknown
     + kv_token_bytes: of KV cache that a token takes on each node; None: unknown
-    + kv_tokens: about how many tokens the cache of the whole group holds; an upper estimate, with a
-      BF16 cache, without the draft, CUDA graphs and activations; None: unknown
+    + kv_tokens: about how many tokens the cache of the whole group holds; an upper estimate: all of
+      the memory fraction but weights and states; None: unknown
+    + memory: of one node, in parts, for one request at full context; bytes None: unknown
     + refused: why it does not fit, by arithmetic
     """
 
@@ -66,6 +67,7 @@ class ServedForm:
     draft_bytes: int | None
     kv_token_bytes: int | None
     kv_tokens: int | None
+    memory: tuple[Part, ...]
     refused: tuple[str, ...]
 
 
@@ -112,23 +114,14 @@ def _served_form(model: Model, name: str, nodes: int) -> ServedForm:
     variant = next((v for v in model.variants if v.name == name), None)
     form = next((f for f in (variant.forms if variant else ()) if f.nodes == nodes), None)
     stated = merged(*(layer for layer in (model, variant, form) if layer))
-    tp, pp = parallelism(wanted)
-    share = mem_fraction(settings, model)
-    findings = fit(
-        model,
-        SPARK_BYTES,
-        nodes=nodes,
-        tp=tp,
-        pp=pp,
-        mem_fraction=share,
-        context_length=None if settings.context_length == "auto" else settings.context_length,
-    )
-    width = KV_WIDTHS.get(settings.kv_cache_dtype)
+    use = declared_use(wanted, model, (), named_version(wanted))
+    findings = fit(model, SPARK_BYTES, use)
+    table = memory_table(model, SPARK_BYTES, use)
     return ServedForm(
         variant=name,
         nodes=nodes,
-        tp=tp,
-        pp=pp,
+        tp=use.tp,
+        pp=use.pp,
         evidence=choice.evidence,
         source=variant.source if variant else "",
         notes=tuple(layer.note for layer in (variant, form) if layer and layer.note),
@@ -141,9 +134,14 @@ def _served_form(model: Model, name: str, nodes: int) -> ServedForm:
         cuda_graphs_reason=choice.sources.get("disable_cuda_graph", ""),
         speculation=stated.speculation,
         draft=choice.draft.id if choice.draft else "",
-        weight_bytes=model.weight_bytes // nodes if model.weight_bytes else None,
+        weight_bytes=_whole(node_weights(model, use)),
         draft_bytes=choice.draft.weight_bytes if choice.draft else None,
-        kv_token_bytes=model.shape.kv_bytes_per_token(tp, width) if width else None,
-        kv_tokens=kv_tokens(model, SPARK_BYTES, nodes=nodes, tp=tp, mem_fraction=share),
+        kv_token_bytes=_whole(kv_token_bytes(model, use)),
+        kv_tokens=table.kv_tokens,
+        memory=table.parts,
         refused=tuple(str(f) for f in findings if f.level.value == "error"),
     )
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)

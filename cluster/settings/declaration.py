@@ -38,6 +38,7 @@ class Choice:
     + env: environment variables of the engine, where the declaration sets none of that name
     + arguments: options of SGLang, each with its values
     + draft: the second repository that speculative decoding needs, where it does
+    + offloaded_bytes: of the weights that stay on the node's disk
     + sources: setting → where its value comes from: "model", "variant NAME", or a reason
     """
 
@@ -47,6 +48,7 @@ class Choice:
     env: Mapping[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
     draft: DraftModel | None = None
+    offloaded_bytes: int = 0
     sources: Mapping[str, str] = field(default_factory=dict)
 
 

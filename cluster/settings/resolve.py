@@ -7,6 +7,7 @@ from re import match
 from typing import Any
 
 from cluster.catalog.entry import DraftModel, EngineImage, Form, Layer, Model, Variant, merged
+from cluster.catalog.memory import USUAL_FRACTION
 from cluster.engine.versions import parse_version
 from cluster.findings import Finding, Refused, did_you_mean, error, warning
 from cluster.settings.declaration import Choice, Declaration
@@ -14,8 +15,6 @@ from cluster.settings.schema import Settings
 
 # Of a model whose entry names none: the image that Sparks were first measured with.
 DEFAULT_IMAGE = "lmsysorg/sglang:spark"
-# Of a model whose entry states none: what owners of Sparks settle on.
-USUAL_FRACTION = 0.80
 # Over several nodes, CUDA graphs hang with NCCL 2.28; they are verified with this one (cookbook of
 # Qwen3.8-Flash-Next; sgl-project/sglang#33289, NVIDIA/nccl#2213).
 GRAPHS_NCCL = "2.29.7"
@@ -83,6 +82,7 @@ def resolve(declaration: Declaration, model: Model) -> Declaration:
             env=stated.env,
             arguments=arguments,
             draft=draft,
+            offloaded_bytes=stated.offloaded_bytes or 0,
             sources=sources,
         ),
     )

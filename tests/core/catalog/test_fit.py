@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cluster.catalog.entry import Shape
-from cluster.catalog.fit import GIB, fit, kv_tokens
+from cluster.catalog.fit import fit
+from cluster.catalog.memory import GIB, Use, kv_tokens
 from cluster.catalog.models import Model, catalog, find_model
 from cluster.findings import Finding, Level
 
@@ -20,8 +21,10 @@ def tried(
     model = find_model(alias)
     fraction = model.mem_fraction or 0.8
     memory = more.pop("memory", SPARK)
+    context = more.pop("context_length", None)
     tp = nodes if tp is None else tp
-    return fit(model, memory, nodes=nodes, tp=tp, pp=pp, mem_fraction=fraction, **more)  # type: ignore[arg-type]
+    use = Use(nodes=nodes, tp=tp, pp=pp, mem_fraction=fraction, context_length=context)
+    return fit(model, memory, use, **more)  # type: ignore[arg-type]
 
 
 def only(findings: list[Finding], level: Level) -> str:
@@ -122,7 +125,7 @@ def test_a_cache_without_room_is_refused() -> None:
         shape=Shape(layers=80, attention_heads=8, kv_heads=8, head_dim=128),
     )
     memory = round((10**9 + 100 * 80 * 4096) / 0.8 / (121.6 * GIB) * SPARK)
-    findings = fit(model, memory, nodes=1, tp=1, pp=1, mem_fraction=0.8)
+    findings = fit(model, memory, Use(nodes=1, tp=1))
     assert "tokens, 512 are needed" in only(findings, Level.ERROR)
 
 
@@ -140,25 +143,25 @@ def test_too_little_free_memory_is_a_warning() -> None:
 @pytest.mark.parametrize("nodes", [1, 2, 4])
 def test_kv_tokens_of_a_group(nodes: int) -> None:
     model = find_model("llama8b")
-    tokens = kv_tokens(model, SPARK, nodes=nodes, tp=nodes, mem_fraction=0.8)
+    tokens = kv_tokens(model, SPARK, Use(nodes=nodes, tp=nodes))
     per_node = 0.8 * 121.6 * GIB - 16_060_522_496 / nodes
     assert tokens == pytest.approx(per_node / (131_072 / nodes), abs=1)
 
 
 def test_pipeline_stages_share_the_cache_as_tensor_ranks_do() -> None:
     model = find_model("llama8b")
-    by_stage = kv_tokens(model, SPARK, nodes=2, tp=1, mem_fraction=0.8)
-    assert by_stage == kv_tokens(model, SPARK, nodes=2, tp=2, mem_fraction=0.8)
+    by_stage = kv_tokens(model, SPARK, Use(nodes=2, tp=1))
+    assert by_stage == kv_tokens(model, SPARK, Use(nodes=2, tp=2))
 
 
 def test_the_latent_cache_is_whole_on_every_rank() -> None:
     model = find_model("deepseek-lite")
-    tokens = kv_tokens(model, SPARK, nodes=2, tp=2, mem_fraction=0.8)
+    tokens = kv_tokens(model, SPARK, Use(nodes=2, tp=2))
     assert tokens == pytest.approx((0.8 * 121.6 * GIB - 15_706_484_224) / 31_104, abs=1)
 
 
 def test_kv_tokens_of_an_unknown_model_are_unknown() -> None:
-    assert kv_tokens(Model(id="a/b"), SPARK, nodes=1, tp=1, mem_fraction=0.8) is None
+    assert kv_tokens(Model(id="a/b"), SPARK, Use(nodes=1, tp=1)) is None
 
 
 def test_the_embedded_model_needs_only_its_file_in_memory() -> None:

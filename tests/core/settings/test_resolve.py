@@ -18,6 +18,7 @@ from cluster.catalog.entry import (
     Variant,
     merged,
 )
+from cluster.catalog.memory import USUAL_FRACTION
 from cluster.catalog.models import catalog, find_model
 from cluster.engine.argv import argv
 from cluster.fabric import FabricOptions, choose_fabric
@@ -28,7 +29,6 @@ from cluster.rank.docker import create
 from cluster.settings.declaration import Declaration, parse_declaration
 from cluster.settings.resolve import (
     DEFAULT_IMAGE,
-    USUAL_FRACTION,
     choice_findings,
     image_reference,
     resolve,
