@@ -88,14 +88,8 @@ PUBLISHED_INTRO = """\
 #
 # What others have published for Sparks, to set a result beside it.
 #
-#   models             the first is the one measured; the others have its shapes
-#   nodes, parallelism, engine, quantization   the setting
-#   streams            requests in flight; left out: several, and how many is not stated
-#   input_len, output_len   tokens, where stated
-#   decode             tokens a second of one stream, after the first token
-#   prefill            prompt tokens a second of one request
-#   output_throughput  tokens a second of all streams
-#   ttft_ms, itl_ms    means
+# What is not stated is left out. The fields are described by `Published` in
+# spark_bench/results/schema.py, which a result whose load was published holds as well.
 #
 # A figure above the roofline of gpt-oss-120b as it is stored (54.6 tok/s on one node) must come
 # from fewer bytes: llama.cpp's files and some builds of vLLM quantize more than the experts.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spark_bench.load.profile import Profile
     from spark_bench.load.sweep import Sweep
     from spark_bench.metrics.goodput import Slo
-    from spark_bench.results.schema import Result
+    from spark_bench.results.schema import Published, Result
 
 
 class FailureLimit(Struct, frozen=True):
@@ -70,6 +70,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     warmup: uncounted requests before each repeat; None: only before the first, as many as it takes
         until the server is steady
     sweep: a run at each of these loads, which replace the profile's
+    published: the published figures whose load the profile is; None: it is a load of its own
     """
 
     profile: Profile
@@ -85,6 +86,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     sweep: Sweep | None = None
     trace: Path | None = None
     trace_speed: float = 1.0
+    published: Published | None = None
 
 
 class PromptOptions(Struct, frozen=True, kw_only=True):
@@ -133,6 +135,22 @@ class MeasureOptions(Struct, frozen=True, kw_only=True):
     metrics: bool | None = None
 
 
+class PublishedOptions(Struct, frozen=True, kw_only=True):
+    """Which published loads to send.
+
+    streams: those at these numbers of requests in flight; empty: all whose load is stated
+    weights, variant, nodes: what serves: the model's id, its variant, and the number of Sparks; ""
+        and None: as the project or the server says
+    only_plan: print what would be sent, and send nothing
+    """
+
+    streams: tuple[int, ...] = ()
+    weights: str = ""
+    variant: str = ""
+    nodes: int | None = None
+    only_plan: bool = False
+
+
 class OutputOptions(Struct, frozen=True, kw_only=True):
     """Where the result goes, and what is printed."""
 
@@ -152,17 +170,19 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     server: ServerOptions = ServerOptions()
     measure: MeasureOptions = MeasureOptions()
     output: OutputOptions = OutputOptions()
+    published: PublishedOptions | None = None
 
 
 class RunOutcome(Struct, frozen=True):
     """How a run ended.
 
-    results: one, or in a sweep one per point
+    results: one, or one per point of a sweep or published load
     written: their files; if there are fewer than results, `notes` say why
     failed, total: requests over all repeats and points, without the warm-up
     interrupted: Ctrl-C ended it early
     misplaced: a file could not be written where it belongs, and was saved or printed elsewhere
     notes: what else the user should know, one line each
+    plan: what would have been sent, one line each, if that was all that was asked for
     """
 
     results: tuple[Result, ...]
@@ -172,3 +192,4 @@ class RunOutcome(Struct, frozen=True):
     interrupted: bool = False
     misplaced: bool = False
     notes: tuple[str, ...] = ()
+    plan: tuple[str, ...] = ()

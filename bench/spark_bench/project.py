@@ -28,7 +28,11 @@ NOISE = re.compile(
 
 
 class ProjectModel(Struct, frozen=True):
-    """A model of the catalog; sparks: on which of 1, 2, 4 and 8 Sparks it fits."""
+    """A model of the catalog.
+
+    sparks: on which of 1, 2, 4 and 8 Sparks it fits
+    default_variant: the variant that serves if none is chosen; "": there is none
+    """
 
     id: str
     alias: str = ""
@@ -37,6 +41,7 @@ class ProjectModel(Struct, frozen=True):
     runtime: str = "docker"
     max_context: int | None = None
     sparks: tuple[int, ...] = ()
+    default_variant: str = ""
 
 
 class ProjectRank(Struct, frozen=True):
@@ -45,6 +50,7 @@ class ProjectRank(Struct, frozen=True):
     image_id: identifies what the tag stood for
     spec: SHA-256 of everything that decides what it runs
     launch: the settings its engine was started with (tp, pp, nnodes, mem_fraction …)
+    variant: "": the model's default, or it has none; see `ProjectListing.variant`
     """
 
     node: str
@@ -58,6 +64,7 @@ class ProjectRank(Struct, frozen=True):
     spec: str
     launch: dict[str, Any]
     started_at: str
+    variant: str = ""
 
 
 class ProjectSsh(Struct, frozen=True):
@@ -115,6 +122,14 @@ class ProjectListing(Struct, frozen=True):
     def head(self) -> ProjectRank | None:
         """The rank that serves the API; None if it doesn't run."""
         return self.ranks[0] if self.runs else None
+
+    @property
+    def variant(self) -> str:
+        """The variant that serves, by its name in the catalog; "": not known, or there is none."""
+        if not self.head:
+            return ""
+        of_model = (m.default_variant for m in self.catalogue if m.id == self.head.model)
+        return self.head.variant or next(of_model, "")
 
 
 class _Version(Struct):

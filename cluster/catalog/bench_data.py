@@ -9,7 +9,10 @@ SHAPE = (
     *("embedding_bytes", "layers", "kv_heads", "head_dim", "kv_latent_dim", "window"),
     *("windowed_layers", "experts", "experts_per_token", "expert_bytes"),
 )
-FIGURES = ("decode", "prefill", "output_throughput", "ttft_ms", "itl_ms")
+FIGURES = (
+    *("tpot_ms", "itl_ms", "ttft_ms", "decode", "decode_sum", "prefill"),
+    *("output_throughput", "total_per_gpu"),
+)
 
 
 def shapes() -> Iterator[dict[str, object]]:
@@ -27,7 +30,8 @@ def shapes() -> Iterator[dict[str, object]]:
 
 
 def published() -> Iterator[dict[str, object]]:
-    """The rows of spark-bench's published.toml: the published figures that it can compare."""
+    """The rows of spark-bench's published.toml: the published figures of speed. What is not
+    stated is left out."""
     for model in catalog():
         for one in model.published:
             if any(getattr(one, name) for name in FIGURES):
@@ -36,11 +40,19 @@ def published() -> Iterator[dict[str, object]]:
                     "models": list(dict.fromkeys([measured, model.id, *model.same_shapes])),
                     "nodes": one.nodes,
                     "parallelism": one.parallelism,
-                    "engine": one.engine,
+                    "variant": one.variant or None,
+                    "setting": one.setting or None,
+                    "engine": one.engine or None,
                     "quantization": one.quantization or model.quantization,
+                    "evidence": one.evidence,
+                    "workload": one.workload or None,
+                    "protocol": one.protocol or None,
+                    "cache": one.cache or None,
+                    "prompts": one.prompts,
                     "streams": one.streams,
                     "input_len": one.input_tokens,
                     "output_len": one.output_tokens,
                     **{name: getattr(one, name) for name in FIGURES},
+                    "note": one.note or None,
                     "source": one.source,
                 }

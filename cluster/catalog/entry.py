@@ -277,6 +277,9 @@ class PublishedFigures:
     + variant: of this entry; "": none of them, `setting` says what
     + quantization: as served, if not as stored
     + workload: the texts; cache: "flushed", "warm"
+    + protocol: how the requests were sent. "sglang.bench_serving": as SGLang's pages of figures say
+      of theirs: backend sglang-oai (/v1/completions), random data of exact lengths, request rate
+      inf, at most `streams` in flight
     + prompts: how many were sent; streams: requests in flight
     + decode: tokens a second of one stream, after the first token
     + decode_sum: the decode rates of all streams together
@@ -296,6 +299,7 @@ class PublishedFigures:
     quantization: str = ""
     evidence: Evidence = "reported"
     workload: str = ""
+    protocol: Literal["sglang.bench_serving", ""] = ""
     cache: str = ""
     prompts: Count | None = None
     streams: Count | None = None

@@ -3,7 +3,7 @@
 Nothing is contacted before all of it has been checked.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,17 @@ OVERRIDES = ("num_prompts", "input_len", "output_len", "request_rate", "concurre
 ATTAINMENT = 0.9
 
 
-def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> options.RunOptions:
-    """The options of a run. Raises BadInput (exit code 2) if they can't be carried out as typed."""
+def check_options(
+    typed: Mapping[str, Any], environ: Mapping[str, str], chosen: Collection[str] = ()
+) -> options.RunOptions:
+    """The options of a run. Raises BadInput (exit code 2) if they can't be carried out as typed.
+
+    chosen: names of the options that were typed, even if with their defaults
+    """
     given = {name: value for name, value in typed.items() if value not in (None, (), "")}
     for conflict in find_conflicts(given):
         raise errors.BadInput(conflict)
+    published = _check_published(given, chosen) if "as_published" in given else None
     changes = {name: given.pop(name) for name in OVERRIDES if name in given}
     overridden = list(changes)
     if "sharegpt" in given:
@@ -57,7 +63,41 @@ def check_options(typed: Mapping[str, Any], environ: Mapping[str, str]) -> optio
         group: kind(**{name: given[name] for name in kind.__struct_fields__ if name in given})
         for group, kind in GROUPS.items()
     }
-    return options.RunOptions(**groups)
+    return options.RunOptions(**groups, published=published)
+
+
+def _check_published(given: dict[str, Any], chosen: Collection[str]) -> options.PublishedOptions:
+    """The options of --as-published. What else its loads have is set in `given`.
+
+    Raises BadInput for an option that would change the load, and for streams that are no numbers.
+    """
+    if "name" in chosen:
+        raise errors.BadInput(
+            f"profile {given['name']} doesn't go with --as-published: the published figure says "
+            "what is sent; leave one of them out"
+        )
+    for name, value in AS_PUBLISHED.items():
+        if name in chosen and given.get(name) != value:
+            flag = {"ignore_eos": "--no-ignore-eos"}.get(name, f"{flag_name(name)} {given[name]}")
+            raise errors.BadInput(
+                f"{flag} doesn't go with --as-published: the published figure says what is sent; "
+                "leave one of them out"
+            )
+    given |= AS_PUBLISHED
+    text = given["as_published"]
+    words = [] if text == EVERY_LOAD else text.split(",")
+    if not all(word.isascii() and word.isdigit() and int(word) for word in words):
+        raise errors.BadInput(
+            f"--as-published {text}: give {EVERY_LOAD}, or numbers of requests in flight, such as "
+            "16 or 1,16"
+        )
+    return options.PublishedOptions(
+        streams=tuple(sorted({int(word) for word in words})),
+        weights=given.get("weights", ""),
+        variant=given.get("variant", ""),
+        nodes=given.get("nodes"),
+        only_plan=given.get("dry_run", False),
+    )
 
 
 def change_profile(
@@ -160,13 +200,30 @@ EXCLUDES = (
         "the file's conversations are the prompts",
     ),
     ("ramp", "request_rate sweep", "it says what the rate is"),
+    (
+        "as_published",
+        (
+            "num_prompts input_len output_len request_rate concurrency profiles burstiness ramp "
+            "ramp_slots duration sweep trace trace_speed sharegpt turns think_time shared_prefix "
+            "prefix_groups extra_body"
+        ),
+        "the published figure says what is sent",
+    ),
 )
 # (option, what it needs, why).
 NEEDS = (
     ("trace_speed", "trace", "it is a trace that has a speed"),
     ("think_time", "turns", "it lies between two turns"),
     ("prefix_groups", "shared_prefix", "they are groups of prompts with one prefix"),
+    ("weights", "as_published", "published figures are of a model"),
+    ("variant", "as_published", "published figures are of a variant"),
+    ("nodes", "as_published", "published figures are of a number of nodes"),
+    ("dry_run", "as_published", "it prints which published loads would be sent"),
 )
+# The value of --as-published that means all loads.
+EVERY_LOAD = "all"
+# What sglang.bench_serving sends: the only way of sending that published figures state.
+AS_PUBLISHED = {"endpoint": "completions", "cache": "miss", "ignore_eos": True, "temperature": 0.0}
 # By what a sweep varies: the option that can't be given as well.
 SWEPT = {"concurrency": "concurrency", "rate": "request_rate"}
 

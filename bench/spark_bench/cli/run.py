@@ -10,7 +10,7 @@ import click
 
 from spark_bench import INVENTORY, PROJECT, secret
 from spark_bench.cli import commands
-from spark_bench.printable import json_text
+from spark_bench.printable import json_text, printable
 
 # The run succeeded, but its file is not where it should be.
 MISPLACED = 1
@@ -23,6 +23,7 @@ Examples:
   spark-bench run throughput -c 128 --repeat 3
   spark-bench run short --url http://spark-1:30000 --slo ttft=2000,tpot=50
   spark-bench run medium --sweep concurrency=1..64
+  spark-bench run --as-published         what others measured, measured here
   spark-bench run --json | jq .summary.output_throughput
 
 \b
@@ -36,8 +37,9 @@ Exit codes:
 
 
 # Options by heading. Those without a default here may be left out.
-profile, load, prompts, server, measuring, output = map(
-    commands.section_option, ("Profile", "Load", "Prompts", "Server", "Measure", "Output")
+profile, load, published, prompts, server, measuring, output = map(
+    commands.section_option,
+    ("Profile", "Load", "Published figures", "Prompts", "Server", "Measure", "Output"),
 )
 RUN_OPTIONS = [
     profile(
@@ -145,6 +147,31 @@ RUN_OPTIONS = [
         metavar="FACTOR",
         type=commands.positive_number(),
         help="Replay speed; 2 is twice as fast.",
+    ),
+    published(
+        "--as-published",
+        metavar="[STREAMS]",
+        is_flag=False,
+        flag_value="all",
+        help="Send the loads of the figures published for what is deployed, and compare. STREAMS "
+        "chooses by requests in flight: 16, or 1,16.",
+    ),
+    published(
+        "--weights",
+        metavar="ORG/NAME",
+        help="The model that serves, by its id. Default: as the project or the server says.",
+    ),
+    published(
+        "--variant", metavar="NAME", help="The variant that serves. Default: as the project says."
+    ),
+    published(
+        "--nodes",
+        metavar="N",
+        type=commands.integer(),
+        help="Sparks that serve. Default: as the project or the server says.",
+    ),
+    published(
+        "--dry-run", is_flag=True, default=None, help="Print which loads these are; send nothing."
     ),
     prompts(
         "--sharegpt", type=commands.EXISTING_FILE, help="Take the prompts from a ShareGPT file."
@@ -281,7 +308,8 @@ def run_flags(function: Callable[..., Any]) -> Any:
 
 @click.command("run", cls=commands.SectionCommand, epilog=EPILOG)
 @run_flags
-def command(**typed: Any) -> None:
+@click.pass_context
+def command(context: click.Context, /, **typed: Any) -> None:
     """Send a load to a server and measure it.
 
     PROFILE is a load by name (see `spark-bench profiles`); -n -i -o -r -c change single fields of
@@ -291,11 +319,18 @@ def command(**typed: Any) -> None:
     from spark_bench.display.progress import choose_display
     from spark_bench.run.execute import execute
 
-    options = check_options(typed, os.environ)
+    chosen = {
+        name
+        for name in typed
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    options = check_options(typed, os.environ, chosen)
     # The key is only for the server: child processes (the sampler, ssh, git) need none.
     os.environ.pop(secret.VARIABLE, None)
     with choose_display(sys.stderr, quiet=options.output.quiet) as show:
         outcome = execute(options, show)
+    for line in outcome.plan:
+        click.echo(printable(line))
     # A result that could not be written is printed, so that it is not lost.
     as_json = options.output.as_json or len(outcome.written) < len(outcome.results)
     if not options.output.quiet:

@@ -133,13 +133,15 @@ def _run_notes(run: ComparedRun) -> Iterator[str]:
     if failed:
         total = failed + completed
         yield f"{run.letter}: {failed} of {total} requests failed and count in no figure"
+    for part in run.parts:
+        yield from (f"{run.letter}, as published: {sentence}" for sentence in part.published)
     if early:
         yield f"{run.letter}: {early} of {completed} responses were shorter than requested"
 
 
 # Fields of the config that decide neither what is sent nor when. A field not named here must be
 # the same.
-FREE = ("command", "overrides", "repeat")
+FREE = ("command", "overrides", "repeat", "published")
 # Which server, how tokens are counted, what ran before, and limits that are applied afterwards: may
 # differ, and are shown.
 SHOWN = ("model", "url", "slo", "count_tokens", "warmup")

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from spark_bench.compare.metric_names import collect_figures
 from spark_bench.errors import BadInput
+from spark_bench.expectations import judge_result
 from spark_bench.results import codec, files, schema
 
 
@@ -19,6 +20,7 @@ class ResultPart(Struct, frozen=True):
     config, provenance: flattened, by dotted path ("conversations.turns")
     repeats: every figure of each repeat, by name
     early: successful responses that ended before the requested length
+    published: sentences on the published figures whose load it sent
     """
 
     path: Path
@@ -31,6 +33,7 @@ class ResultPart(Struct, frozen=True):
     completed: int
     failed: int
     early: int
+    published: tuple[str, ...] = ()
 
 
 class ComparedRun(Struct, frozen=True):
@@ -123,6 +126,9 @@ def result_part(path: Path, result: schema.Result) -> ResultPart:
         completed=result.summary.completed,
         failed=result.summary.failed,
         early=result.summary.stopped_early,
+        published=tuple(each.text for each in judge_result(result)[1:])
+        if result.config.published
+        else (),
     )
 
 

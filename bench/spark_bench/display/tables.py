@@ -27,6 +27,8 @@ def outcome_tables(
     else:
         for result in outcome.results:
             yield from result_tables(result)
+        if any(result.config.published for result in outcome.results):
+            yield from published_tables(outcome.results)
     for path in outcome.written:
         yield Text(f"written to {path}", overflow="fold")
 
@@ -185,6 +187,45 @@ def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
         style = "bold" if mark else ""
         table.add_row(f"{point.value:g}", *cells, failed, mark, style=style)
     return table
+
+
+def published_tables(results: Sequence[Result]) -> Iterator[RenderableType]:
+    """A row per published figure of each load, TPOT first, then whose figures they are."""
+    from spark_bench.expectations.published import (
+        FIGURES,
+        measured_text,
+        percent_text,
+        setting_words,
+    )
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("tokens", no_wrap=True)
+    table.add_column("in flight", justify="right")
+    table.add_column("figure", overflow="fold")
+    for head in ("here", "published", "difference"):
+        table.add_column(head, justify="right", no_wrap=True)
+    sources: dict[tuple[str, str], None] = {}
+    for result in results:
+        one = result.config.published
+        if not one:
+            continue
+        sources[one.evidence, f"{setting_words(one)} ({one.source})"] = None
+        rows = [each for each in expectations.judge_result(result)[1:] if each.share is not None]
+        for index, each in enumerate(rows):
+            table.add_row(
+                f"{one.input_len}/{one.output_len}" if index == 0 else "",
+                str(one.streams) if index == 0 else "",
+                ", ".join(FIGURES[each.metric]),
+                measured_text(each),
+                f"{each.expected:,.6g}",
+                percent_text(each),
+                end_section=index == len(rows) - 1,
+            )
+        if not rows:
+            load = (f"{one.input_len}/{one.output_len}", str(one.streams))
+            table.add_row(*load, "not compared: see above", "-", "-", "-", end_section=True)
+    yield table
+    yield _grid(sources)
 
 
 def load_value(result: Result, over: str) -> float:

@@ -24,7 +24,12 @@ def judge_result(result: Result) -> tuple[Expectation, ...]:
     from spark_bench.expectations.setting import setting_of
 
     setting = setting_of(result)
-    return (judge_decoding(result.summary, setting), *compare_published(result.summary, setting))
+    roofline = judge_decoding(result.summary, setting)
+    if result.config.published:
+        from spark_bench.expectations.as_published import compare_load
+
+        return (roofline, *compare_load(result, result.config.published, setting))
+    return (roofline, *compare_published(result.summary, setting))
 
 
 def expectation_lines(result: Result) -> Iterator[tuple[str, str]]:

@@ -6,52 +6,27 @@ from itertools import groupby
 from math import inf, log
 from pathlib import Path
 
-from msgspec import Struct, toml
+from msgspec import toml
+from msgspec.structs import replace
 
 from spark_bench.expectations.setting import Expectation, ServedSetting
-from spark_bench.formats import brief, digits
+from spark_bench.formats import brief, digits, with_sign
 from spark_bench.metrics.figures import Summary
+from spark_bench.results.schema import Published
 
 _FILE = Path(__file__).with_name("published.toml")
 # Streams within this ratio are the same load: a closed loop of 8 has 7.6 in flight on average.
 _SAME_STREAMS = 1.25
 # Figures that can be compared: name and unit.
-_FIGURES = {
+FIGURES = {
+    "tpot_ms": ("mean TPOT", "ms"),
     "decode": ("decode", "tok/s"),
     "prefill": ("prefill", "tok/s"),
     "output_throughput": ("output", "tok/s"),
     "ttft_ms": ("mean TTFT", "ms"),
     "itl_ms": ("mean ITL", "ms"),
+    "total_per_gpu": ("input + output per GPU", "tok/s"),
 }
-
-
-class Published(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A published measurement; published.toml describes the fields."""
-
-    models: tuple[str, ...]
-    nodes: int
-    parallelism: str
-    engine: str
-    quantization: str
-    source: str
-    streams: int | None = None
-    input_len: int | None = None
-    output_len: int | None = None
-    decode: float | None = None
-    prefill: float | None = None
-    output_throughput: float | None = None
-    ttft_ms: float | None = None
-    itl_ms: float | None = None
-
-    @property
-    def setting(self) -> str:
-        """The setting in words."""
-        streams = "several streams" if self.streams is None else f"{self.streams} in flight"
-        lengths = f", {self.input_len}/{self.output_len} tokens" if self.input_len else ""
-        return (
-            f"{self.models[0]} in {self.quantization}, {self.engine}, {self.nodes} "
-            f"node{'s' if self.nodes > 1 else ''} {self.parallelism}, {streams}{lengths}"
-        )
 
 
 @cache
@@ -61,11 +36,33 @@ def load_published() -> tuple[Published, ...]:
     return tables["published"]
 
 
+def setting_words(one: Published) -> str:
+    """The setting in words, without the load."""
+    variant = f" ({named})" if (named := one.variant or one.setting) else ""
+    engine = f"{one.engine}, " if one.engine else ""
+    return (
+        f"{one.models[0]}{variant} in {one.quantization}, {engine}{one.nodes} "
+        f"node{'s' if one.nodes > 1 else ''} {one.parallelism}"
+    )
+
+
 def compare_published(summary: Summary, setting: ServedSetting) -> Iterator[Expectation]:
-    """Yield an expectation per figure published for this setting, or one that names the nearest."""
+    """Yield an expectation per figure published for this setting, or one that names the nearest.
+
+    Figures that depend on their texts are left out: they are compared only with their own load.
+    """
     if setting.elsewhere or not summary.completed:
         return
-    own = [each for each in load_published() if setting.model in each.models]
+    everything = [each for each in load_published() if setting.model in each.models]
+    own = [each for each in everything if not each.workload]
+    if everything and not own:
+        yield Expectation(
+            about="published",
+            verdict="unknown",
+            text=f"the figures published for {setting.model} hold for their own loads alone: "
+            "`spark-bench run --as-published` sends those that are stated",
+        )
+        return
     here = (setting.nodes, setting.parallelism, setting.quantization)
     alike = [
         each
@@ -73,7 +70,7 @@ def compare_published(summary: Summary, setting: ServedSetting) -> Iterator[Expe
         if (each.nodes, each.parallelism, each.quantization) == here
         and _far(each, summary) <= log(_SAME_STREAMS)
     ]
-    judged = [one for each in alike for one in _figures(each, summary)]
+    judged = [one for each in alike for one in figures_beside(each, summary)]
     yield from judged or [_none(own, summary, setting)]
 
 
@@ -90,48 +87,62 @@ def _far(one: Published, summary: Summary) -> float:
     return inf if (one.streams == 1) != (here == 1) else abs(log(here / one.streams))
 
 
-def _figures(one: Published, summary: Summary) -> Iterator[Expectation]:
+def figures_beside(one: Published, summary: Summary) -> Iterator[Expectation]:
+    """Yield an expectation per published figure that the summary has as well."""
     alone, itl, ttft = streams(summary) == 1, summary.mean_itl_ms, summary.mean_ttft_ms
     prompt = summary.total_input_tokens / summary.completed
+    total = summary.total_throughput
     ours = {
+        "tpot_ms": summary.mean_tpot_ms,
         "decode": 1e3 / itl if alone and itl else None,
         "prefill": 1e3 * prompt / ttft if alone and ttft else None,
         "output_throughput": summary.output_throughput,
         "ttft_ms": ttft,
         "itl_ms": itl,
+        "total_per_gpu": total / one.gpus if total else None,
     }
     for name, measured in ours.items():
         expected = getattr(one, name)
         if expected is None or measured is None:
             continue
-        yield Expectation(
+        figure = Expectation(
             about="published",
             verdict="beside",
-            text=f"{_short(name, measured, expected)}: {one.setting} ({one.source})",
+            text="",
             metric=name,
             measured=measured,
             expected=expected,
-            setting=one.setting,
+            setting=f"{setting_words(one)}, {one.load}, {one.evidence}",
             source=one.source,
         )
-
-
-def _short(name: str, measured: float, expected: float) -> str:
-    words, unit = _FIGURES[name]
-    share = f"{measured / expected:.0%}"
-    return f"{words} {digits(measured)}, published {brief(expected, unit)} ({share})"
+        yield replace(figure, text=f"{beside_text(figure)}: {figure.setting} ({figure.source})")
 
 
 def published_sentences(expectations: Iterable[Expectation]) -> Iterator[str]:
     """A sentence per setting and source, with all its figures."""
     for (setting, source), alike in groupby(expectations, lambda one: (one.setting, one.source)):
         figures = list(alike)
-        shares = [
-            _short(one.metric, one.measured, one.expected)
-            for one in figures
-            if one.measured is not None and one.expected is not None
-        ]
+        shares = [beside_text(one) for one in figures if one.share is not None]
         yield f"{'; '.join(shares)}: {setting} ({source})" if shares else figures[0].text
+
+
+def beside_text(figure: Expectation) -> str:
+    """A figure with the published one, as "mean TPOT 34.1 ±0.2, published 33.59 ms (+1.5%)"."""
+    words, unit = FIGURES[figure.metric]
+    expected = f"{figure.expected:,.6g} {unit}"
+    return f"{words} {measured_text(figure)}, published {expected} ({percent_text(figure)})"
+
+
+def measured_text(figure: Expectation) -> str:
+    """The figure measured here, with its interval over repeats."""
+    if figure.low is None or figure.high is None:
+        return digits(figure.measured)
+    return f"{digits(figure.measured)} ±{digits((figure.high - figure.low) / 2)}"
+
+
+def percent_text(figure: Expectation) -> str:
+    """How far the figure measured here is from the published one."""
+    return f"{with_sign(100 * ((figure.share or 0.0) - 1))}%"
 
 
 def _none(own: list[Published], summary: Summary, setting: ServedSetting) -> Expectation:
@@ -141,7 +152,7 @@ def _none(own: list[Published], summary: Summary, setting: ServedSetting) -> Exp
     near = min(own, key=lambda one: _distance(one, summary, setting))
     figures = ", ".join(
         f"{words} {brief(value, unit)}"
-        for name, (words, unit) in _FIGURES.items()
+        for name, (words, unit) in FIGURES.items()
         if (value := getattr(near, name)) is not None
     )
     nodes = f"{setting.nodes or '?'} node{'' if setting.nodes == 1 else 's'} {setting.parallelism}"
@@ -149,9 +160,9 @@ def _none(own: list[Published], summary: Summary, setting: ServedSetting) -> Exp
         about="published",
         verdict="unknown",
         text=f"no published figures for {setting.quantization}, {nodes}, "
-        f"{brief(streams(summary))} in flight; the nearest are {figures} ({near.setting}; "
-        f"{near.source})",
-        setting=near.setting,
+        f"{brief(streams(summary))} in flight; the nearest are {figures} ({setting_words(near)}, "
+        f"{near.load}; {near.source})",
+        setting=setting_words(near),
         source=near.source,
     )
 

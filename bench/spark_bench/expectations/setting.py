@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, toml
 
-from spark_bench.results.schema import Result, SettingValue as Value
+from spark_bench.results.schema import Provenance, Result, SettingValue as Value
 
 About = Literal["roofline", "published"]
 Verdict = Literal["healthy", "slow", "far below", "impossible", "bound", "beside", "unknown"]
@@ -25,6 +25,7 @@ class Expectation(Struct, frozen=True, kw_only=True):
     text: all of it in one sentence
     metric: "decode" (tokens per second of one stream), or a key of the summary
     measured, expected: in the metric's unit
+    low, high: the interval of `measured` over the run's repeats; None: there was one
     setting: what `expected` was measured or computed for
     source: where it comes from
     """
@@ -35,6 +36,8 @@ class Expectation(Struct, frozen=True, kw_only=True):
     metric: str = ""
     measured: float | None = None
     expected: float | None = None
+    low: float | None = None
+    high: float | None = None
     setting: str = ""
     source: str = ""
 
@@ -186,7 +189,7 @@ class ServedSetting(Struct, frozen=True, kw_only=True):
 
 def setting_of(result: Result) -> ServedSetting:
     """The setting of a result, from its provenance."""
-    server, engine_settings = result.provenance.server, _EngineSettings(result)
+    server, engine_settings = result.provenance.server, EngineSettings(result.provenance)
     model, shape = _model(result)
     quantization, scale = _served_format(engine_settings.text("quantization"), shape)
     return ServedSetting(
@@ -204,25 +207,28 @@ def setting_of(result: Result) -> ServedSetting:
     )
 
 
-class _EngineSettings:
+class EngineSettings:
     """The engine's own settings, else what the project started it with."""
 
-    def __init__(self, result: Result) -> None:
-        self.settings = result.provenance.server.settings
-        deployment = result.provenance.deployment
+    def __init__(self, provenance: Provenance) -> None:
+        self.settings = provenance.server.settings
+        deployment = provenance.deployment
         self.ranks = len(deployment.ranks) if deployment else 0
         self.launch = deployment.launch if deployment else {}
 
     def number(self, setting: str, launched: str) -> int | None:
+        """A positive number: the engine's setting, or the launch's; None: neither has it."""
         for value in (self.settings.get(setting), self.launch.get(launched)):
             if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                 return value
         return None
 
     def nodes(self) -> int | None:
+        """Nodes that serve; None: not known."""
         return self.ranks or self.number("nnodes", "nnodes")
 
     def text(self, setting: str) -> str:
+        """A text, or the word after its option among the user's arguments; "": neither has it."""
         value: Value | None = self.settings.get(setting)
         return value if isinstance(value, str) else self._word(setting)
 
@@ -239,13 +245,18 @@ class _EngineSettings:
 
 def _model(result: Result) -> tuple[str, ModelShape | None]:
     """The first of its names with a known size, else the requested name."""
-    server, deployment = result.provenance.server, result.provenance.deployment
-    path = server.settings.get("model_path")
-    names = [path, deployment.model if deployment else "", server.model, result.config.model]
-    for name in names:
-        if isinstance(name, str) and (shape := model_shapes().get(hub_id(name).lower())):
+    for name in model_names(result.provenance, result.config.model):
+        if shape := model_shapes().get(name.lower()):
             return shape.id, shape
-    return result.config.model or server.model or "the model", None
+    return result.config.model or result.provenance.server.model or "the model", None
+
+
+def model_names(provenance: Provenance, requested: str) -> tuple[str, ...]:
+    """What the model that serves is called: by the engine, the project, the API and the request."""
+    server, deployment = provenance.server, provenance.deployment
+    path = server.settings.get("model_path")
+    names = [path, deployment.model if deployment else "", server.model, requested]
+    return tuple(dict.fromkeys(hub_id(name) for name in names if name and isinstance(name, str)))
 
 
 def _served_format(quantization: str, shape: ModelShape | None) -> tuple[str, float | None]:

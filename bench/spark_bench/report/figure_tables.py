@@ -9,6 +9,7 @@ from msgspec import Struct
 from spark_bench import errors, expectations, formats
 from spark_bench.compare.comparison import METHOD, compare_runs
 from spark_bench.compare.differences import Matrix
+from spark_bench.expectations.published import FIGURES, measured_text, percent_text
 from spark_bench.report import named_runs, page_table
 
 _FIGURES = (
@@ -189,6 +190,50 @@ def _roofline(expectation: expectations.Expectation) -> page_table.Cell:
         return page_table.Cell(f"{expectation.share:.0%}", detail=of, href="#expectations")
     tone = _ROOFLINE_TONES.get(expectation.verdict, "")
     return page_table.Cell(expectation.verdict, href="#expectations", tone=tone)
+
+
+class Published(Struct, frozen=True):
+    """Runs beside the published figures whose loads they sent; notes: what limits the comparison,
+    with the runs' numbers."""
+
+    table: page_table.Table
+    notes: tuple[str, ...]
+
+
+def published_figures(runs: Sequence[named_runs.NamedRun]) -> Published | None:
+    """A row per run and figure, TPOT first; None if no run sent a published load."""
+    rows, notes = [], dict[str, list[str]]()
+    for named in runs:
+        one = named.run.config.published
+        for each in named.run.beside if one else ():
+            if not one or each.share is None:
+                notes.setdefault(each.text, []).append(f"#{named.number}")
+                continue
+            words, unit = FIGURES[each.metric]
+            model = f"{one.models[0]} {one.variant}, {one.nodes} x {one.parallelism}"
+            rows.append(
+                (
+                    page_table.Cell(f"#{named.number}", named.number, one.load, f"#{named.anchor}"),
+                    page_table.Cell(words, detail=unit),
+                    page_table.Cell(measured_text(each), each.measured),
+                    page_table.Cell(f"{each.expected:,.6g}", each.expected),
+                    page_table.Cell(percent_text(each), each.share),
+                    page_table.Cell(one.evidence, detail=f"{model}, {one.source}"),
+                )
+            )
+    columns = (
+        page_table.Column("Run", numeric=False),
+        page_table.Column("Figure", numeric=False),
+        page_table.Column("Here"),
+        page_table.Column("Published"),
+        page_table.Column("Difference"),
+        page_table.Column("Published by", numeric=False),
+    )
+    if not rows and not notes:
+        return None
+    caption = "Runs beside the published figures whose load they sent"
+    told = tuple(f"{', '.join(numbers)}: {text}" for text, numbers in notes.items())
+    return Published(page_table.Table(caption, columns, tuple(rows)), told)
 
 
 _VERDICT_TONES: dict[str, page_table.Tone] = {"better": "good", "worse": "bad"}

@@ -14,6 +14,7 @@ from msgspec import Struct, to_builtins
 from spark_bench.compare.runs import flatten
 from spark_bench.display.result_lines import lengths_line
 from spark_bench.errors import BadInput
+from spark_bench.expectations import Expectation, judge_result
 from spark_bench.history.entry import HistoryEntry, entry_of
 from spark_bench.load.sweep import MeasuredPoint
 from spark_bench.metrics.summary import Distributions
@@ -110,6 +111,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     settings: what its server was started with, flattened
     origin: what it was measured with, as (subject, text)
     timed: whether the file has samples over time
+    beside: its figures beside the published ones whose load it sent
     """
 
     entry: HistoryEntry
@@ -128,6 +130,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     origin: tuple[tuple[str, str], ...]
     timed: bool
+    beside: tuple[Expectation, ...] = ()
 
     def value(self, name: str) -> float | None:
         """A figure by its key in the summary."""
@@ -180,6 +183,7 @@ def report_run(result: schema.Result, path: Path) -> ReportRun:
         settings=flatten(to_builtins(result.provenance.server.settings)) | launch,
         origin=tuple(_origin(result)),
         timed=bool(last.server and len(last.server.samples.at) > 1) or bool(last.nodes),
+        beside=judge_result(result)[1:] if result.config.published else (),
     )
 
 

@@ -45,6 +45,7 @@ class Page(Struct, frozen=True, kw_only=True):
     headline: Table
     matrix: Table
     baseline: tables.Baseline | None
+    published: tables.Published | None
     sections: tuple[Section, ...]
     expected: tuple[Expected, ...]
     exactness: str
@@ -97,6 +98,7 @@ def build_page(
         ),
         matrix=tables.all_runs_table(runs),
         baseline=tables.compare_with_baseline(gathered.words),
+        published=tables.published_figures(runs),
         sections=tuple(build_sections(runs, leaders, chosen, indices)),
         expected=tuple(expected for _, expected in judgments if expected.lines),
         exactness=exactness_text(runs),

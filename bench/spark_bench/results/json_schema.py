@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from spark_bench.results.codec import Row
-from spark_bench.results.schema import Result
+from spark_bench.results.schema import Config, Result
 
 FILE = Path(__file__).with_name("schema.json")
 
@@ -19,14 +20,18 @@ FILE = Path(__file__).with_name("schema.json")
 def schema() -> dict[str, Any]:
     """The schema of a result; `#/$defs/Row` is the schema of a line of its requests file.
 
-    It is as strict as the reader: every key is required, and no other is allowed.
+    It is as strict as the reader: every key is required but those that are left out where they say
+    nothing, and no other is allowed.
     """
     (result, _), definitions = msgspec.json.schema_components(
         (Result, Row), ref_template="#/$defs/{name}"
     )
-    for kind in definitions.values():
+    optional = {each.name for each in structs.fields(Config) if each.default is msgspec.UNSET}
+    for name, kind in definitions.items():
         if "properties" in kind:
-            kind |= {"required": list(kind["properties"]), "additionalProperties": False}
+            left_out = optional if name == Config.__name__ else ()
+            required = [key for key in kind["properties"] if key not in left_out]
+            kind |= {"required": required, "additionalProperties": False}
         if "description" in kind:
             kind["description"] = cleandoc(kind["description"])
     return {

@@ -2,15 +2,18 @@
 
 Each class is an object of the file and each field a key of it; docs/results.md explains them to
 users, and the docstrings here become the descriptions in schema.json. Renaming, adding or removing
-a key, or changing its meaning, takes a new `SCHEMA_VERSION`.
+a key, or changing its meaning, takes a new `SCHEMA_VERSION`; a key that a file leaves out where it
+says nothing (UNSET) does not.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import Any, Final, Literal
+from math import prod
+from typing import Annotated, Any, Final, Literal
 
-from msgspec import Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from spark_bench.client.audit import Audit
 from spark_bench.metrics import figures, histograms
@@ -124,6 +127,77 @@ class Dataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     speed: float = 1.0
 
 
+_Count = Annotated[int, Meta(ge=1)]
+_Rate = Annotated[float, Meta(gt=0)]
+
+
+class Published(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What somebody measured on Sparks, with its setting and load; null and "": not stated.
+
+    models: ids: the first is the one measured, the others have its shapes
+    nodes, parallelism: Sparks, and how the model is split over them, such as "TP2"
+    variant: of the project's catalog; setting: what it was instead
+    engine: what served, with its version or image
+    quantization: the format of the weights
+    evidence: "verified upstream": by SGLang's project, marked as verified; "upstream, not
+        verified": the same without the mark; "reported": by owners, vendors and other authors
+    workload: the texts
+    protocol: how the requests were sent; "sglang.bench_serving": to /v1/completions, random data of
+        exact lengths, as fast as `streams` requests in flight allow
+    cache: "flushed" before the load, or "warm"
+    prompts: requests in all
+    streams: requests in flight; null: several, and how many is not stated
+    input_len, output_len: tokens of each prompt and of each answer
+    tpot_ms, itl_ms, ttft_ms: means in milliseconds, where `note` says nothing else
+    decode: tokens a second of one stream, after the first token
+    decode_sum: the decode rates of all streams together
+    prefill: prompt tokens a second of one request
+    output_throughput: output tokens a second of all streams
+    total_per_gpu: input and output tokens a second of all streams, over the number of GPUs
+    note: what else its source says
+    source: where it was published
+    """
+
+    models: tuple[str, ...]
+    nodes: _Count
+    parallelism: Annotated[
+        str, Meta(pattern=r"^(TP[1-9][0-9]{0,3}|PP[1-9][0-9]{0,3})( PP[1-9][0-9]{0,3})?\Z")
+    ]
+    variant: str = ""
+    setting: str = ""
+    engine: str = ""
+    quantization: str = ""
+    evidence: Literal["verified upstream", "upstream, not verified", "reported", "derived"]
+    workload: str = ""
+    protocol: Literal["sglang.bench_serving", ""] = ""
+    cache: str = ""
+    prompts: _Count | None = None
+    streams: _Count | None = None
+    input_len: _Count | None = None
+    output_len: _Count | None = None
+    tpot_ms: _Rate | None = None
+    itl_ms: _Rate | None = None
+    ttft_ms: _Rate | None = None
+    decode: _Rate | None = None
+    decode_sum: _Rate | None = None
+    prefill: _Rate | None = None
+    output_throughput: _Rate | None = None
+    total_per_gpu: _Rate | None = None
+    note: str = ""
+    source: str
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs served: one a Spark."""
+        return prod(map(int, re.findall(r"\d+", self.parallelism)))
+
+    @property
+    def load(self) -> str:
+        """The load in short, as far as it is stated: "1024/256 tokens, 16 in flight"."""
+        lengths = f"{self.input_len}/{self.output_len} tokens, " if self.input_len else ""
+        return lengths + (f"{self.streams} in flight" if self.streams else "several streams")
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The run as it was requested: the profile with its overrides applied.
 
@@ -155,6 +229,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dataset: the file of the prompts or send times; null: none
     slo: latency limits in milliseconds by name (ttft, tpot, e2e); empty: none
     command: arguments of the command line, with secrets hidden
+    published: the published figures whose load this is; left out: it is a load of its own
     """
 
     profile: str
@@ -184,6 +259,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dataset: Dataset | None
     slo: dict[str, float]
     command: tuple[str, ...]
+    published: Published | UnsetType = UNSET
 
 
 SettingValue = bool | int | float | str

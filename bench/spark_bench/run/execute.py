@@ -1,5 +1,6 @@
 """A whole run: reach the server, negotiate, send, read, save."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from spark_bench.errors import BenchError
 from spark_bench.options import LoadOptions, RunOptions, RunOutcome
 from spark_bench.prompts.tokens import find_tokens
 from spark_bench.results.provenance import gather_provenance
-from spark_bench.run import measure, run_load, save
+from spark_bench.run import measure, published_loads, run_load, save
 from spark_bench.run.context import RunContext, interruptible
 from spark_bench.run.negotiate import negotiate
 from spark_bench.run.reach import reach
@@ -24,6 +25,14 @@ def execute(options: RunOptions, show: ProgressDisplay) -> RunOutcome:
     Failed requests are part of the result. Raises BenchError if there can be no result.
     """
     with reach(options.server, show.step) as server:
+        published = None
+        if options.published:
+            published = published_loads.choose_published(options.published, server)
+            plan = tuple(published_loads.plan_lines(published))
+            if options.published.only_plan:
+                return RunOutcome((), (), 0, 0, plan=plan)
+            for line in plan:
+                show.say(line)
         # The given tokenizer, else that of the weights that the project deployed on this machine.
         tokenizer = options.prompts.tokenizer
         if tokenizer is None and server.listing and server.listing.tokenizer:
@@ -32,12 +41,18 @@ def execute(options: RunOptions, show: ProgressDisplay) -> RunOutcome:
             closing(find_tokens(tokenizer, server.http, server.model)) as tokens,
             interruptible(server.recorder.stop) as interrupts,
         ):
-            run_load.check_context(options.load, options.prompts, server.context)
+            figures = published.figures if published else ()
+            points = [published_loads.at_load(options, one) for one in figures]
+            for point in points or [options]:
+                run_load.check_context(point.load, point.prompts, server.context)
             agreement = negotiate(options, server, tokens)
             for note in (*server.notes, *agreement.notes):
                 show.say(note)
             context = RunContext(server, agreement, tokens, show, interrupts)
-            saved, end_notes = _run_points(options, context)
+            if published:
+                saved, end_notes = _run_published(points, published.notes, context)
+            else:
+                saved, end_notes = _run_points(options, context)
     return RunOutcome(
         results=tuple(each.result for each in saved),
         written=tuple(each.path for each in saved if each.path),
@@ -47,6 +62,28 @@ def execute(options: RunOptions, show: ProgressDisplay) -> RunOutcome:
         misplaced=any(each.misplaced for each in saved),
         notes=(*(note for each in saved for note in each.notes), *end_notes),
     )
+
+
+def _run_published(
+    points: Sequence[RunOptions], notes: Sequence[str], context: RunContext
+) -> tuple[list[save.SavedResult], tuple[str, ...]]:
+    """Measure one published load after the other. Returns the results, and why they ended early.
+
+    notes: of each result, on figures that are not compared
+    """
+    saved = list[save.SavedResult]()
+    for point in points:
+        if context.interrupts.came:
+            break
+        try:
+            saved.append(_run_point(point, context, notes))
+        except BenchError as error:
+            if not saved:
+                raise
+            assert point.load.published
+            ended = f"Ended at the published load {point.load.published.load}: {error.message}"
+            return saved, (ended,)
+    return saved, ()
 
 
 def _run_points(
@@ -77,8 +114,13 @@ def _run_points(
     return saved, ()
 
 
-def _run_point(options: RunOptions, context: RunContext) -> save.SavedResult:
-    """Measure one load as many times as --repeat says, and save its result."""
+def _run_point(
+    options: RunOptions, context: RunContext, more_notes: Sequence[str] = ()
+) -> save.SavedResult:
+    """Measure one load as many times as --repeat says, and save its result.
+
+    more_notes: sentences for its readers, besides those that follow from it
+    """
     server, agreement = context.server, context.agreement
     provenance = gather_provenance(
         server.http,
@@ -105,9 +147,10 @@ def _run_point(options: RunOptions, context: RunContext) -> save.SavedResult:
         *agreement.notes,
         *notes,
         *save.result_notes(options, agreement, repeats),
+        *more_notes,
     ]
     config = save.describe_config(options, server, agreement, repeats[0].warmup if repeats else 0)
-    point = _point_name(options.load) if options.load.sweep else ""
+    point = _point_name(options.load)
     return save.save_result(options, config, provenance, repeats, notes, reason=reason, point=point)
 
 
@@ -116,8 +159,8 @@ def _run_repeat(
 ) -> measure.MeasuredRepeat | None:
     """Measure one repeat (number: from 0); None if it was interrupted before it began."""
     words = [options.load.profile.name]
-    if options.load.sweep:
-        words.append(_point_name(options.load).strip("_"))
+    if name := _point_name(options.load):
+        words.append(name.strip("_"))
     if options.load.repeat > 1:
         words.append(f"{number + 1} of {options.load.repeat}")
     label = " ".join(words)
@@ -134,8 +177,12 @@ def _run_repeat(
 
 
 def _point_name(load: LoadOptions) -> str:
-    """The suffix that tells this point of a sweep apart in a file's name, such as "_c8"."""
-    assert load.sweep
+    """The suffix that tells this point of a sweep, or this published load, apart in a file's name,
+    such as "_c8"; "" for the only load."""
+    if one := load.published:
+        return f"_{one.input_len}_{one.output_len}_c{one.streams}"
+    if load.sweep is None:
+        return ""
     if load.sweep.over == "concurrency":
         return f"_c{load.profile.concurrency}"
     return f"_r{load.profile.request_rate:g}"

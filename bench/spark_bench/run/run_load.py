@@ -167,7 +167,7 @@ def _build_prompts(
     if prompts.cache == "hit":
         # All repeats have the same prompt, so it is in the cache from the first repeat on.
         seed = derive_seed(options.seed, "repeat", 0)
-    elif options.sweep:
+    elif options.sweep or options.published:
         # Each point has its own prompts, so that no prefix cache has them from an earlier point.
         seed = derive_seed(seed, profile.concurrency, profile.request_rate)
     return compose(shape, context.tokens, seed, overhead)[: profile.num_prompts]

@@ -17,6 +17,7 @@ from statistics import median
 from typing import Literal
 
 import click
+from msgspec import UNSET
 
 from spark_bench import history, record
 from spark_bench.load import trace
@@ -176,6 +177,7 @@ def describe_config(
         dataset=_describe_dataset(options),
         slo=slo.limits_ms if slo else {},
         command=redact.clean_command(["spark-bench", *sys.argv[1:]]),
+        published=load.published or UNSET,
     )
 
 
