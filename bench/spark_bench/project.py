@@ -50,7 +50,7 @@ class ProjectRank(Struct, frozen=True):
     image_id: identifies what the tag stood for
     spec: SHA-256 of everything that decides what it runs
     launch: the settings its engine was started with (tp, pp, nnodes, mem_fraction …)
-    variant: "": the model's default, or it has none; see `ProjectListing.variant`
+    variant: "": the model's default, or it has none; see `ProjectListing.served_variant`
     """
 
     node: str
@@ -124,7 +124,7 @@ class ProjectListing(Struct, frozen=True):
         return self.ranks[0] if self.runs else None
 
     @property
-    def variant(self) -> str:
+    def served_variant(self) -> str:
         """The variant that serves, by its name in the catalog; "": not known, or there is none."""
         if not self.head:
             return ""

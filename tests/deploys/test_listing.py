@@ -58,13 +58,14 @@ def test_the_running_group_is_listed_from_its_label(served: Fakes) -> None:
     assert (head["launch"]["tp"], head["launch"]["nnodes"]) == (2, 2)
 
 
-def test_a_rank_has_its_variants_name_even_if_it_is_the_default(served: Fakes) -> None:
-    """A label leaves the default out, and one of before there were variants has none."""
+def test_a_rank_has_its_variants_name_unless_it_is_the_default(served: Fakes) -> None:
     labels = served.sparks[1].container["Config"]["Labels"]  # type: ignore[index]
     spec = json.loads(labels["spark-serving.spec"])
     labels["spark-serving.spec"] = json.dumps(spec | {"variant": "release"})
     listing = listed(served.deploy(file=LISTING))
-    assert [rank["variant"] for rank in listing["ranks"]] == ["spark", "release"]
+    assert [rank["variant"] for rank in listing["ranks"]] == ["", "release"]
+    defaults = {entry["id"]: entry["default_variant"] for entry in listing["catalogue"]}
+    assert defaults[listing["model"]] == "spark"
 
 
 def test_it_changes_nothing_and_sends_each_node_two_commands(served: Fakes) -> None:

@@ -19,7 +19,7 @@ from spark_bench.expectations.setting import (
     ServedSetting,
     model_names,
 )
-from spark_bench.formats import brief, plural
+from spark_bench.formats import plural
 from spark_bench.results.schema import Provenance, Published, Result
 
 # The texts of sglang.bench_serving, as a figure that was taken with it names them.
@@ -74,7 +74,8 @@ def deployed(
 
 @dataclass(frozen=True)
 class Chosen:
-    """Figures to send the loads of, fewest streams first, and the others with the reason."""
+    """Figures to send the loads of, fewest streams first. others: those that are not compared, and
+    why; empty if certain streams were asked for."""
 
     figures: tuple[Published, ...]
     others: tuple[tuple[Published, str], ...]
@@ -91,9 +92,9 @@ class Chosen:
 def figures_text(one: Published) -> str:
     """Its figures in words, TPOT first."""
     named = ((words, unit, getattr(one, name)) for name, (words, unit) in FIGURES.items())
-    texts = [f"{words} {brief(value, unit)}" for words, unit, value in named if value]
+    texts = [f"{words} {value:,.6g} {unit}" for words, unit, value in named if value]
     if one.decode_sum:
-        texts.append(f"decode of all streams {brief(one.decode_sum, 'tok/s')}")
+        texts.append(f"decode of all streams {one.decode_sum:,.6g} tok/s")
     return ", ".join(texts)
 
 
@@ -152,7 +153,7 @@ def choose_figures(here: Deployed, streams: Sequence[int] = ()) -> Chosen:
                 f"its whole load at {wanted} in flight{why}; it has some at {numbers}"
             )
     if streams:
-        stated = [one for one in stated if one.streams in streams]
+        return Chosen(tuple(one for one in stated if one.streams in streams), ())
     return Chosen(tuple(stated), others)
 
 

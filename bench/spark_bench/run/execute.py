@@ -76,7 +76,8 @@ def _run_published(
         if context.interrupts.came:
             break
         try:
-            saved.append(_run_point(point, context, notes))
+            name = _point_name(point.load) if len(points) > 1 else ""
+            saved.append(_run_point(point, context, name, notes))
         except BenchError as error:
             if not saved:
                 raise
@@ -106,7 +107,7 @@ def _run_points(
         profile = options.load.profile.with_(**changes)
         point = replace(options, load=replace(options.load, profile=profile))
         try:
-            saved.append(_run_point(point, context))
+            saved.append(_run_point(point, context, _point_name(point.load)))
         except BenchError as error:
             if not saved:
                 raise
@@ -115,10 +116,11 @@ def _run_points(
 
 
 def _run_point(
-    options: RunOptions, context: RunContext, more_notes: Sequence[str] = ()
+    options: RunOptions, context: RunContext, point: str = "", more_notes: Sequence[str] = ()
 ) -> save.SavedResult:
     """Measure one load as many times as --repeat says, and save its result.
 
+    point: what tells it apart in a file's name; "": it is the only load
     more_notes: sentences for its readers, besides those that follow from it
     """
     server, agreement = context.server, context.agreement
@@ -132,7 +134,7 @@ def _run_point(
     repeats, notes, reason = list[measure.MeasuredRepeat](), list[str](), ""
     try:
         while len(repeats) < options.load.repeat and not context.interrupts.came:
-            measured = _run_repeat(options, context, len(repeats), notes)
+            measured = _run_repeat(options, context, len(repeats), point, notes)
             if measured is None:
                 break
             repeats.append(measured)
@@ -150,17 +152,16 @@ def _run_point(
         *more_notes,
     ]
     config = save.describe_config(options, server, agreement, repeats[0].warmup if repeats else 0)
-    point = _point_name(options.load)
     return save.save_result(options, config, provenance, repeats, notes, reason=reason, point=point)
 
 
 def _run_repeat(
-    options: RunOptions, context: RunContext, number: int, notes: list[str]
+    options: RunOptions, context: RunContext, number: int, point: str, notes: list[str]
 ) -> measure.MeasuredRepeat | None:
     """Measure one repeat (number: from 0); None if it was interrupted before it began."""
     words = [options.load.profile.name]
-    if name := _point_name(options.load):
-        words.append(name.strip("_"))
+    if point:
+        words.append(point.strip("_"))
     if options.load.repeat > 1:
         words.append(f"{number + 1} of {options.load.repeat}")
     label = " ".join(words)
@@ -178,11 +179,10 @@ def _run_repeat(
 
 def _point_name(load: LoadOptions) -> str:
     """The suffix that tells this point of a sweep, or this published load, apart in a file's name,
-    such as "_c8"; "" for the only load."""
+    such as "_c8"."""
     if one := load.published:
         return f"_{one.input_len}_{one.output_len}_c{one.streams}"
-    if load.sweep is None:
-        return ""
+    assert load.sweep
     if load.sweep.over == "concurrency":
         return f"_c{load.profile.concurrency}"
     return f"_r{load.profile.request_rate:g}"

@@ -26,7 +26,7 @@ def choose_published(options: PublishedOptions, server: ReachedServer) -> Chosen
     if listing and head:
         for flag, typed, known in (
             ("weights", options.weights, hub_id(head.model)),
-            ("variant", options.variant, head.variant),
+            ("variant", options.variant, listing.served_variant),
             ("nodes", options.nodes, len(listing.ranks)),
         ):
             if typed and known and typed != known:
@@ -34,7 +34,7 @@ def choose_published(options: PublishedOptions, server: ReachedServer) -> Chosen
                     f"--{flag} {typed}: the project has deployed {known}: leave the option out"
                 )
     provenance = gather_provenance(server.http, server.url, model=server.model, listing=listing)
-    variant = options.variant or (head.variant if head else "")
+    variant = options.variant or (listing.served_variant if listing else "")
     return choose_figures(
         deployed(provenance, server.model, options.weights, variant, options.nodes),
         options.streams,

@@ -139,7 +139,7 @@ def test_loads_that_lack_a_piece_are_named_with_it() -> None:
     chosen = choose_figures(here())
     assert [one.streams for one in chosen.figures] == [1, 16]
     (note,) = chosen.notes
-    assert note.startswith("not compared: 1024/256 tokens, 96 in flight (mean TPOT 302 ms")
+    assert note.startswith("not compared: 1024/256 tokens, 96 in flight (mean TPOT 301.92 ms")
     assert note.endswith("): not stated: number of prompts")
 
 

@@ -6,19 +6,18 @@ from typing import cast
 
 import httpx
 import pytest
-from msgspec.structs import replace
 from spark_bench.client.recorder import Recorder
 from spark_bench.client.target import target
 from spark_bench.errors import BadInput
 from spark_bench.options import PublishedOptions
-from spark_bench.project import ProjectListing, ProjectRank
+from spark_bench.project import ProjectListing, ProjectModel, ProjectRank
 from spark_bench.run.published_loads import choose_published, plan_lines
 from spark_bench.run.reach import ReachedServer
 
 LING, URL = "inclusionAI/Ling-3.0-flash-fp4", "http://127.0.0.1:9"
 
 
-def served(variant: str, **changes: object) -> ReachedServer:
+def served(variant: str, default: str = "") -> ReachedServer:
     """A server of which only the project knows anything."""
     rank = ProjectRank(
         node="spark-1",
@@ -43,7 +42,8 @@ def served(variant: str, **changes: object) -> ReachedServer:
         model=LING,
         group="main",
         state="present",
-        ranks=(replace(rank, **changes),),
+        ranks=(rank,),
+        catalogue=(ProjectModel(id=LING, default_variant=default),),
     )
     silent = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(404)))
     return ReachedServer(URL, cast(Recorder, target(URL)), silent, listing, "ling")
@@ -55,7 +55,7 @@ def test_the_projects_variant_and_nodes_choose_the_figures() -> None:
     first = next(plan_lines(chosen))
     assert first.startswith(
         "as published: 8 prompts, 8192/1024 tokens, 1 in flight, cache flushed before them: "
-        "mean TPOT 25.8 ms, mean TTFT 2,069 ms, input + output per GPU 324 tok/s: "
+        "mean TPOT 25.76 ms, mean TTFT 2,068.91 ms, input + output per GPU 324 tok/s: "
         f"{LING} (high-throughput) in MXFP4, "
     )
     fast = choose_published(PublishedOptions(streams=(16,)), served("low-latency"))
@@ -83,6 +83,11 @@ def test_what_contradicts_the_project_is_refused(options: PublishedOptions, erro
     with pytest.raises(BadInput, match="leave the option out") as refused:
         choose_published(options, served("high-throughput"))
     assert refused.value.message == error
+
+
+def test_a_rank_without_a_variant_serves_the_models_default() -> None:
+    chosen = choose_published(PublishedOptions(), served("", default="low-latency"))
+    assert [one.tpot_ms for one in chosen.figures] == [9.48, 38.09]
 
 
 def test_an_earlier_project_names_no_variant() -> None:
