@@ -13,7 +13,7 @@ from cluster.plan import decide, specs
 from cluster.reports import doctor
 from cluster.reports.status import Status
 from control import preflight, run
-from control.status import Survey, group_url, status_document, take_survey
+from control.status import Survey, group_url, nccl_findings, status_document, take_survey
 from facts import serving
 from operations import shell
 
@@ -105,5 +105,6 @@ def _check(survey: Survey) -> list[Finding]:
         *findings,
         *(() if survey.silent else decision.refusal),
         *preflight.image_differs(decision, survey.nodes),
+        *nccl_findings(survey),
         *decide.exposure_findings(decision, runs=True, declared=False),
     ]

@@ -17,6 +17,7 @@ from pyinfra.api import Host, State
 
 from cluster import findings, lease
 from cluster.engine.log import phase
+from cluster.engine.nccl import collectives_of
 from cluster.lease import LeaseAnswer
 from cluster.node.readings import IMAGE_FOLDERS, NodeFacts, Rank
 from cluster.plan import previous_group, specs
@@ -208,10 +209,14 @@ def status_document(survey: Survey, url: str) -> status.Status:
     unread = [f"{node}: {why}" for node, why in survey.silent.items()]
     unread += [f"{r.node}: {r.lost}" for r in ranks if r.lost and r.node not in survey.silent]
     unsure = "; ".join(dict.fromkeys(finding.what for finding in decision.refusal))
-    exposed = exposure_findings(decision, runs=True, declared=False)
+    found = (*nccl_findings(survey), *exposure_findings(decision, runs=True, declared=False))
+    told = {
+        level: tuple(str(finding) for finding in found if finding.level is level)
+        for level in findings.Level
+    }
     return status.Status(
         group=decision.settings.group,
-        ok=state == "ready" and not (drift_lines or unread or unsure),
+        ok=state == "ready" and not (drift_lines or unread or unsure or told[findings.Level.ERROR]),
         ready=state == "ready",
         state=state,
         declared=decision.settings.state,
@@ -225,8 +230,19 @@ def status_document(survey: Survey, url: str) -> status.Status:
         unsure=unsure,
         holder=status.lease_holder(survey.lease) if survey.lease else None,
         unread=tuple(unread),
-        warnings=tuple(str(f) for f in exposed if f.level is findings.Level.WARNING),
+        errors=told[findings.Level.ERROR],
+        warnings=told[findings.Level.WARNING],
     )
+
+
+def nccl_findings(survey: Survey) -> tuple[findings.Finding, ...]:
+    """What is wrong with the NCCL that the running group loaded."""
+    decision = survey.decision
+    specs = {node: rank.spec for node, rank in decision.running_ranks.items() if rank.spec}
+    if not specs:
+        return ()
+    loaded = {n: answers.nccl for n, answers in survey.answers.items() if n in specs}
+    return collectives_of(specs, decision.declaration, decision.model).findings(loaded)
 
 
 def _rank_status(survey: Survey, number: int, node: str, drift: Sequence[str]) -> status.RankStatus:
@@ -239,6 +255,7 @@ def _rank_status(survey: Survey, number: int, node: str, drift: Sequence[str]) -
         lost=survey.silent.get(node, answers.lost),
         health=answers.health,
         phase=phase(answers.log),
+        nccl=answers.nccl,
         age=answers.seconds,
         drift=drift,
     )

@@ -4,6 +4,7 @@ and the switch from what runs to what is declared."""
 from pyinfra.api import Host
 
 from cluster.command import Command
+from cluster.engine.nccl import collectives_of
 from cluster.engine.readiness import ready_limits
 from cluster.node.host import drop_caches
 from cluster.plan.specs import expand
@@ -141,6 +142,7 @@ def declared_group(deployment: Deployment) -> group.Group:
             deployment, deployment.urls, deployment.model_name, rank
         ),
         rdma=deployment.fabric.transport == "rdma",
+        collectives=collectives_of(deployment.specs, deployment.declaration, deployment.model),
         before_start=_before_start(deployment),
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from pyinfra import logger
 from pyinfra.api import DeployError, Host, State
 
+from cluster.engine.nccl import collectives_of
 from cluster.engine.readiness import RankHealth
 from cluster.engine.serving import QUESTION, EndpointReply, completion_text, model_ids
 from cluster.findings import Level
@@ -63,10 +64,17 @@ def _check_ranks(
         lambda host: _read_health(host, ranks[host.name].name, specs[host.name]),
     )
     for name, health in healths.items():
-        logger.info(f"    rank {specs[name].rank}  {health}")
+        nccl = f", NCCL {', '.join(health.nccl)}" if health.nccl else ""
+        logger.info(f"    rank {specs[name].rank}  {health}{nccl}")
     sick = [f"{name}: /health answers {h.health}" for name, h in healths.items() if not h.healthy]
     if len(healths) < count:
         sick.append(f"{len(healths)} of {count} ranks run")
+    collectives = collectives_of(specs, deployment.declaration, deployment.model)
+    for finding in collectives.findings({name: h.nccl for name, h in healths.items()}):
+        if finding.level is Level.ERROR:
+            sick.append(str(finding))
+        else:
+            logger.warning(f"    warning: {finding}")
     return sick
 
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 from pyinfra.api import QuoteString, StringCommand
 
+from cluster.engine.nccl import loaded_nccl
 from cluster.node.readings import Shown
 from cluster.reports.status import ServerLoad
 from facts import fact, serving
@@ -82,7 +83,7 @@ class RankAnswers(Shown):
     + health: HTTP status of /health, 0 if nothing answered in time
     + models_status, models: of /v1/models, which only the head serves; 0 if it was not queried
     + seconds: since a process began; None for a container
-    + log: its last lines
+    + log: its last lines; nccl: versions that the log names, the oldest first
     + lost: why it could not be reached; "" if it could
     """
 
@@ -92,6 +93,7 @@ class RankAnswers(Shown):
     load: ServerLoad = field(default_factory=ServerLoad)
     seconds: float | None = None
     log: tuple[str, ...] = ()
+    nccl: tuple[str, ...] = ()
     lost: str = ""
 
 
@@ -128,7 +130,11 @@ class Answers(fact.Fact[RankAnswers]):
         if rank:
             log = serving.last_lines(runtime, rank, LOG_LINES, LOG_SECONDS)
             rest += [fact.join("log=$(", log, " | sed 's/^/log /')\n")]
-        rest += [fact.join("wait\n", "printf '%s\\n' \"$log\"\n" if rank else "")]
+            # A Docker that does not answer is not asked twice.
+            nccl = serving.nccl_lines(runtime, rank, LOG_SECONDS)
+            rest += [fact.join('nccl=; [ -z "$log" ] || nccl=$(\n', nccl, ")\n")]
+        shown = 'printf \'%s\\n\' "$log" "$nccl"\n' if rank else ""
+        rest += [fact.join("wait\n", shown)]
         # Held back until the rest is printed: output written in blocks would end up inside other
         # lines.
         return fact.join(*parts, "rest=$(\n", *rest, ")\nwait\nprintf '%s\\n' \"$rest\"")
@@ -153,6 +159,7 @@ class Answers(fact.Fact[RankAnswers]):
             load=Metrics().process(by_kind.get("metric", ())),
             seconds=fact.decimal(age) if age else None,
             log=tuple(by_kind.get("log", ())),
+            nccl=loaded_nccl(by_kind.get("nccl", ())),
         )
 
 

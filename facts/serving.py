@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pyinfra.api import QuoteString, StringCommand
 
 from cluster.engine import readiness, serving
-from cluster.engine.log import TRANSPORT_PATTERN, phase
+from cluster.engine.log import CAPTURING, TRANSPORT_PATTERN, capture_progress, last_words, phase
+from cluster.engine.nccl import NCCL_PATTERN, loaded_nccl
 from cluster.node.readings import Shown
 from cluster.rank.runtime import runtime_of
 from facts.containers import Containers, Processes
@@ -36,6 +37,14 @@ DRAFT = r"s/(server_args=).*(speculative_draft_model_path='[^']*').*/\1\2/"
 ANSWER_TOKENS = 48
 # More than any group has: an answer that speaks of others is not ours.
 MOST_RANKS = 1000
+# NCCL's version is among the first of a log's lines: no more of a long log are read for it.
+FIRST_LINES = 2_000
+FIRST = """
+docker logs --since "$(docker inspect --format '{{.State.StartedAt}}' "$1")" "$1" 2>&1 |
+head -n "$2"
+""".strip()
+# What FlashInfer, TVM-FFI, torch and Triton compile kernels with (`ps -o comm`).
+COMPILERS = r"ninja|nvcc|cicc|ptxas|cudafe\+\+|cc1plus"
 # The API key comes on stdin, as a line.
 READ_KEY = "IFS= read -r key\n"
 SHOW_KEY = "printf 'Authorization: Bearer %s\\n' \"$key\" |"
@@ -54,8 +63,11 @@ class RankLook(Fact[readiness.RankHealth]):
         return join(
             StringCommand("printf 'node %s\\nname %s\\n'", quote((node, rank))),
             # A subshell: it exits if the engine does not answer; the rest is printed anyway.
-            join("\n(\n", ranks, "\n) 2>/dev/null && echo asked\n"),
+            # An engine that does not answer is not asked for more.
+            join("\n(\n", ranks, "\n) 2>/dev/null && {\necho asked\n"),
+            join(nccl_lines(runtime, rank), "}\n"),
             join("printf 'health %s\\n' \"$(", curl(f"{url}/health", LOOK_SECONDS), ')"\n'),
+            StringCommand(f"ps -e -o comm= | grep -qxE '{COMPILERS}' && echo compiling\n"),
             join(last_lines(runtime, rank, KEPT_LINES), " | sed 's/^/log /'; :"),
         )
 
@@ -66,12 +78,17 @@ class RankLook(Fact[readiness.RankHealth]):
         containers = [line for line in lines if line.startswith("{")]
         processes = [line for line in lines if line.count("\t") >= 3]
         ranks = Containers().process(containers) or Processes().process(processes)
+        step = phase(log)
         return readiness.RankHealth(
             node=values["node"],
             rank=next((rank for rank in ranks if rank.name == values["name"]), None),
             health=http_status(values.get("health", "")),
-            phase=phase(log),
+            phase=step,
             lost="" if "asked" in lines else "its container engine does not answer",
+            progress=capture_progress(log) if step == CAPTURING else "",
+            words=next(iter(last_words(log, 1)), ""),
+            compiling="compiling" in lines,
+            nccl=loaded_nccl([line[5:] for line in lines if line.startswith("nccl ")]),
         )
 
 
@@ -252,6 +269,16 @@ def last_lines(runtime: str, rank: str, count: int, seconds: int = LOOK_SECONDS)
     """The last lines of a rank's log without NCCL's, each cut to 2,000 characters."""
     command = quote(("timeout", str(seconds), *runtime_of(runtime).logs(rank, LOG_LINES).bounded))
     return join(command, f" 2>&1 | grep -av 'NCCL INFO' | tail -n {count} | cut -c -2000")
+
+
+def nccl_lines(runtime: str, rank: str, seconds: int = LOOK_SECONDS) -> StringCommand:
+    """The lines that name the NCCL that a rank has loaded, "nccl " before each."""
+    if runtime != "docker":
+        return StringCommand()
+    first = ("sh", "-c", FIRST, "sh", rank, str(FIRST_LINES))
+    pick = quote(("grep", "-a", "-m", "4", "-E", NCCL_PATTERN))
+    command = quote(("timeout", str(seconds), *first))
+    return join(command, " | ", pick, " | cut -c -300 | sed 's/^/nccl /'\n")
 
 
 def curl(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import gevent
@@ -12,7 +12,8 @@ from pyinfra.api import Host
 from cluster.command import Command
 from cluster.engine import readiness, serving
 from cluster.engine.log import last_words, transport
-from cluster.findings import Finding, error
+from cluster.engine.nccl import Collectives
+from cluster.findings import Finding, Level, error
 from cluster.node.readings import Rank
 from cluster.plan.phases import ORPHAN_SECONDS
 from cluster.rank.runtime import Runtime
@@ -38,6 +39,7 @@ class Group:
     + restarts: how often Docker has restarted each rank so far
     + fetch_answers: fetches the model's id and a completion from the head, each rank's health
     + rdma: whether the log should show NCCL on RDMA
+    + collectives: what the NCCL that it loads is judged by; None: not at all
     + before_start: what every node runs right before its rank starts; it may fail
     + interrupted: the interrupt that ends the wait; None: there was none
     """
@@ -53,6 +55,7 @@ class Group:
     restarts: Mapping[str, int]
     fetch_answers: Callable[[], serving.GroupAnswers]
     rdma: bool
+    collectives: Collectives | None = None
     before_start: Command | None = None
     interrupted: Callable[[], Finding | None] = lambda: None
 
@@ -139,7 +142,7 @@ def wait_until_ready(group: Group) -> tuple[Finding, ...]:
     Logs its progress soon, and then every REPORT_SECONDS, however long a reading takes.
     """
     begun = time.monotonic()
-    watch = readiness.ReadinessWatch(group.limits, begun, group.restarts)
+    watch = readiness.ReadinessWatch(group.limits, begun, group.restarts, group.collectives)
     healths = list[readiness.RankHealth]()
 
     def report() -> None:
@@ -159,7 +162,8 @@ def wait_until_ready(group: Group) -> tuple[Finding, ...]:
             now = time.monotonic()
             if all(health.healthy for health in healths):
                 group.head.log(f"every rank is healthy after {now - begun:.0f} s")
-                return ()
+                _log_nccl(group, healths)
+                return watch.wrong_nccl(healths)
             if failures := watch.failures(healths, now):
                 return failures
             if interrupt := group.interrupted():
@@ -167,6 +171,16 @@ def wait_until_ready(group: Group) -> tuple[Finding, ...]:
             time.sleep(min(PAUSE, 0.1 + (now - begun) / 4))
     finally:
         reporter.kill()
+
+
+def _log_nccl(group: Group, healths: Sequence[readiness.RankHealth]) -> None:
+    """Log the NCCL that the ranks loaded, and what must be known of it."""
+    loaded = {health.node: health.nccl for health in healths}
+    if versions := sorted({version for found in loaded.values() for version in found}):
+        group.head.log(f"NCCL {', '.join(versions)}")
+    for finding in group.collectives.findings(loaded) if group.collectives else ():
+        if finding.level is Level.WARNING:
+            group.head.log_styled(f"warning: {finding}", fg="yellow")
 
 
 def read_healths(group: Group) -> list[readiness.RankHealth]:

@@ -60,7 +60,7 @@ def status_table(status: Mapping[str, Any]) -> RenderableType:
             head.append(Text(f"  {owner}'s deploy died {age} ago without releasing its lease"))
         else:
             head.append(Text(f"  {owner} is changing the group now: {holder['command']}"))
-    return Group(*head, _Ranks(status["ranks"]), *_amiss(status))
+    return Group(*head, _Ranks(status["ranks"]), *_nccl(status["ranks"]), *_amiss(status))
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,20 @@ def _row(rank: Mapping[str, Any]) -> Iterator[Text]:
     yield Text("-" if watts is None else f"{watts:.1f} W")
 
 
+def _nccl(ranks: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
+    """The NCCL that the ranks of a group over several nodes loaded."""
+    running = [rank for rank in ranks if rank["state"] == "running"]
+    if len(running) < 2:
+        return
+    known = {rank["node"]: ", ".join(rank.get("nccl", ())) or "unknown" for rank in running}
+    if len(set(known.values())) > 1:
+        yield Text("NCCL       " + "; ".join(f"{node}: {found}" for node, found in known.items()))
+    elif "unknown" in known.values():
+        yield Text("NCCL       unknown: no rank's log names it (nccl_debug=INFO lets it)")
+    else:
+        yield Text(f"NCCL       {next(iter(known.values()))}")
+
+
 def _amiss(status: Mapping[str, Any]) -> Iterator[Text]:
     for sentence in status["unread"]:
         yield Text.assemble(("not read", "red"), f"  {sentence}")
@@ -130,6 +144,8 @@ def _amiss(status: Mapping[str, Any]) -> Iterator[Text]:
         kind = "stopped" if left["kind"] == "previous" and not busy else left["kind"]
         why = KINDS[kind].format(container=quote(left["container"]))
         yield Text(f"left over  {left['node']}: {left['container']} ({left['state']}): {why}")
+    for sentence in status.get("errors", ()):
+        yield Text.assemble(("error", "red"), f"     {sentence}")
     for sentence in status.get("warnings", ()):
         yield Text.assemble(("warning", "yellow"), f"   {sentence}")
 

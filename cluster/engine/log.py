@@ -36,6 +36,13 @@ NOISE = re.compile(r"^(?:nanobind: | - (?:leaked |\.\.\. skipped )|See https://n
 LINE_LENGTH = 300
 # The step in which the ranks wait for each other.
 MEETING = "initialising torch distributed"
+# The step in which a hang of NCCL shows first.
+CAPTURING = "capturing CUDA graphs"
+# The bar of a capture (tqdm, rank 0 alone). It ends its line only when it is complete, and Docker
+# keeps whole lines: what is read meanwhile is the line before it.
+CAPTURE_BAR = re.compile(
+    r"(?:Capturing|Compiling) (?:batches|num tokens) \([^|]*\|[^|]*\| *(?P<done>\d+)/(?P<all>\d+) "
+)
 # A line that begins or ends a step → the step that follows it. SGLang 0.5.23 says "Init
 # parallel" and "Capture target decode CUDA graph", 0.5.3.post3 "Init torch distributed" and
 # "Capture cuda graph"; the rest is alike.
@@ -55,7 +62,7 @@ PHASES = (
         ),
         "allocating KV cache",
     ),
-    (re.compile(r"Capture .*graph begin"), "capturing CUDA graphs"),
+    (re.compile(rf"Capture .*graph (?:begin|bs \[)|{CAPTURE_BAR.pattern}"), CAPTURING),
     (
         re.compile(
             r"Capture .*graph end|max_total_num_tokens=|Uvicorn running on|warming up the model"
@@ -143,6 +150,12 @@ def phase(lines: Sequence[str]) -> str:
             if pattern.search(line):
                 return words
     return ""
+
+
+def capture_progress(lines: Sequence[str]) -> str:
+    """How far the capture of CUDA graphs is that a log ends in: "12 of 36"; "" if no bar shows."""
+    bar = next((m for line in reversed(lines) if (m := CAPTURE_BAR.search(clean(line)))), None)
+    return f"{bar['done']} of {bar['all']}" if bar else ""
 
 
 def transport(lines: Sequence[str]) -> Transport:

@@ -47,6 +47,7 @@ class RankStatus:
     + state: Docker's word; "missing", or "unknown" where its engine could not be read
     + health: HTTP status of /health, 0 where nothing answered
     + phase: the step that its log shows
+    + nccl: the versions of NCCL that its log names, the oldest first; () where it names none
     + uptime: seconds since it started, None where it does not run
     + image: id, 12 digits; spec: of the SHA-256 of its label, 12 digits
     + drift: what a deploy would change, one difference each
@@ -60,6 +61,7 @@ class RankStatus:
     state: str = "unknown"
     health: int = 0
     phase: str = ""
+    nccl: tuple[str, ...] = ()
     uptime: float | None = None
     restarts: int = 0
     exit_code: int | None = None
@@ -104,14 +106,15 @@ class LeaseHolder:
 class Status:
     """The document.
 
-    + ok: ready, and no drift: exit code 0
+    + ok: ready, no drift and no error: exit code 0
     + state: "ready": every rank healthy and the wanted model served; "starting": a rank loads;
       "degraded": some ranks run; "down": none does; "stopped", "absent": as declared; "unknown":
       the head could not be read
     + wanted: the model as declared; served: the ids that the head really serves
     + drift: of the whole group; `unsure`: why it could not be determined, "" where it could
     + unread: what could not be read, a sentence each
-    + warnings: who may use the API, where that is anybody
+    + errors, warnings: what is wrong with the NCCL that the ranks loaded, and who may use the API,
+      where that is anybody
     """
 
     version: int = VERSION
@@ -130,6 +133,7 @@ class Status:
     unsure: str = ""
     holder: LeaseHolder | None = None
     unread: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -142,6 +146,7 @@ def rank_status(
     lost: str = "",
     health: int = 0,
     phase: str = "",
+    nccl: tuple[str, ...] = (),
     age: float | None = None,
     drift: Sequence[str] = (),
 ) -> RankStatus:
@@ -177,6 +182,7 @@ def rank_status(
         state=rank.status if rank else "unknown" if blind else "missing",
         health=health,
         phase=phase if rank and rank.running else "",
+        nccl=nccl if rank and rank.running else (),
         drift=tuple(drift),
         memory_used=memory.total - memory.available if memory else None,
         memory_total=memory.total if memory else None,

@@ -3,11 +3,11 @@ variant's form for the number of nodes. What a user declares wins over each of t
 
 from collections.abc import Iterator
 from dataclasses import replace
-from re import match
 from typing import Any
 
 from cluster.catalog.entry import DraftModel, EngineImage, Form, Layer, Model, Variant, merged
 from cluster.catalog.memory import USUAL_FRACTION
+from cluster.engine.nccl import GRAPHS_NCCL, stated_nccl
 from cluster.engine.versions import parse_version
 from cluster.findings import Finding, Refused, did_you_mean, error, warning
 from cluster.settings.declaration import Choice, Declaration
@@ -15,9 +15,6 @@ from cluster.settings.schema import Settings
 
 # Of a model whose entry names none: the image that Sparks were first measured with.
 DEFAULT_IMAGE = "lmsysorg/sglang:spark"
-# Over several nodes, CUDA graphs hang with NCCL 2.28; they are verified with this one (cookbook of
-# Qwen3.8-Flash-Next; sgl-project/sglang#33289, NVIDIA/nccl#2213).
-GRAPHS_NCCL = "2.29.7"
 # Settings whose `auto` is what the entry states under the same name.
 SAME_NAMES = (
     *("mem_fraction", "kv_cache_dtype", "context_length"),
@@ -163,7 +160,7 @@ def _graphs_off(stated: Layer, image: EngineImage | None, nodes: int) -> tuple[b
         return True, "the catalog: this image or model fails with them"
     if nodes == 1:
         return False, "one node"
-    nccl = nccl_version(image)
+    nccl = stated_nccl(image)
     if not nccl:
         return True, "several nodes, and the NCCL of the image is unknown"
     if parse_version(nccl) < parse_version(GRAPHS_NCCL):
@@ -174,12 +171,6 @@ def _graphs_off(stated: Layer, image: EngineImage | None, nodes: int) -> tuple[b
     if stated.disable_cuda_graph is None:
         return True, "several nodes, and nobody has shown them there"
     return False, f"the catalog, with NCCL {nccl}"
-
-
-def nccl_version(image: EngineImage | None) -> str:
-    """The NCCL in an image, as its source states it; "": unknown."""
-    found = match(r"\d+\.\d+\.\d+", image.nccl) if image else None
-    return found[0] if found else ""
 
 
 def _draft(model: Model, stated: Layer, wanted: str) -> DraftModel | None:

@@ -5,6 +5,7 @@ left running. After each, the same command without the fault converges.
 from __future__ import annotations
 
 import pytest
+from clusterctl import Tool
 from deploying import HEAD, WORKER, Deploy, combined_output, lives, meanwhile, rank, serves, states
 from sparks import Cluster
 
@@ -46,6 +47,34 @@ def test_a_failed_group_is_reported_and_stopped(served: Deploy, name: str) -> No
         assert part in output, output
     for line in (f"{HEAD} | ", f"{WORKER} | ", "every rank that could be reached is stopped"):
         assert line in output, output
+    proves_an_end(served.cluster)
+    served.mends()
+
+
+def test_an_nccl_that_hangs_with_graphs_fails_the_deploy_at_once(served: Deploy) -> None:
+    old = {"STUB_NCCL": "2.28.9"}
+    output = served.fails(env=old, disable_cuda_graph=False)
+    assert "NCCL 2.28.9 hangs over several nodes with CUDA graphs" in output
+    assert "--data variant=release" in output
+    assert "Qwen/Qwen2.5-7B-Instruct serves again, as before this run" in output
+    assert serves(served.cluster)
+    # Without graphs it is a warning, of the deploy and of status.
+    assert "warning: NCCL 2.28.9 has hung over several nodes" in served.succeeds(env=old)
+    document, _ = Tool(served).document("status", code=1)
+    assert [rank["nccl"] for rank in document["ranks"]] == [["2.28.9"], ["2.28.9"]]
+    assert any("has hung over several nodes" in text for text in document["warnings"])
+    assert document["errors"] == []
+    served.mends()
+
+
+def test_a_capture_that_stops_is_told_as_that(served: Deploy) -> None:
+    output = served.fails(
+        env={"STUB_CAPTURE_STOPS": "1"}, disable_cuda_graph=False, ready_timeout=20, rollback=False
+    )
+    assert "the capture of CUDA graphs has made no progress for 1" in output
+    assert "spark-01 loading (capturing CUDA graphs)" in output
+    assert "--data disable_cuda_graph=true" in output
+    assert "not ready after" not in output
     proves_an_end(served.cluster)
     served.mends()
 

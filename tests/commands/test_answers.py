@@ -26,7 +26,8 @@ PAGES = {
 DOCKER = """#!/bin/sh
 case $1 in
   inspect) echo 2026-01-01T00:00:00Z;;
-  logs) echo 'x NCCL INFO Using network IB'; echo 'Decode batch. #running-req: 1'
+  logs) echo 'x NCCL INFO NCCL version 2.29.7+cuda13.0'
+        echo 'x NCCL INFO Using network IB'; echo 'Decode batch. #running-req: 1'
         echo 'CUDA out of memory' >&2;;
 esac
 """
@@ -69,6 +70,7 @@ def test_a_head_reports_health_model_load_and_log(url: str, path: str) -> None:
     assert (reading.health, reading.models_status, reading.models) == (200, 200, ("acme/m",))
     assert reading.load == ServerLoad(model="acme/m", running=2.0)
     assert "CUDA out of memory" in reading.log
+    assert reading.nccl == ("2.29.7",)
 
 
 def test_workers_report_health_and_processes_their_age(url: str) -> None:
@@ -85,7 +87,11 @@ def test_no_listener_gives_an_empty_answer() -> None:
 
 def test_a_log_drops_batches_and_keeps_transport_lines(path: str) -> None:
     reading = RankLog().process(sh(RankLog().command("docker", "h"), PATH=path))
-    assert set(reading.lines) == {"x NCCL INFO Using network IB", "CUDA out of memory"}
+    assert set(reading.lines) == {
+        "x NCCL INFO NCCL version 2.29.7+cuda13.0",
+        "x NCCL INFO Using network IB",
+        "CUDA out of memory",
+    }
     assert reading.transport == ("x NCCL INFO Using network IB",)
 
 

@@ -218,6 +218,25 @@ def test_a_rank_with_a_long_nccl_log_keeps_its_phase(docker: Path) -> None:
     assert at(docker, "http://127.0.0.1:9").phase == "initialising torch distributed"
 
 
+def test_a_rank_names_the_nccl_that_it_loaded(docker: Path) -> None:
+    start = Path(__file__).parents[1] / "core" / "engine" / "logs" / "nccl-start.log"
+    version = "spark-1:412:981 [0] NCCL INFO NCCL version 2.28.9+cuda13.0\n"
+    # Of a long log only the beginning is read for it.
+    late = "NCCL version 2.1.1\n"
+    (docker / "log").write_text(version + start.read_text() + "x\n" * 3_000 + late)
+    assert at(docker, NOWHERE).nccl == ("2.28.9",)
+
+
+def test_a_rank_that_captures_graphs_shows_how_far_it_is(docker: Path) -> None:
+    bar = (
+        "Capturing batches (bs=2 avail_mem=15.14 GB):  33%|███▎      | 1/3 [00:02<00:05,  3.00s/it]"
+    )
+    (docker / "log").write_text(f"Capture cuda graph begin. avail mem=15.30 GB\n{bar}\n")
+    reply = at(docker, NOWHERE)
+    assert (reply.phase, reply.progress) == ("capturing CUDA graphs", "1 of 3")
+    assert "capturing CUDA graphs, 1 of 3" in str(reply)
+
+
 def test_a_rank_that_loads(docker: Path) -> None:
     reply = at(docker, NOWHERE)
     assert (reply.health, reply.healthy, reply.lost) == (0, False, "")

@@ -15,6 +15,7 @@ from samples import specs_of
 
 from cluster.command import Command
 from cluster.engine import readiness
+from cluster.engine.nccl import Collectives
 from cluster.engine.readiness import Limits, RankHealth
 from cluster.engine.serving import EndpointReply, GroupAnswers
 from cluster.findings import error
@@ -147,12 +148,14 @@ def test_another_key_is_accepted_only_for_the_previous_group() -> None:
 # ---- wait
 
 
-def look(node: str, status: str = "running", health: int = 200) -> list[str]:
+def look(
+    node: str, status: str = "running", health: int = 200, more: tuple[str, ...] = ()
+) -> list[str]:
     """What reading a node's rank prints."""
     name = SPECS[node].name
     rank = json.dumps(container(name, SPECS[node].dump(), status=status, code=1))
     lines = (f"node {node}", f"name {name}", rank, "asked", f"health {health} 0.01")
-    return framed(*lines, "log Load weight begin")
+    return framed(*lines, *more, "log Load weight begin")
 
 
 def looks(**each: list[str]) -> Callable[[str, str], list[str]]:
@@ -189,6 +192,19 @@ def test_the_wait_ends_when_a_rank_has_ended() -> None:
     (finding,) = groups.wait_until_ready(group)
     assert finding.where == WORKER
     assert "has ended" in finding.what
+
+
+def test_the_wait_ends_at_an_nccl_that_hangs_though_all_are_healthy() -> None:
+    told = "nccl spark-2:1:1 [0] NCCL INFO NCCL version 2.28.9+cuda13.0"
+    group = make_group(looks(spark_2=look(WORKER, more=(told,))))
+    assert groups.wait_until_ready(group) == ()
+    assert "NCCL 2.28.9" in log_of(group)
+    graphs = Collectives(nodes=2, graphs=True, cure="--data variant=release")
+    (finding,) = groups.wait_until_ready(replace(group, collectives=graphs))
+    assert finding.key == "nccl-hangs"
+    eager = replace(group, collectives=replace(graphs, graphs=False))
+    assert groups.wait_until_ready(eager) == ()
+    assert "warning: NCCL 2.28.9 has hung" in log_of(eager)
 
 
 def test_the_wait_ends_when_nobody_wants_it_any_longer() -> None:

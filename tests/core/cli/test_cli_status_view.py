@@ -54,3 +54,27 @@ def test_an_ongoing_switch_is_shown(holder: object, why: str) -> None:
         "kind": "previous",
     }
     assert shown(200, holder=holder, leftovers=[left])[-1].endswith(why)
+
+
+@pytest.mark.parametrize(
+    ("nccl", "line"),
+    [
+        pytest.param((["2.29.7"], ["2.29.7"]), "NCCL       2.29.7", id="one"),
+        pytest.param(([], []), "NCCL       unknown: no rank's log names it", id="unknown"),
+        pytest.param((["2.29.7"], []), "NCCL       spark-1: 2.29.7; spark-2: unknown", id="half"),
+        pytest.param(
+            (["2.28.3", "2.29.7"], ["2.29.7"]),
+            "NCCL       spark-1: 2.28.3, 2.29.7; spark-2: 2.29.7",
+            id="two-libraries",
+        ),
+    ],
+)
+def test_the_nccl_of_several_ranks_is_shown(nccl: tuple[list[str], ...], line: str) -> None:
+    ranks = [{**rank, "nccl": found} for rank, found in zip(TOLD["ranks"], nccl, strict=True)]
+    assert any(text.startswith(line) for text in shown(200, ranks=ranks))
+    assert not any("NCCL" in text for text in shown(200, ranks=ranks[:1]))
+
+
+def test_errors_are_shown_before_warnings() -> None:
+    lines = shown(200, errors=["NCCL 2.28.9 hangs"], warnings=["anyone may use the API"])
+    assert [line.split()[0] for line in lines[-2:]] == ["error", "warning"]

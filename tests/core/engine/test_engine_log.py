@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster.engine.log import TRANSPORT_PATTERN, clean, last_words, phase, transport
+from cluster.engine.log import (
+    TRANSPORT_PATTERN,
+    capture_progress,
+    clean,
+    last_words,
+    phase,
+    transport,
+)
 
 LOGS = Path(__file__).parent / "logs"
 STAMP = "[2026-11-23 07:38:16 TP0] "
@@ -290,3 +297,38 @@ LOCAL_LOG = [
 )
 def test_local_channels_and_flags_are_not_a_network(lines, kind):
     assert transport(lines).kind == kind
+
+
+# As `docker logs` has it: one line, which Docker shows once the bar is complete.
+BAR = "\r".join(
+    f"Capturing batches (bs={size} avail_mem=15.18 GB):  {done * 33}%|███▎   | {done}/3 [00:02<]"
+    for done, size in enumerate((4, 2, 1))
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "progress"),
+    [
+        (BAR, "2 of 3"),
+        (
+            "Capturing num tokens (num_tokens=64 avail_mem=9.00 GB): 4%|x | 1/22 [00:02<00:05]",
+            "1 of 22",
+        ),
+        (
+            "Compiling num tokens (num_tokens=4096):   0%|          | 0/58 [00:00<?, ?it/s]",
+            "0 of 58",
+        ),
+        ("[2026-11-26 20:05:33 TP0] Capture cuda graph bs [1, 2, 4]", ""),
+        ("Capture target decode CUDA graph begin. backend=full, bs=[1, 2]", ""),
+        ("Capture Frozen-KV MTP draft cuda graph begin.", ""),
+    ],
+)
+def test_a_capture_and_how_far_it_is(line, progress):
+    assert phase([line]) == "capturing CUDA graphs"
+    assert capture_progress([line, ""]) == progress
+
+
+def test_a_bar_of_more_lines_than_are_kept_keeps_its_phase():
+    bar = [f"Capturing batches (bs={n} avail_mem=1.00 GB): 1%|x| {n}/60 [00:02<" for n in range(60)]
+    assert phase(bar[-40:]) == "capturing CUDA graphs"
+    assert capture_progress(bar[-40:]) == "59 of 60"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings as profile, strategies as st
 
-from cluster.engine.log import MEETING
+from cluster.engine.log import CAPTURING, MEETING
+from cluster.engine.nccl import Collectives
 from cluster.engine.readiness import Limits, RankHealth, ReadinessWatch, ending, ready_limits
 from cluster.node.readings import Rank
 
@@ -225,3 +226,74 @@ def test_every_wait_ends(looks: list[RankHealth]) -> None:
     for second, healths in enumerate(looks):
         watched.failures([healths], 1000.0 + second)
     assert watched.failures([looks[-1]], 1000.0 + len(looks) + 601)
+
+
+# ---- CUDA graphs
+
+CAPTURING_WORDS = "[2026-11-26 20:05:33 TP0] Capture cuda graph bs [1, 2, 4]"
+
+
+def captures(node: str = "spark-1", **more: Any) -> RankHealth:
+    return replace(look(node), **({"phase": CAPTURING, "words": CAPTURING_WORDS} | more))
+
+
+def two(**more: Any) -> list[RankHealth]:
+    return [captures(**more), captures("spark-2", **more)]
+
+
+def test_a_capture_without_progress_ends_the_wait_at_a_deadline_of_its_own() -> None:
+    watched = watch(collectives=Collectives(nodes=2, graphs=True, cure="x"))
+    assert failures(watched, two(), 100) == []
+    assert failures(watched, two(), 399) == []
+    (finding,) = failures(watched, two(), 400)
+    assert "the capture of CUDA graphs has made no progress for 300 s" in finding
+    assert "spark-1 loading (capturing CUDA graphs)" in finding
+    assert "likely: its log names no NCCL" in finding
+    assert "--data disable_cuda_graph=true" in finding
+    assert "ready_timeout=1200" in finding
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        pytest.param({"progress": "1 of 3"}, id="the bar moves"),
+        pytest.param({"words": "another line"}, id="the log moves"),
+        pytest.param({"compiling": True}, id="a compiler runs"),
+    ],
+)
+def test_a_capture_that_makes_progress_is_waited_for(moves: dict[str, Any]) -> None:
+    watched = watch()
+    failures(watched, two(), 100)
+    assert failures(watched, [captures(), captures("spark-2", **moves)], 350) == []
+    assert failures(watched, [captures(), captures("spark-2", **moves)], 450) == []
+
+
+def test_a_capture_waits_for_a_rank_that_still_loads() -> None:
+    watched = watch()
+    for after in range(0, 590, 10):
+        loads = replace(look("spark-2"), phase="loading weights", words=f"shard {after}")
+        assert failures(watched, [captures(), loads], after) == []
+
+
+def test_a_healthy_rank_whose_log_goes_on_hides_no_hang() -> None:
+    watched = watch()
+    for after in range(0, 300, 100):
+        done = replace(look("spark-2", health=200), phase="ready", words=f"GET /health {after}")
+        assert failures(watched, [captures(), done], after) == []
+    assert "no progress for 300 s" in failures(watched, [captures(), done], 300)[0]
+
+
+def test_a_longer_ready_timeout_grants_a_capture_more() -> None:
+    assert Limits(ready=600).capture == 300
+    assert Limits(ready=3600).capture == 1800
+
+
+def test_an_nccl_that_hangs_ends_the_wait_before_it_does() -> None:
+    watched = watch(collectives=Collectives(nodes=2, graphs=True, cure="--data variant=release"))
+    looks = [replace(look(), nccl=("2.28.9",)), look("spark-2")]
+    (finding,) = failures(watched, looks, 1)
+    assert "NCCL 2.28.9 hangs over several nodes with CUDA graphs" in finding
+    assert "-> --data variant=release" in finding
+    eager = watch(collectives=Collectives(nodes=2, graphs=False, cure="x"))
+    assert failures(eager, looks, 1) == []
+    assert failures(watch(), looks, 1) == []

@@ -11,6 +11,8 @@
     STUB_GATED=401            the weights need a token: without a readable one at HF_TOKEN_PATH,
                               Hugging Face's refusal and exit 1; 403: whatever the token
     STUB_COMPLETION_FAILS=1   completions answer 500, all else is well
+    STUB_NCCL=2.29.7          the NCCL that it tells
+    STUB_CAPTURE_STOPS=1      the capture of CUDA graphs, where they are on, never ends
 
     STUB_BY_MODEL={"ORG/NAME": {"STUB_NEVER_READY": "1"}}   any of these for some models alone
 
@@ -48,6 +50,7 @@ class Faults:
     serve_as: str
     gated: str
     completion_fails: bool
+    capture_stops: bool
 
 
 def faults(model):
@@ -66,4 +69,5 @@ def faults(model):
         serve_as=settings.get("STUB_SERVE_AS", ""),
         gated=settings.get("STUB_GATED", ""),
         completion_fails=bool(settings.get("STUB_COMPLETION_FAILS")),
+        capture_stops=bool(settings.get("STUB_CAPTURE_STOPS")),
     )

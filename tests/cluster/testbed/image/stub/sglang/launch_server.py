@@ -39,6 +39,12 @@ def load(args, wrong):
     if wrong.exit_rank == rank:
         ending.scheduler_died(rank, wrong.exit_cause)
     logs.load_end(rank)
+    if logs.has_graphs(args):
+        logs.capture_begin(rank)
+        if wrong.capture_stops:
+            threading.Event().wait()
+        logs.capture_end(rank)
+    logs.pool(rank)
     return peers
 
 

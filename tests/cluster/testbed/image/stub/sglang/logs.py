@@ -89,6 +89,34 @@ def load_end(rank):
     tokens = "#tokens: 8192, K size: 0.00 GB, V size: 0.00 GB"
     scheduler(rank, f"KV Cache is allocated. {dtype}{tokens}")
     scheduler(rank, "Memory pool end. avail mem=99.00 GB")
+
+
+def has_graphs(args):
+    given = vars(args).get
+    return not given("disable_cuda_graph") and given("cuda_graph_backend_decode") != "disabled"
+
+
+def capture_begin(rank):
+    if not OLD:
+        words = "backend=full, num_tokens_per_req=1, bs=[1, 2, 4], avail mem=99.00 GB"
+        scheduler(rank, f"Capture target decode CUDA graph begin. {words}")
+        return
+    words = "This can take up to several minutes. avail mem=99.00 GB"
+    scheduler(rank, f"Capture cuda graph begin. {words}")
+    if rank == 0:
+        scheduler(rank, "Capture cuda graph bs [1, 2, 4]")
+
+
+def capture_end(rank):
+    if OLD:
+        words = "Time elapsed: 0.10 s. mem usage=0.04 GB. avail mem=98.00 GB."
+        scheduler(rank, f"Capture cuda graph end. {words}")
+    else:
+        words = "elapsed=0.10 s, mem usage=0.04 GB, avail mem=98.00 GB."
+        scheduler(rank, f"Capture target decode CUDA graph end. {words}")
+
+
+def pool(rank):
     scheduler(
         rank,
         "max_total_num_tokens=8192, chunked_prefill_size=4096, max_prefill_tokens=16384, "

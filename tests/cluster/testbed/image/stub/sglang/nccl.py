@@ -12,10 +12,12 @@ DEVICES = Path("/dev/infiniband")
 
 def announce(rank, ranks, address):
     """Log the transport as NCCL does, for several ranks."""
-    scheduler(rank, "sglang is using nccl==2.27.7")
+    version = os.environ.get("STUB_NCCL", "2.29.7")
+    if rank == 0:
+        scheduler(rank, f"sglang is using nccl=={version}")
     if os.environ.get("NCCL_DEBUG", "").upper() not in ("INFO", "TRACE"):
         return
-    for line in lines(rank, ranks, address):
+    for line in (f"NCCL version {version}+cuda13.0", *lines(rank, ranks, address)):
         print(f"{socket.gethostname()}:1:1 [0] NCCL INFO {line}", flush=True)
 
 
