@@ -7,7 +7,7 @@ from cluster.command import Command
 from cluster.engine.nccl import collectives_of
 from cluster.engine.readiness import ready_limits
 from cluster.node.host import drop_caches
-from cluster.plan.specs import expand
+from cluster.plan.specs import cache_root, expand
 from cluster.rank import api_key, docker
 from cluster.rank.spec import group_urls
 from cluster.transfer.weights import hub_folder
@@ -25,6 +25,10 @@ def image_order(deployment: Deployment) -> images.ImageOrder:
         image=settings.image,
         pull=settings.pull,
         hosts=deployment.serving,
+        records={
+            name: cache_root(deployment.declaration.nodes[name], deployment.facts[name])
+            for name in deployment.declaration.names
+        },
         address=deployment.address,
         seconds=settings.pull_timeout,
     )

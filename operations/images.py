@@ -27,6 +27,7 @@ class ImageOrder:
     """What to bring where.
 
     + hosts: of the group, the head first
+    + records: node → the folder with its record of images (`cache_dir`); "" for none
     + address: the head's, on the fabric
     + seconds: that a pull or a copy may take
     """
@@ -34,6 +35,7 @@ class ImageOrder:
     image: str
     pull: str
     hosts: Mapping[str, Host]
+    records: Mapping[str, str]
     address: str
     seconds: int
 
@@ -60,6 +62,7 @@ def delivered(order: ImageOrder, needed: bool) -> Generator[FunctionCommand, Non
 
 def _deliver(state: State, host: Host, order: ImageOrder) -> bool:
     outcome.begin_step("image")
+    before = shell.on_all(order.hosts.values(), lambda h: shell.run_command(h, images.list_ids()))
     try:
         head = _head(order)
         others = _images(order, *list(order.hosts.values())[1:])
@@ -74,7 +77,17 @@ def _deliver(state: State, host: Host, order: ImageOrder) -> bool:
         return False
     except Failed:
         return False
+    shell.on_all(order.hosts.values(), lambda h: _record(order, h, before[h.name]))
     return True
+
+
+def _record(order: ImageOrder, at: Host, before: shell.Output) -> None:
+    """Record what this run has brought, so that it can be removed once no group uses it."""
+    if not before.ok or not (folder := order.records[at.name]):
+        return
+    answer = shell.run_command(at, images.record_image(folder, order.image, before.out))
+    if not answer.ok:
+        at.log_styled(f"{order.image} could not be recorded as ours: {answer.tail}", fg="yellow")
 
 
 def _head(order: ImageOrder) -> readings.ImageReading:

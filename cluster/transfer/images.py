@@ -6,7 +6,7 @@ does not serve a node, it copies the image from the head.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cluster import command, findings, printable
@@ -17,6 +17,7 @@ Images = Mapping[str, ImageReading | None]
 # Failures of a pull that another source of the image would not fix.
 NOT_THE_REGISTRY = frozenset({"disk-full", "docker-denied", "docker-stopped", "docker-missing"})
 _PULL_AS = 'docker pull --quiet "$1" && docker tag "$1" "$2"'
+_RECORD = command.load_script(__file__, "record_image.sh")
 _COPY = command.load_script(__file__, "copy_image.sh")
 _PROGRESS = """[ ! -r "$1/progress" ] || tr '\\r' '\\n' <"$1/progress" | tail -n 1"""
 
@@ -129,6 +130,26 @@ def pull_as(reference: str, source: str, seconds: int) -> command.Command:
     if source == reference:
         return pull(reference, seconds)
     return command.Command(("sh", "-c", _PULL_AS, "sh", source, reference), seconds)
+
+
+def list_ids() -> command.Command:
+    """On a node: the id of every image."""
+    words = ("docker", "image", "ls", "--all", "--quiet", "--no-trunc")
+    return command.Command(words, 60)
+
+
+def record_image(folder: str, reference: str, before: Iterable[str]) -> command.Command:
+    """On a node: record the image and its name as ours, unless it was there before a deploy came.
+
+    + before: the ids of the images that were there
+    """
+    name = repository(reference)
+    if tag := re.search(r":([^:/@]+)$", reference.partition("@")[0]):
+        name += f":{tag[1]}"
+    elif "@" not in reference:
+        name += ":latest"
+    argv = ("sh", "-c", _RECORD, "sh", folder, reference, name)
+    return command.Command(argv, 60, "".join(f"{id_}\n" for id_ in before))
 
 
 def copy_image(reference: str, ssh: command.Argv, folder: str, seconds: int) -> command.Command:

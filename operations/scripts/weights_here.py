@@ -201,10 +201,13 @@ def record_files(root: str, hub: bool, commit: str, ref: str, files: Entry) -> E
     Gives why the files could not be written down: whole ones can be served all the same.
     """
     base, files = Path(root).expanduser(), gate.check_entries(files, lone=not hub)
+    fresh = hub and _fresh(base)
     if hub:
         gate.check_commit(commit)
         base.mkdir(parents=True, exist_ok=True)
     manifest, unrecorded = _manifest(base, hub), ""
+    if fresh:
+        manifest["placed"] = True
     if manifest["revisions"].get(commit) != files:
         manifest["revisions"][commit] = files
         try:
@@ -219,6 +222,11 @@ def record_files(root: str, hub: bool, commit: str, ref: str, files: Entry) -> E
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, commit)
     return {"unrecorded": unrecorded}
+
+
+def _fresh(base: Path) -> bool:
+    """Whether nobody has put anything of a repository there: what comes is ours to remove."""
+    return not any((base / name).exists() for name in (MANIFEST, "blobs", "refs", "snapshots"))
 
 
 def _write(path: Path, text: str) -> None:
@@ -237,6 +245,8 @@ def put_in_place(root: str, hub: bool, commit: str, ref: str, files: Entry, part
     """
     base, came = Path(root).expanduser(), Path(part).expanduser()
     at = base / "snapshots" / gate.check_commit(commit) if hub else base
+    if hub and _fresh(base):
+        _write(_manifest_path(base, hub), json.dumps({"revisions": {}, "placed": True}))
     # What has several names comes under one of them.
     contents: dict[str, Entry] = {}
     for path, entry in gate.check_entries(files, lone=not hub).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -9,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deploying import DATA, MODEL, Deploy, lives, serves
+from deploying import DATA, MODEL, Deploy, combined_output, lives, serves
 from killing import forget_lease, killed
 from local_hub import TOKEN, Hub, sha256
 from spark_node import HF_CACHE
-from sparks import ROOT, TESTBED, Cluster
+from sparks import IMAGE, ROOT, TESTBED, Cluster
 
 REPO = f"{HF_CACHE}/hub/models--Qwen--Qwen2.5-7B-Instruct"
 LARGE = "model-00001-of-00002.safetensors"
@@ -236,3 +237,47 @@ def test_a_plain_http_hub_gets_no_token_and_an_old_one_is_removed(
     empty.succeeds()
     assert cluster.node(1).run(f"ls -A {folder}").stdout == ""
     assert {r["token"] for r in hub.log} == {""}
+
+
+def test_what_no_group_uses_goes_and_nothing_else(empty: Deploy, hub: Hub) -> None:
+    """Two models, one after the other; the first one's image is built on the head, copied on."""
+    cluster, two = empty.cluster, "lmsysorg/sglang:two"
+    hub.add("own/other", FILES)
+    head, worker = cluster.node(1), cluster.node(2)
+    head.run(f"docker commit $(docker create {IMAGE}) {two}; docker rm $(docker ps -aq)")
+    empty.succeeds(image=two)
+    kernels = "/var/hf-cache/spark-serving/compile"
+    head.run("docker exec sglang-head sh -c 'mkdir $TRITON_CACHE_DIR; echo >$TRITON_CACHE_DIR/x'")
+    # What the ranks have compiled outlives them, for the next one.
+    empty.succeeds(image=two, state="absent")
+    empty.succeeds(image=two)
+    head.run("docker exec sglang-head cat /var/cache/spark-serving/triton/x")
+    empty.succeeds(model="own/other")
+    assert cluster.each(lambda n: len(n.run(f"ls -d {kernels}/*/*").stdout.split())) == [2, 2]
+    cluster.each(lambda node: node.add_weights("some/body"))
+    worker.run(f"docker tag {IMAGE} somebody/image:1")
+    before, serving = cluster.snapshot(), lives(cluster)
+
+    def prune(*words: str) -> str:
+        done = empty(*words, program="deploys/prune.py", model="own/other")
+        assert done.returncode == 0, combined_output(done)
+        return combined_output(done)
+
+    output = prune("--dry")
+    assert f"plan: spark-02: weights {MODEL}, 0.0 GB" in output
+    assert "spark-02: weights some/body, 0.0 GB: left, no record" in output
+    assert f"plan: spark-01: image {two}, 0.0 GB: left, no record" in output
+    assert cluster.snapshot() == before
+    prune()
+    assert lives(cluster) == serving
+    assert (
+        cluster.each(lambda n: sorted(n.run(f"ls {HF_CACHE}/hub").stdout.split()))
+        == [["models--own--other", "models--some--body"]] * 2
+    )
+    assert cluster.each(lambda n: len(n.run(f"ls -d {kernels}/*/*").stdout.split())) == [1, 1]
+    assert two in head.images()
+    assert {*worker.images()} == {IMAGE, "somebody/image:1"}
+    before = cluster.snapshot()
+    assert re.search(r"Grand total\s+\d+\s+-\s+-\s+\d+", prune())
+    assert cluster.snapshot() == before
+    empty.unchanged(model="own/other")
