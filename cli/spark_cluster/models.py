@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from spark_cluster import choice, commands, model_page, printable
+from spark_cluster import choice, commands, model_page, printable, unused as unused_report
 from spark_cluster.project import find_project
 
 HEAD = (
@@ -28,8 +28,11 @@ SERVES, CHOSEN = ">", "*"
 @commands.inventory_option
 @click.argument("model", required=False)
 @click.option("--offline", is_flag=True, help="Read no node: show only the catalog and the choice.")
+@click.option("--unused", is_flag=True, help="Show only what no group uses, and what removes it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(inventory: Path | None, model: str | None, offline: bool, as_json: bool) -> None:
+def command(
+    inventory: Path | None, model: str | None, offline: bool, unused: bool, as_json: bool
+) -> None:
     """List the models: size, where they fit, which nodes have them, which is served.
 
     With MODEL (a number, an alias or an id), show all that is known of it, and read no node: sizes,
@@ -37,8 +40,12 @@ def command(inventory: Path | None, model: str | None, offline: bool, as_json: b
 
     "Fits" is arithmetic (docs/models.md). A model that is not listed can be served too, by its id.
     """
+    if unused and (offline or model is not None):
+        raise click.UsageError("--unused reads the nodes: leave out --offline and MODEL")
     project = find_project(inventory)
-    if model is not None:
+    if unused:
+        document = project.fetch("unused", seconds=unused_report.SECONDS)
+    elif model is not None:
         document = choice.page_document(project, model)
     elif offline:
         listing = project.fetch("listing", {"light": str(project.inventory)}, hosts="@local")
@@ -53,6 +60,9 @@ def command(inventory: Path | None, model: str | None, offline: bool, as_json: b
         click.echo(json.dumps(document, indent=2))
         return
     document = printable.all_printable(document)
+    if unused:
+        click.echo(unused_report.render_unused(document, project.inventory))
+        return
     # In a pipe, no line is cut or wrapped.
     columns = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns
     if model is not None:
