@@ -63,9 +63,9 @@ def argv(launch: Launch, version: str) -> Argv:
     taken = {canonical_name(word, options) for word in launch.extra_args if word.startswith("--")}
     # Ours give way to the model's, and both to the user's.
     for arguments in (split_options(launch.model_args), _ours(launch, version)):
-        kept = [words for words in arguments if canonical_name(words[0], options) not in taken]
-        own = (*(word for words in kept for word in words), *own)
-        taken |= {canonical_name(words[0], options) for words in kept}
+        new = [words for words in arguments if canonical_name(words[0], options) not in taken]
+        own = (*(word for words in new for word in words), *own)
+        taken |= {canonical_name(words[0], options) for words in new}
     beside = pairs.required_arguments((*own, *launch.extra_args), version)
     return ("sglang.launch_server", *own, *beside, *launch.extra_args)
 

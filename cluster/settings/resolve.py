@@ -39,34 +39,21 @@ def resolve(declaration: Declaration, model: Model) -> Declaration:
     if variant:
         layers += [(f"variant {variant.name}", layer) for layer in (variant, form) if layer]
     stated = merged(*(layer for _, layer in layers))
-    origin = {name: where for where, layer in layers for name in layer.stated()}
-    sources = dict(declaration.choice.sources)
-
-    values: dict[str, Any] = {}
-    for name in SAME_NAMES:
-        if getattr(wanted, name) == "auto" and name in origin:
-            values[name], sources[name] = getattr(stated, name), origin[name]
-    if wanted.mem_fraction == "auto":
-        values.setdefault("mem_fraction", USUAL_FRACTION)
     image = stated.image if wanted.image == "auto" else None
-    if wanted.image == "auto":
-        values["image"] = image_reference(image) if image else DEFAULT_IMAGE
-        if image:
-            sources["image"] = origin["image"]
-    if form:
-        for name, size in (("tensor_parallel", form.tp), ("pipeline_parallel", form.pp)):
-            if getattr(wanted, name) == "auto":
-                values[name], sources[name] = size, layers[-1][0]
-    if wanted.disable_cuda_graph == "auto":
-        off, why = _graphs_off(stated, image, len(declaration.names))
-        values["disable_cuda_graph"], sources["disable_cuda_graph"] = off, why
     draft = _draft(model, stated, wanted.draft)
     arguments = (*_typed_arguments(stated, draft, wanted.draft), *_words(stated.flags))
+    values = _values(layers, image, len(declaration.names))
+    if form:
+        values["tensor_parallel"] = (form.tp, layers[-1][0])
+        values["pipeline_parallel"] = (form.pp, layers[-1][0])
+    values = {name: value for name, value in values.items() if getattr(wanted, name) == "auto"}
+    sources = {**declaration.choice.sources, **{n: why for n, (_, why) in values.items() if why}}
     if arguments:
         sources["arguments"] = ", ".join(dict.fromkeys(where for where, _ in layers))
 
     def resolved(settings: Settings) -> Settings:
-        return replace(settings, **values, env={**stated.env, **settings.env})
+        plain = {name: value for name, (value, _) in values.items()}
+        return replace(settings, **plain, env={**stated.env, **settings.env})
 
     return replace(
         declaration,
@@ -83,6 +70,26 @@ def resolve(declaration: Declaration, model: Model) -> Declaration:
             sources=sources,
         ),
     )
+
+
+def _values(
+    layers: list[tuple[str, Layer]], image: EngineImage | None, nodes: int
+) -> dict[str, tuple[Any, str]]:
+    """Setting → (the value that `auto` stands for, whose it is; "" for the usual one).
+
+    + layers: (its name, what it states), the weakest first
+    """
+    stated = merged(*(layer for _, layer in layers))
+    origin = {name: where for where, layer in layers for name in layer.stated()}
+    values: dict[str, tuple[Any, str]] = {
+        "mem_fraction": (USUAL_FRACTION, ""),
+        "image": (image_reference(image) if image else DEFAULT_IMAGE, origin.get("image", "")),
+        "disable_cuda_graph": _graphs_off(stated, image, nodes),
+    }
+    for name in SAME_NAMES:
+        if name in origin:
+            values[name] = (getattr(stated, name), origin[name])
+    return values
 
 
 def usual_fraction(model: Model) -> float:
@@ -180,8 +187,8 @@ def _draft(model: Model, stated: Layer, wanted: str) -> DraftModel | None:
     name = stated.speculation.draft if wanted == "auto" else wanted
     if name in ("", model.id):
         return None
-    known = next((draft for draft in model.drafts if draft.id == name), None)
-    return known or DraftModel(id=name)
+    named = (draft for draft in model.drafts if draft.id == name)
+    return next(named, None) or DraftModel(id=name)
 
 
 def _typed_arguments(stated: Layer, draft: DraftModel | None, wanted: str) -> Iterator[str]:
