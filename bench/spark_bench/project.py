@@ -32,6 +32,7 @@ class ProjectModel(Struct, frozen=True):
 
     sparks: on which of 1, 2, 4 and 8 Sparks it fits
     default_variant: the variant that serves if none is chosen; "": there is none
+    variants: by name, the numbers of nodes that each is for; empty: any number
     """
 
     id: str
@@ -41,6 +42,7 @@ class ProjectModel(Struct, frozen=True):
     runtime: str = "docker"
     max_context: int | None = None
     sparks: tuple[int, ...] = ()
+    variants: dict[str, tuple[int, ...]] = {}
     default_variant: str = ""
 
 
@@ -96,6 +98,7 @@ class ProjectListing(Struct, frozen=True):
     url: the head's API as this machine reaches it
     runs: whether rank 0 runs; that doesn't mean that it answers
     model: the one that the settings name; what runs is in `ranks`, in rank order
+    declares_variant: the inventory names a variant, which another model may not have
     revision: commit of the weights that run; "" if unknown
     tokenizer: the folder of the weights that run, if it is on this machine, else ""
     api_key_file: a file on this machine with the API key; "" if the API requires none
@@ -117,6 +120,7 @@ class ProjectListing(Struct, frozen=True):
     catalogue: tuple[ProjectModel, ...] = ()
     api_key_file: str = ""
     notes: tuple[str, ...] = ()
+    declares_variant: bool = False
 
     @property
     def head(self) -> ProjectRank | None:

@@ -11,7 +11,7 @@ from cluster.node.readings import MemoryReading, NodeFacts
 from cluster.plan.specs import mem_fraction, parallelism, served_name
 from cluster.reports.listing import SPARK_BYTES
 from cluster.settings.declaration import HostData, parse_declaration
-from cluster.settings.resolve import resolve
+from cluster.settings.resolve import image_findings, resolve
 
 VERSION = 1
 # Whether there is a Hugging Face token on this machine, by the setting hf_token_file.
@@ -25,8 +25,13 @@ class FeasibleVerdict:
     + errors: why a deploy with them is refused; empty if nothing speaks against it
     + model: the id
     + weight_bytes: of the whole checkpoint; None where the catalog has none
-    + lacks_token: its weights are gated, and there is no Hugging Face token here to download them
-      with
+    + lacks_token: its weights, or its draft's, are gated, and there is no Hugging Face token here
+      to download them with
+    + variant: its name; "": the model has none
+    + draft: id of the second repository that is needed; draft_bytes: its size, None: unknown
+    + image: the reference; "" where none is needed
+    + image_doubts: what a user must know of the image before it is pulled
+    + arguments: options of SGLang that the model's entry adds
     """
 
     errors: tuple[str, ...] = ()
@@ -38,6 +43,12 @@ class FeasibleVerdict:
     mem_fraction: float = 0.0
     weight_bytes: int | None = None
     lacks_token: bool = False
+    variant: str = ""
+    draft: str = ""
+    draft_bytes: int | None = None
+    image: str = ""
+    image_doubts: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +81,9 @@ def _verdict(
         model = models.find_model(wanted.common.model)
         wanted = resolve(wanted, model)
         settings = wanted.common
-        downloads = model.gated and not settings.offline
-        lacks_token = downloads and not has_token(settings.hf_token_file)
+        draft = wanted.choice.draft
+        gated = model.gated or (draft is not None and draft.gated)
+        lacks_token = gated and not settings.offline and not has_token(settings.hf_token_file)
     except Refused as refused:
         return FeasibleVerdict(errors=tuple(map(str, refused.findings)))
     tp, pp = parallelism(wanted)
@@ -92,4 +104,10 @@ def _verdict(
         mem_fraction=mem_fraction(wanted.common, model),
         weight_bytes=model.weight_bytes,
         lacks_token=lacks_token,
+        variant=wanted.choice.variant,
+        draft=draft.id if draft else "",
+        draft_bytes=draft.weight_bytes if draft else None,
+        image=settings.image if settings.runtime == "docker" else "",
+        image_doubts=tuple(f.what for f in image_findings(wanted.choice.image, model.alias)),
+        arguments=wanted.choice.arguments,
     )

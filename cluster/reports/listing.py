@@ -35,6 +35,7 @@ class CatalogEntry:
     + weight_bytes: of the checkpoint
     + mem_fraction: what mem_fraction = "auto" comes to
     + quantization: the format of its weights
+    + variants: by name, the numbers of nodes that each is for; (): any
     + default_variant: "" where one must be chosen, or there is none
     + evidence: whose word the default variant is; "" without one
     """
@@ -49,7 +50,7 @@ class CatalogEntry:
     weight_bytes: int | None
     mem_fraction: float | None
     quantization: str = ""
-    variants: tuple[str, ...] = ()
+    variants: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     default_variant: str = ""
     evidence: str = ""
 
@@ -120,6 +121,7 @@ class Listing:
     + runs: rank 0 runs (not: it answers)
     + model: the one that the settings name; what runs is in `ranks`, rank order
     + variant: the one that the settings come to; "" for a model without variants
+    + declares_variant: the inventory names one, which another model may not have
     + revision: of the weights that run, "" where it could not be read
     + tokenizer: the folder of the weights that run, where it lies on this very machine, else ""
     + api_key_file: here, with the key that the API wants; "" where it wants none. Never the key
@@ -142,6 +144,7 @@ class Listing:
     api_key_file: str = ""
     notes: tuple[str, ...] = ()
     variant: str = ""
+    declares_variant: bool = False
 
 
 def build_listing(
@@ -176,6 +179,7 @@ def build_listing(
         api_key_file=api_key_file,
         notes=notes,
         variant=variant,
+        declares_variant=settings.variant != "auto",
     )
 
 
@@ -234,7 +238,7 @@ def catalog_entries() -> tuple[CatalogEntry, ...]:
             weight_bytes=m.weight_bytes,
             mem_fraction=usual_fraction(m) if m.runtime != "process" else None,
             quantization=m.quantization,
-            variants=tuple(variant.name for variant in m.variants),
+            variants={v.name: tuple(form.nodes for form in v.forms) for v in m.variants},
             default_variant=m.default_variant,
             evidence=next((v.evidence for v in m.variants if v.name == m.default_variant), ""),
         )

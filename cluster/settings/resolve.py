@@ -227,6 +227,14 @@ def choice_findings(declaration: Declaration, model: Model) -> Iterator[Finding]
             f"the draft model {draft.id} can't be brought to the nodes yet",
             cure="--data draft=none serves without it",
         )
+    yield from image_findings(image, called)
+
+
+def image_findings(image: EngineImage | None, called: str) -> Iterator[Finding]:
+    """What a user must know of the catalog's image before it is pulled; None: it is the user's.
+
+    + called: the model's alias or id
+    """
     if image and image.third_party:
         yield warning(
             f"{image.reference} is {image.publisher}'s image, neither SGLang's nor the vendor's",

@@ -16,8 +16,12 @@ CATALOGUE = (
     ProjectModel("Qwen/Qwen2.5-7B-Instruct", "qwen7b", 3),
     ProjectModel("Qwen/Qwen2.5-72B-Instruct", "qwen72b", 6),
     ProjectModel("meta-llama/Llama-3.1-8B-Instruct", "llama8b", 10, gated=True),
+    ProjectModel(
+        "RadixArk/Qwen3.8-27B-NVFP4", "qwen38-27b", 17,
+        variants={"eagle": (1,), "dspark": (1,)}, default_variant="eagle",
+    ),
     ProjectModel("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2", runtime="process"),
-)
+)  # fmt: skip
 
 
 def listing(nodes: int = 2, model: str = "openai/gpt-oss-120b") -> ProjectListing:

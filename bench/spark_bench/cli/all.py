@@ -22,6 +22,7 @@ Examples:
   spark-bench all --models 1,3,qwen72b --yes
   spark-bench all --single-node --profile medium --repeat 3
   spark-bench all --models qwen7b --vary tp=1,2 --vary mem_fraction=0.80,0.85
+  spark-bench all --models qwen38-27b --vary variant=eagle,dspark
   spark-bench all --resume benchmark_results/all_models_20261123_140000
   spark-bench all --yes --csv >results.csv
 

@@ -1,7 +1,7 @@
 """Deploying one model with the project's own command line: why it failed, what is served now."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ RESTORED = (
     *("mem_fraction", "context_length", "dist_timeout", "trust_remote_code", "disable_cuda_graph"),
     *("enable_dp_attention", "enable_metrics", "host", "port"),
 )
+# The option by which a model's entry names its draft.
+DRAFT = "--speculative-draft-model-path"
+AskProject = Callable[[Sequence[variants.Settings]], Sequence[plan.Feasibility]]
 SECONDS = 30.0
 # Largest acceptable list of models, in bytes.
 MOST_BYTES = 16 * 1024 * 1024
@@ -155,6 +158,9 @@ def serving_problem(case: plan.Case, listing: project.ProjectListing, names: Seq
         return f"nothing is running; expected {case.model}"
     if head.model != case.model:
         return f"serves {head.model}, expected {case.model}"
+    variant = head.variant or case.default_variant
+    if case.served_variant and variant != case.served_variant:
+        return f"serves {case.model}'s variant {variant}, expected {case.served_variant}"
     if names and case.served not in names:
         return f"serves {', '.join(names)}, expected {case.served}"
     if not names:
@@ -188,8 +194,11 @@ def fetch_served_names(url: str, key: secret.Secret | None) -> list[str]:
     return []
 
 
-def served_before(listing: project.ProjectListing) -> job.ServedBefore | None:
-    """What runs now, and the settings of a deploy that brings it back; None: nothing runs."""
+def served_before(listing: project.ProjectListing, ask: AskProject) -> job.ServedBefore | None:
+    """What runs now, and the settings of a deploy that brings it back; None: nothing runs.
+
+    ask: what the project says of settings: what it would add by itself is not set
+    """
     head = listing.head
     if head is None:
         return None
@@ -205,12 +214,30 @@ def served_before(listing: project.ProjectListing) -> job.ServedBefore | None:
             for name in ("reasoning_parser", "tool_call_parser")
         },
         "extra_args": launch.get("extra_args") or None,
-        "image": head.image or None,
+        "kv_cache_dtype": launch.get("kv_cache_dtype") or None,
     }
+    if head.variant or listing.declares_variant:
+        data["variant"] = head.variant or "auto"
     if launch.get("served_model_name") != head.model:
         data["served_model_name"] = launch.get("served_model_name") or None
+    data = {name: value for name, value in data.items() if value is not None}
     return job.ServedBefore(
         model=head.model,
-        data={name: value for name, value in data.items() if value is not None},
+        data=data | _draft_and_image(data, head, ask),
         specs=tuple(rank.spec for rank in listing.ranks),
     )
+
+
+def _draft_and_image(
+    data: variants.Settings, head: project.ProjectRank, ask: AskProject
+) -> variants.Settings:
+    """The draft and the image of what runs, where they aren't those that its variant has."""
+    arguments = head.launch.get("model_args") or []
+    drafts: list[variants.Settings] = [{}]
+    if arguments:
+        at = arguments.index(DRAFT) + 1 if DRAFT in arguments else len(arguments)
+        drafts += [{"draft": draft} for draft in (*arguments[at : at + 1], "none")]
+    answers = ask([data | draft for draft in drafts])
+    same = (pair for pair in zip(drafts, answers, strict=True) if [*pair[1].arguments] == arguments)
+    draft, answer = next(same, (drafts[0], answers[0]))
+    return draft if head.image in ("", answer.image) else {**draft, "image": head.image}

@@ -32,6 +32,8 @@ NO_TOKEN = (
     "--no-skip-token"
 )
 
+TO_CHOOSE = ": name the model with --models, or its variant with --vary, to measure it"
+
 
 class SuiteOptions(Struct, frozen=True, kw_only=True):
     """What `spark-bench all` was asked to do. Each field is valid by itself; times are in seconds.
@@ -75,10 +77,15 @@ class Case(Struct, frozen=True, kw_only=True):
     name: unique, and usable in a file's name
     model: id on the hub
     short: what people call the model
-    variant: the variant's settings as text; "": none
+    variant: the variant's settings as text, and the model's variant if it isn't the default
+    chosen: somebody named the model or its variant: it isn't here only because all are
     settings: the settings besides the model, for --data
     served: the id in /v1/models
     weight_bytes: size of the checkpoint; None: unknown
+    served_variant: the model's, by its name in the catalog; "": it has none
+    default_variant: of the model
+    draft: id of the second repository that it needs; draft_bytes: its size; None: unknown
+    image: its reference; "": none is needed
     skip: why it is not measured; "": it is measured
     """
 
@@ -92,6 +99,12 @@ class Case(Struct, frozen=True, kw_only=True):
     pp: int = 0
     served: str = ""
     weight_bytes: int | None = None
+    chosen: bool = True
+    served_variant: str = ""
+    default_variant: str = ""
+    draft: str = ""
+    draft_bytes: int | None = None
+    image: str = ""
     skip: str = ""
 
     @property
@@ -112,6 +125,12 @@ class Feasibility(Struct, frozen=True):
     mem_fraction: float = 0.0
     weight_bytes: int | None = None
     lacks_token: bool = False
+    variant: str = ""
+    draft: str = ""
+    draft_bytes: int | None = None
+    image: str = ""
+    image_doubts: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 class _Document(Struct, frozen=True):
@@ -125,10 +144,18 @@ def plan_suite(options: SuiteOptions) -> list[Case]:
     Raises BadInput if no case can be measured.
     """
     cases = plan_cases(options, list_project(options, light=True))
+    answers = ask_feasibility(options, [case.data for case in cases])
+    cases = apply_feasibility(cases, answers, options.skip_token)
+    refuse_empty(cases)
+    return cases
+
+
+def ask_feasibility(options: SuiteOptions, cases: Sequence[Settings]) -> list[Feasibility]:
+    """What the project says of each of these sets of settings. Contacts no node."""
     file = project.inventory_file(options.project, options.inventory)
     answers: list[Feasibility] = []
     for at in range(0, len(cases), AT_ONCE):
-        settings = json.dumps([case.data for case in cases[at : at + AT_ONCE]])
+        settings = json.dumps(cases[at : at + AT_ONCE])
         data = ["--data", f"light={file}", "--data", f"cases={settings}"]
         args = ["-y", "@local", FEASIBLE, *data]
         output = project.run_pyinfra(options.project, args, project.SECONDS)
@@ -144,9 +171,7 @@ def plan_suite(options: SuiteOptions) -> list[Case]:
                 "install the project's own bench/ (pip install ./bench)"
             )
         answers += document.verdicts
-    cases = apply_feasibility(cases, answers, options.skip_token)
-    refuse_empty(cases)
-    return cases
+    return answers
 
 
 def list_project(options: SuiteOptions, light: bool = False) -> ProjectListing:
@@ -196,21 +221,36 @@ def plan_cases(options: SuiteOptions, listing: ProjectListing) -> list[Case]:
             model=model.id,
             short=short,
             variant=label,
-            settings={**variant, **_spread(options, variant, nodes)},
+            settings={
+                **variant,
+                **_own_variant(variant, model, listing),
+                **_spread(options, variant, nodes, model),
+            },
+            chosen=bool(options.models) or model.id == listing.model or "variant" in variant,
+            default_variant=model.default_variant,
             skip="it is gated (--skip-token)" if model.gated and options.skip_token else "",
         )
         cases.append(case)
     return cases
 
 
-def _spread(options: SuiteOptions, variant: Settings, nodes: int) -> Settings:
-    """The setting that puts a case on the requested nodes; a single rank runs on the head."""
+def _own_variant(variant: Settings, model: ProjectModel, listing: ProjectListing) -> Settings:
+    """The setting that frees a model from a variant that the inventory declares for another."""
+    declared = listing.declares_variant and model.id != listing.model
+    return {"variant": "auto"} if declared and "variant" not in variant else {}
+
+
+def _spread(options: SuiteOptions, variant: Settings, nodes: int, model: ProjectModel) -> Settings:
+    """The setting that puts a case on the requested nodes; a single rank runs on the head, and so
+    does a model's variant that is for one node, and not for as many as there are."""
     if nodes < 2 or "head_only" in variant:
         return {}
     if options.nodes:
         return {"head_only": options.nodes == "one"}
     ranks = [variant.get("tensor_parallel"), variant.get("pipeline_parallel", 1)]
-    return {"head_only": True} if ranks == [1, 1] else {}
+    numbers = model.variants.get(str(variant.get("variant", model.default_variant)), ())
+    one_node = 1 in numbers and nodes not in numbers and "tensor_parallel" not in variant
+    return {"head_only": True} if ranks == [1, 1] or one_node else {}
 
 
 def slug(text: str) -> str:
@@ -228,7 +268,7 @@ def apply_feasibility(
     """The cases with the project's answers filled in.
 
     A case that the project would refuse is skipped, and so is one that can't be downloaded for lack
-    of a token, unless skip_token is False.
+    of a token, unless skip_token is False; and one whose image is doubtful, unless it was chosen.
     """
     return [
         replace(
@@ -238,13 +278,27 @@ def apply_feasibility(
             pp=answer.pp,
             served=answer.served_model_name or case.model,
             weight_bytes=answer.weight_bytes,
+            variant=_full_label(case, answer),
+            served_variant=answer.variant,
+            draft=answer.draft,
+            draft_bytes=answer.draft_bytes,
+            image=answer.image,
             skip=case.skip
             or "; ".join(answer.errors)
             or _without_effect(case, answer)
-            or (NO_TOKEN if answer.lacks_token and skip_token is not False else ""),
+            or (NO_TOKEN if answer.lacks_token and skip_token is not False else "")
+            or ("" if case.chosen else "; ".join(f"{d}{TO_CHOOSE}" for d in answer.image_doubts)),
         )
         for case, answer in zip(cases, answers, strict=True)
     ]
+
+
+def _full_label(case: Case, answer: Feasibility) -> str:
+    """The variant's label, with the model's own variant where it differs from its default."""
+    varied = case.settings.get("variant", "auto") != "auto"
+    if varied or answer.variant in ("", case.default_variant):
+        return case.variant
+    return f"{answer.variant} {case.variant}".rstrip()
 
 
 def _without_effect(case: Case, answer: Feasibility) -> str:

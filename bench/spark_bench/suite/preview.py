@@ -7,7 +7,7 @@ from spark_bench.formats import duration
 from spark_bench.results.suite_results import SuiteLoad
 from spark_bench.suite import job, plan, suite_tables, variants
 
-HEAD = ("#", "Model", "Nodes", "TP", "Start-up", "Benchmark", "Settings")
+HEAD = ("#", "Model", "Variant", "Nodes", "TP", "Weights", "Start-up", "Benchmark", "Settings")
 # Rules of thumb, not measured: how long an engine takes to start, and an NVMe disk's read speed.
 START_SECONDS = 90.0
 LOAD_BYTES_PER_SECOND = 1e9
@@ -48,9 +48,9 @@ def describe_plan(
         settings = " ".join(
             f"{name}={variants.format_setting(v)}" for name, v in case.settings.items()
         )
-        spread = (str(case.nodes), str(case.tp))
+        spread = (str(case.nodes), str(case.tp), _size(case.weight_bytes))
         settings = settings or "as the inventory has them"
-        rows.append([str(number), case.short, *spread, *times, settings])
+        rows.append([str(number), case.short, case.served_variant, *spread, *times, settings])
     total = sum(estimate.seconds for estimate in estimates)
     measured = sum(estimate.measured for estimate in estimates)
     how = (
@@ -61,7 +61,8 @@ def describe_plan(
     limit = len(left) * (options.startup_timeout + options.bench_timeout)
     parts = [
         f"{len(left)} to measure, one after the other; {load}",
-        suite_tables.plain_table(HEAD, rows, left=2),
+        suite_tables.plain_table(HEAD, rows, left=3),
+        *describe_downloads(left),
         f"about {duration(total)} in all, {how}, and the downloads; at most {duration(limit)} by "
         "the timeouts, not counting downloads",
     ]
@@ -71,6 +72,36 @@ def describe_plan(
         parts.append("\n".join([f"{len(skipped)} skipped:", *skipped]))
     parts.append(f"files: {options.folder}")
     return "\n\n".join(parts)
+
+
+def describe_downloads(cases: Sequence[plan.Case]) -> list[str]:
+    """What the cases download to nodes that don't have it: weights, drafts and images."""
+    sizes = {case.model: case.weight_bytes for case in cases}
+    sizes |= {case.draft: case.draft_bytes for case in cases if case.draft}
+    unknown = [name for name, size in sizes.items() if size is None]
+    images = list(dict.fromkeys(case.image for case in cases if case.image))
+    if not images:  # the engine of this machine downloads nothing
+        return []
+    drafts = [
+        f"  draft of {case.short}: {case.draft}, {_size(case.draft_bytes)}"
+        for case in cases
+        if case.draft
+    ]
+    total = _size(sum(size or 0 for size in sizes.values()))
+    more = f", and {len(unknown)} of unknown size: {', '.join(unknown)}" if unknown else ""
+    return [
+        "\n".join(
+            [
+                f"downloads, where the nodes don't have them: {total} of weights and drafts{more}",
+                *dict.fromkeys(drafts),
+                *(f"  image {image}" for image in images),
+            ]
+        )
+    ]
+
+
+def _size(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 1e9:.1f} GB"
 
 
 def estimate_case(

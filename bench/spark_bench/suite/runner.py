@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -82,7 +83,9 @@ def begin_suite(
             yield run
             return
         try:
-            before = deploy.served_before(plan.list_project(options)) if options.restore else None
+            ask = partial(plan.ask_feasibility, options)
+            now = plan.list_project(options) if options.restore else None
+            before = deploy.served_before(now, ask) if now else None
         except BenchError as error:
             raise BenchError(
                 "what is served now can't be read, so it could not be served again at the end: "

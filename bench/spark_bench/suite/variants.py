@@ -1,4 +1,6 @@
-"""Variants: sets of the project's settings that are tried one after the other."""
+"""Variants: sets of the project's settings that are tried one after the other.
+
+One of the settings is `variant`, the project's own word for a way to serve a model."""
 
 import json
 import tomllib
@@ -48,14 +50,17 @@ def parse_variants(vary: Sequence[str], matrix: Path | None) -> tuple[Settings, 
 
 
 def variant_label(settings: Mapping[str, Any]) -> str:
-    """A variant as text, with short names.
+    """A variant as text, with short names; the model's variant is its name alone.
 
     >>> variant_label({"tensor_parallel": 2, "mem_fraction": 0.8, "disable_cuda_graph": True})
     'tp=2 mem_fraction=0.8 disable_cuda_graph=true'
+    >>> variant_label({"variant": "low-latency", "tensor_parallel": 2})
+    'low-latency tp=2'
     """
     names = {long: short for short, long in SHORT.items()}
     return " ".join(
-        f"{names.get(name, name)}={format_setting(value)}" for name, value in settings.items()
+        str(value) if name == "variant" else f"{names.get(name, name)}={format_setting(value)}"
+        for name, value in settings.items()
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from spark_bench.project import run_pyinfra
 from spark_bench.suite.plan import Feasibility
 
+from cluster.catalog.models import entries
 from cluster.reports.feasible import judge_cases
 from cluster.settings.declaration import HostData
 
@@ -61,6 +62,40 @@ def test_feasible_cases_have_no_errors(case: dict[str, Any], nodes: int, tp: int
 def test_infeasible_cases_say_why(case: dict[str, Any], expected: str) -> None:
     (verdict,) = judge_cases(HOSTS, [case], with_token).verdicts
     assert any(expected in error for error in verdict.errors), verdict.errors
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        pytest.param({"model": "dsv41-flash"}, "has no default variant; it has: ", id="none"),
+        pytest.param({"model": "dsv41-flash", "variant": "reported"},
+                     "is for 4 nodes, and 2 would serve", id="nodes"),
+        pytest.param({"model": "qwen7b", "variant": "eagle"}, "is none of qwen7b's", id="unknown"),
+        pytest.param({"model": "qwen38-27b"}, "is for 1 node, and 2 would serve", id="one-node"),
+    ],
+)  # fmt: skip
+def test_a_variant_that_is_not_possible_says_why(case: dict[str, Any], expected: str) -> None:
+    (verdict,) = judge_cases(HOSTS, [case], with_token).verdicts
+    assert any(expected in error for error in verdict.errors), verdict.errors
+
+
+def test_a_verdict_names_variant_image_and_arguments() -> None:
+    cases = [{"model": "qwen38-27b", "head_only": True, "variant": v} for v in ("eagle", "dspark")]
+    eagle, dspark = judge_cases(HOSTS, cases, with_token).verdicts
+    assert (eagle.variant, eagle.draft) == ("eagle", "")
+    assert (dspark.variant, dspark.draft) == ("dspark", "RadixArk/Qwen3.8-27B-DSpark")
+    assert dspark.draft_bytes == 2_700_000_000
+    assert eagle.image.startswith("lmsysorg/sglang@sha256:")
+    assert "--enable-linear-replayssm-spec" in eagle.arguments
+    assert eagle.image_doubts == ()
+    own = judge_cases(HOSTS, [{"model": "qwen36-35b-fp8", "variant": "dgxarley"}], with_token)
+    assert "neither SGLang's nor the vendor's" in own.verdicts[0].image_doubts[0]
+
+
+def test_no_model_is_measured_by_default_in_an_image_of_a_third_party() -> None:
+    cases = [{"model": model.alias, "head_only": n == 1} for model in entries() for n in (1, 2)]
+    verdicts = judge_cases(HOSTS, cases, with_token).verdicts
+    assert not [v.model for v in verdicts if v.image_doubts]
 
 
 def test_each_case_has_its_own_verdict() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from spark_bench.cli.check import OVERRIDES
 from spark_bench.errors import BadInput
 from spark_bench.load.profile import Profile
@@ -18,11 +19,11 @@ from spark_bench.suite.plan import (
     select_models,
     slug,
 )
-from spark_bench.suite.preview import Estimate, estimate_case
+from spark_bench.suite.preview import Estimate, describe_downloads, estimate_case
 from spark_bench.suite.variants import format_setting, parse_variants, variant_label
 from suite_samples import CATALOGUE, listing, suite_options
 
-SPARKS = [model.alias for model in CATALOGUE[:5]]
+SPARKS = [model.alias for model in CATALOGUE[:6]]
 
 
 def planned(nodes: int = 2, **changes: Any) -> list[Case]:
@@ -51,7 +52,7 @@ def test_models_by_any_of_their_names(words: list[str], aliases: list[str]) -> N
 @pytest.mark.parametrize(
     "word, expected",
     [
-        pytest.param("99", "no model of the catalog has this number; numbers are 1 to 10", id="99"),
+        pytest.param("99", "no model of the catalog has this number; numbers are 1 to 17", id="99"),
         pytest.param("0", "no model of the catalog has this number", id="0"),
         pytest.param("-1", "no model of the catalog has this number", id="negative"),
         pytest.param("qwen7c", "did you mean qwen7b", id="nearly-an-alias"),
@@ -83,6 +84,71 @@ def test_gated_models_can_be_left_out() -> None:
         ("llama8b", "it is gated (--skip-token)")
     ]
     assert not any(case.skip for case in planned())
+
+
+# ---- the models' own variants
+
+
+def test_a_variant_for_one_node_is_served_on_the_head() -> None:
+    vary = parse_variants(["variant=eagle,dspark"], None)
+    cases = planned(models=("qwen38-27b",), variants=vary)
+    assert [case.settings for case in cases] == [
+        {"variant": "eagle", "head_only": True}, {"variant": "dspark", "head_only": True}
+    ]  # fmt: skip
+    assert [(case.name, case.variant) for case in cases] == [
+        ("qwen38-27b_eagle", "eagle"), ("qwen38-27b_dspark", "dspark")
+    ]  # fmt: skip
+    assert [case.settings for case in planned(nodes=1, models=("qwen38-27b",))] == [{}]
+
+
+def test_a_variant_of_the_inventorys_model_is_not_another_models() -> None:
+    declared = replace(listing(2), declares_variant=True)
+    cases = plan_cases(suite_options(models=("gpt-oss-120b", "qwen7b")), declared)
+    assert [case.settings for case in cases] == [{}, {"variant": "auto"}]
+    assert [case.variant for case in cases] == ["", ""]
+
+
+def test_a_variant_that_is_not_the_default_is_in_the_label() -> None:
+    cases = planned(models=("qwen38-27b",), variants=({"mem_fraction": 0.8},))
+    for variant, label in (("eagle", "mem_fraction=0.8"), ("dspark", "dspark mem_fraction=0.8")):
+        (case,) = apply_feasibility(cases, [Feasibility(variant=variant)], None)
+        assert (case.served_variant, case.variant) == (variant, label)
+
+
+DOUBT = "x/y:z is x's image, neither SGLang's nor the vendor's"
+
+
+@pytest.mark.parametrize(
+    ("changes", "skipped"),
+    [
+        pytest.param({}, True, id="all-models"),
+        pytest.param({"models": ("qwen38-27b",)}, False, id="named"),
+        pytest.param({"variants": ({"variant": "eagle"},)}, False, id="variant-named"),
+    ],
+)
+def test_a_third_partys_image_is_only_used_if_somebody_chose_it(
+    changes: dict[str, Any], skipped: bool
+) -> None:
+    cases = [case for case in planned(**changes) if case.short == "qwen38-27b"]
+    answer = Feasibility(variant="eagle", image_doubts=(DOUBT,))
+    (case,) = apply_feasibility(cases, [answer], None)
+    assert case.skip == (f"{DOUBT}: name the model with --models, or its variant with --vary, to "
+                         "measure it" if skipped else "")  # fmt: skip
+
+
+def test_the_plan_lists_what_would_be_downloaded() -> None:
+    cases = planned(models=("qwen38-27b", "qwen7b"))
+    answers = [
+        Feasibility(weight_bytes=21 * 10**9, draft="a/d", draft_bytes=10**9, image="i:1"),
+        Feasibility(weight_bytes=None, image="i:1"),
+    ]
+    (text,) = describe_downloads(apply_feasibility(cases, answers, None))
+    assert text.splitlines() == [
+        "downloads, where the nodes don't have them: 22.0 GB of weights and drafts, and 1 of "
+        "unknown size: Qwen/Qwen2.5-7B-Instruct",
+        "  draft of qwen38-27b: a/d, 1.0 GB",
+        "  image i:1",
+    ]
 
 
 # ---- nodes

@@ -26,6 +26,8 @@ from spark_bench.secret import Secret
 from spark_bench.suite import child, deploy, runner
 from spark_bench.suite.child import ChildExit, SuiteProgress
 from spark_bench.suite.deploy import (
+    DRAFT,
+    AskProject,
     DeployReport,
     deploy_failure,
     read_report,
@@ -40,7 +42,7 @@ from spark_bench.suite.job import (
     read_results,
     refuse_changed,
 )
-from spark_bench.suite.plan import Case
+from spark_bench.suite.plan import Case, Feasibility
 from spark_bench.suite.suite_tables import (
     CaseFailure,
     by_throughput,
@@ -192,8 +194,13 @@ def test_readiness_checks_which_model_is_served(
     assert bool(wrong) == bool(problem)
 
 
+def answered(**fields: Any) -> AskProject:
+    """The project's answer to every question."""
+    return lambda cases: [Feasibility(**fields)] * len(cases)
+
+
 def test_the_previously_served_model_is_known_with_its_settings() -> None:
-    served = served_before(running(tp=2, mem_fraction=0.7))
+    served = served_before(running(tp=2, mem_fraction=0.7), answered())
     assert served
     assert served.model == "org/a"
     assert served.data == {
@@ -202,12 +209,72 @@ def test_the_previously_served_model_is_known_with_its_settings() -> None:
         "image": "i:t",
     }  # fmt: skip
     assert served.specs == ("cd", "cd")
-    alone = served_before(running(nnodes=1, tp=1, served_model_name="mine"))
+    alone = served_before(running(nnodes=1, tp=1, served_model_name="mine"), answered())
     assert alone
     assert alone.data["head_only"] is True
     assert "tensor_parallel" not in alone.data
     assert alone.data["served_model_name"] == "mine"
-    assert served_before(listing()) is None
+    assert served_before(listing(), answered()) is None
+
+
+def of_variant(name: str, now: ProjectListing, **changes: Any) -> ProjectListing:
+    """What runs, as a variant of its model."""
+    ranks = tuple(replace(rank, variant=name) for rank in now.ranks)
+    return replace(now, ranks=ranks, **changes)
+
+
+def test_a_variants_image_and_arguments_come_back_with_it_and_not_as_the_users() -> None:
+    now = of_variant("fast", running(model_args=["--a", "1"], kv_cache_dtype="fp8_e4m3"))
+    served = served_before(now, answered(image="i:t", arguments=("--a", "1")))
+    assert served
+    assert served.data["variant"] == "fast"
+    assert served.data["kv_cache_dtype"] == "fp8_e4m3"
+    assert not {"image", "extra_args", "draft"} & served.data.keys()
+
+
+def test_a_declared_variant_does_not_replace_the_default_that_runs() -> None:
+    served = served_before(of_variant("", running(), declares_variant=True), answered())
+    assert served
+    assert served.data["variant"] == "auto"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "draft"),
+    [
+        pytest.param([], None, id="model-without-arguments"),
+        pytest.param(["--a", DRAFT, "org/usual"], None, id="the-variants-own"),
+        pytest.param(["--a", DRAFT, "org/mine"], "org/mine", id="another"),
+        pytest.param(["--a"], "none", id="none"),
+        pytest.param(["--b"], None, id="unknown"),
+    ],
+)
+def test_the_draft_that_was_served_comes_back(arguments: list[str], draft: str | None) -> None:
+    def ask(cases: Sequence[Mapping[str, Any]]) -> list[Feasibility]:
+        answers = []
+        for case in cases:
+            name = case.get("draft", "org/usual")
+            speculation = () if name == "none" else (DRAFT, name)
+            answers.append(Feasibility(image="i:t", arguments=("--a", *speculation)))
+        return answers
+
+    served = served_before(of_variant("fast", running(model_args=arguments)), ask)
+    assert served
+    assert served.data.get("draft") == draft
+
+
+@pytest.mark.parametrize(
+    ("runs", "wanted", "problem"),
+    [
+        pytest.param("fast", "fast", "", id="it"),
+        pytest.param("", "usual", "", id="the-default"),
+        pytest.param("", "fast", "serves org/a's variant usual, expected fast", id="default"),
+        pytest.param("fast", "usual", "serves org/a's variant fast, expected usual", id="other"),
+        pytest.param("", "", "", id="no-variants"),
+    ],
+)
+def test_readiness_checks_which_variant_is_served(runs: str, wanted: str, problem: str) -> None:
+    case = replace(CASE, served_variant=wanted, default_variant="usual")
+    assert serving_problem(case, of_variant(runs, running()), ["org/a"]) == problem
 
 
 # ---- a run's result
