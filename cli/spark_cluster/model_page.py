@@ -26,8 +26,8 @@ SHAPE = {
     "attention_layers": "{} of them keep keys and values",
     "linear_layers": "{} keep a state of fixed size",
     "windowed_layers": "{} see a window",
-    "attention_heads": "{} attention heads",
-    "kv_heads": "{} KV heads",
+    "attention_heads": "attention heads: {}",
+    "kv_heads": "KV heads: {}",
     "kv_latent_dim": "latent attention of {} numbers",
     "experts": "{} experts a layer",
     "experts_per_token": "{} of them for each token",
@@ -172,31 +172,41 @@ def _host(host: Entry) -> Iterator[str]:
 
 
 def _memory(page: Entry, width: int) -> Iterator[str]:
-    heads = ("variant", "nodes", "weights", "draft", "memory", "KV a token", "KV tokens")
+    """Each form on a line; then the default variant's in parts."""
+    heads = ("variant", "nodes", "weights", "draft", "in all", "share", "KV a token", "KV tokens")
     rows = []
     for form in page["forms"]:
-        draft = _gigabytes(form["draft_bytes"]) if form["draft"] else "none"
-        tokens = form["kv_tokens"]
+        parts = [part["bytes"] for part in form["memory"]]
+        tokens, token = form["kv_tokens"], form["kv_token_bytes"]
         rows.append(
             [
                 form["variant"] or "(none)",
                 str(form["nodes"]),
                 _gigabytes(form["weight_bytes"]),
-                draft,
+                _gigabytes(form["draft_bytes"]) if form["draft"] else "none",
+                f"{sum(part or 0 for part in parts) / 1e9:.1f} GB{'+' if None in parts else ''}",
                 f"{form['settings']['mem_fraction']:.2f}",
-                f"{form['kv_token_bytes']:,} B" if form["kv_token_bytes"] else UNKNOWN,
+                f"{token:,} B" if token else UNKNOWN,
                 UNKNOWN if tokens is None else f"{tokens:,}",
             ]
         )
     if not rows:
         return
     yield from (f"  {line}" for line in table(heads, rows, right=heads[1:]).splitlines())
-    note = (
-        "KV tokens: of the group, at most: a cache that has all of the share but weights and states"
-    )
+    visible = _gigabytes(page["forms"][0]["memory_visible"])
     reasons = dict.fromkeys(reason for form in page["forms"] for reason in form["refused"])
-    for text in (note, *reasons):
+    for text in (
+        f"in all: of the {visible} of a Spark, for one request at full context; +: and what is "
+        "unknown. KV tokens: of the group, at most: what SGLang's share leaves for the cache",
+        *reasons,
+    ):
         yield from _wrapped(text, width, "  ", "    ")
+    for form in page["forms"]:
+        if form["variant"] == page["model"]["default_variant"] and page["in_catalog"]:
+            yield f"  {form['variant']} on {_split(form)}, in parts"
+            for part in form["memory"]:
+                text = f"{_gigabytes(part['bytes']):>8}  {part['how']}"
+                yield from _wrapped(text, width, f"    {part['name']:18}", " " * 32)
 
 
 def _variants(page: Entry, width: int) -> Iterator[str]:
@@ -204,7 +214,7 @@ def _variants(page: Entry, width: int) -> Iterator[str]:
     model, parts = page["model"], [_form_parts(form) for form in page["forms"]]
     everywhere = _common(parts) if len(parts) > 1 else {}
     if any(everywhere.values()):
-        yield "  in all of them"
+        yield "  in every one"
         yield from _block(everywhere, width, 4)
     pairs = zip(page["forms"], parts, strict=True)
     for name, group in groupby(pairs, key=lambda pair: pair[0]["variant"]):
@@ -399,7 +409,7 @@ def _values(model: Entry, width: int) -> Iterator[str]:
         for value in layer["values"]:
             note = f": {value['note']}" if value["note"] else ""
             source = f" [{value['source']}]" if value["source"] else ""
-            text = f"{value['of']}{where}: {value['evidence']}{note}{source}"
+            text = f"{value['of']}{where} ({value['evidence']}){note}{source}"
             yield from _wrapped(text, width, "  ", "    ")
 
 
@@ -427,5 +437,5 @@ def _wrapped(text: str, width: int, first: str, rest: str) -> list[str]:
     )
 
 
-def _gigabytes(count: int | None) -> str:
+def _gigabytes(count: float | None) -> str:
     return UNKNOWN if count is None else f"{count / 1e9:.1f} GB"

@@ -44,6 +44,8 @@ class ServedForm:
     + kv_tokens: about how many tokens the cache of the whole group holds; an upper estimate: all of
       the memory fraction but weights and states; None: unknown
     + memory: of one node, in parts, for one request at full context; bytes None: unknown
+    + memory_visible: bytes that CUDA counts as the GPU's; memory_budget: those that SGLang takes of
+      them for weights, states and KV cache
     + refused: why it does not fit, by arithmetic
     """
 
@@ -68,6 +70,8 @@ class ServedForm:
     kv_token_bytes: int | None
     kv_tokens: int | None
     memory: tuple[Part, ...]
+    memory_visible: float
+    memory_budget: float
     refused: tuple[str, ...]
 
 
@@ -139,6 +143,8 @@ def _served_form(model: Model, name: str, nodes: int) -> ServedForm:
         kv_token_bytes=_whole(kv_token_bytes(model, use)),
         kv_tokens=table.kv_tokens,
         memory=table.parts,
+        memory_visible=table.visible,
+        memory_budget=table.budget,
         refused=tuple(str(f) for f in findings if f.level.value == "error"),
     )
 

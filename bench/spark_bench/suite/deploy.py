@@ -158,9 +158,9 @@ def serving_problem(case: plan.Case, listing: project.ProjectListing, names: Seq
         return f"nothing is running; expected {case.model}"
     if head.model != case.model:
         return f"serves {head.model}, expected {case.model}"
-    variant = head.variant or case.default_variant
-    if case.served_variant and variant != case.served_variant:
-        return f"serves {case.model}'s variant {variant}, expected {case.served_variant}"
+    if case.served_variant and listing.served_variant != case.served_variant:
+        served, wanted = listing.served_variant, case.served_variant
+        return f"serves {case.model}'s variant {served}, expected {wanted}"
     if names and case.served not in names:
         return f"serves {', '.join(names)}, expected {case.served}"
     if not names:

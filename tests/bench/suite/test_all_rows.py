@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 from result_samples import a_result
 from spark_bench.errors import BadInput
 from spark_bench.options import FailureLimit
-from spark_bench.project import ProjectListing, ProjectNode, ProjectRank
+from spark_bench.project import ProjectListing, ProjectModel, ProjectNode, ProjectRank
 from spark_bench.results.schema import Result
 from spark_bench.results.suite_results import (
     CaseRow,
@@ -220,7 +220,8 @@ def test_the_previously_served_model_is_known_with_its_settings() -> None:
 def of_variant(name: str, now: ProjectListing, **changes: Any) -> ProjectListing:
     """What runs, as a variant of its model."""
     ranks = tuple(replace(rank, variant=name) for rank in now.ranks)
-    return replace(now, ranks=ranks, **changes)
+    entry = ProjectModel("org/a", "a", default_variant="usual")
+    return replace(now, ranks=ranks, catalogue=(entry,), **changes)
 
 
 def test_a_variants_image_and_arguments_come_back_with_it_and_not_as_the_users() -> None:
@@ -273,7 +274,7 @@ def test_the_draft_that_was_served_comes_back(arguments: list[str], draft: str |
     ],
 )
 def test_readiness_checks_which_variant_is_served(runs: str, wanted: str, problem: str) -> None:
-    case = replace(CASE, served_variant=wanted, default_variant="usual")
+    case = replace(CASE, served_variant=wanted)
     assert serving_problem(case, of_variant(runs, running()), ["org/a"]) == problem
 
 
