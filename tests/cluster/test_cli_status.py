@@ -12,7 +12,16 @@ from deploying import HEAD, MODEL, WORKER, Deploy, rank
 # Connecting and reading 9 s, asking the ranks 5 s; the rest is a busy machine's.
 BOUND = 30
 RANK = {"rank", "node", "container", "state", "health", "phase", "uptime", "image", "spec", "drift"}
-RANK |= {"memory_used", "memory_total", "gpu_watts", "restarts", "exit_code", "oom_killed", "lost"}
+RANK |= {
+    "memory_used",
+    "memory_total",
+    "gpu_watts",
+    "restarts",
+    "exit_code",
+    "oom_killed",
+    "lost",
+    "nccl",
+}
 
 
 def test_a_group_that_serves(served: Deploy) -> None:
@@ -36,6 +45,7 @@ def test_a_group_that_serves(served: Deploy) -> None:
         assert status["image"] == container["Image"].removeprefix("sha256:")[:12]
         assert (status["state"], status["health"], status["drift"]) == ("running", 200, [])
         assert status["gpu_watts"] == 3.74
+        assert status["nccl"] == ["2.29.7"]
         assert 0 < status["memory_used"] < status["memory_total"]
         assert 0 <= status["uptime"] < 3600
     assert served.cluster.snapshot() == before
@@ -44,6 +54,7 @@ def test_a_group_that_serves(served: Deploy) -> None:
     assert done.returncode == 0
     assert f"{MODEL}  ready" in done.stdout
     assert "0 requests running, 0 queued" in done.stdout
+    assert "NCCL       2.29.7" in done.stdout
     assert "\x1b" not in done.stdout
 
     other, _ = tool.document("status", code=1, mem_fraction=0.5)

@@ -237,6 +237,14 @@ def test_a_rank_that_captures_graphs_shows_how_far_it_is(docker: Path) -> None:
     assert "capturing CUDA graphs, 1 of 3" in str(reply)
 
 
+def test_a_compiler_that_runs_on_the_node_is_seen(docker: Path) -> None:
+    ps = docker / "ps"
+    for running, seen in (("cicc", True), ("circus", False)):
+        ps.write_text(f"#!/bin/sh\nprintf 'sshd\\n{running}\\n'\n")
+        ps.chmod(0o755)
+        assert at(docker, NOWHERE).compiling is seen
+
+
 def test_a_rank_that_loads(docker: Path) -> None:
     reply = at(docker, NOWHERE)
     assert (reply.health, reply.healthy, reply.lost) == (0, False, "")

@@ -106,6 +106,26 @@ def test_a_declaration_that_is_wrong_is_refused_in_one_sentence(served: Fakes) -
     assert "model = 'qwen7c' is not a model" in run.err
 
 
+NCCL = "nccl spark-1:1:1 [0] NCCL INFO NCCL version {}+cuda13.0"
+
+
+def test_the_nccl_that_was_loaded_is_told_and_judged(served: Fakes) -> None:
+    for spark in served.sparks:
+        spark.answers[ANSWERS] = [*spark.answers[ANSWERS], NCCL.format("2.28.9")]
+    report, _ = document(served, "status")
+    assert [rank["nccl"] for rank in report["ranks"]] == [["2.28.9"], ["2.28.9"]]
+    assert (report["ok"], report["errors"]) == (True, [])
+    assert any("NCCL 2.28.9 has hung over several nodes" in text for text in report["warnings"])
+    served.sparks[1].answers[ANSWERS] = [*HEALTHY, NCCL.format("2.29.7")]
+    report, _ = document(served, "status")
+    assert (report["ready"], report["ok"]) == (True, False)
+    (different,) = report["errors"]
+    assert different.startswith("the ranks loaded different NCCLs")
+    report, _ = document(served, "doctor")
+    causes = {a["cause"]: a["level"] for a in report["ailments"]}
+    assert "error" in {level for cause, level in causes.items() if "different NCCLs" in cause}
+
+
 OPEN = "anyone who can reach port 30000 may use the API"
 
 
