@@ -53,5 +53,7 @@ def find_problems(state: State) -> tuple[list[Finding], list[str]]:
         *exposure_findings(decision, runs=True),
     ]
     nodes = [full[name] for name in deployment.declaration.names]
-    lines = memory_lines(deployment.declaration, decision.model, nodes, decision.version)
+    lines = memory_lines(
+        deployment.declaration, deployment.described or decision.model, nodes, decision.version
+    )
     return list(dict.fromkeys(found)), list(lines)

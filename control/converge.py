@@ -180,7 +180,10 @@ def _log_decision(deployment: nodes.Deployment) -> None:
         decision = deployment.decision
         serving_nodes = [deployment.facts[name] for name in deployment.declaration.names]
         for line in memory_lines(
-            deployment.declaration, decision.model, serving_nodes, decision.version
+            deployment.declaration,
+            deployment.described or decision.model,
+            serving_nodes,
+            decision.version,
         ):
             logger.info(f"    memory: {line}")
     for line in deployment.plan.lines():

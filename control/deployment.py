@@ -46,6 +46,7 @@ class Deployment:
     + served: the answers of a group that needs no change; None if it needs one
     + findings: of the decision, and of the checks before a change
     + reported: findings that have been logged
+    + described: the model with what its repository states of it, if no entry does
     """
 
     hosts: Mapping[str, Host]
@@ -54,6 +55,7 @@ class Deployment:
     served: serving.GroupAnswers | None = None
     findings: tuple[Finding, ...] = ()
     reported: set[Finding] = field(default_factory=set)
+    described: Model | None = None
 
     # ---- the decision's
 
@@ -234,6 +236,8 @@ def read_full(hosts: Mapping[str, Host], decision: Decision) -> dict[str, NodeFa
         return reading_options(host.name, declaration) | {
             "disks": [cache, *IMAGE_FOLDERS] if docker else [],
             "weights": model.id,
+            # Of a model that no entry describes.
+            "config": not model.alias,
             "hf_cache": cache,
             "cache_root": cache_root(settings, facts),
             "revision": settings.revision,

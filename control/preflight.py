@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from pyinfra.api import Host
 
 from cluster import checks, command, printable
+from cluster.catalog.models import Model
 from cluster.engine import options, pairs
 from cluster.engine.argv import argv
 from cluster.findings import Finding, error, warning
 from cluster.node.peers import PeerReport
 from cluster.node.readings import NodeFacts
 from cluster.plan import decide, specs
-from cluster.transfer import hub_errors, images
+from cluster.transfer import description, hub_errors, images
 from control import secrets
 from control.deployment import Deployment, read_full
 from facts.network import Peers
@@ -31,6 +33,9 @@ def preflight(
     decision = deployment.decision
     full = read_full(deployment.serving, decision)
     nodes = [full[name] for name in deployment.declaration.names]
+    described, unclear = _describe(deployment, nodes[0])
+    deployment.described = described
+    decision = replace(decision, model=described)
     needs = checks.needs_of(decision, full)
     of_nodes = checks.check_nodes(
         nodes,
@@ -41,7 +46,8 @@ def preflight(
     )
     declaration = decision.declaration
     # What is wrong with the launch itself, whatever the nodes are like.
-    findings = [*checks.check_launch(declaration, decision.model, nodes, needs, decision.version)]
+    findings = [*unclear]
+    findings += checks.check_launch(declaration, described, nodes, needs, decision.version)
     for node in nodes:
         for volume in specs.token_mounts(declaration.nodes[node.name], node):
             what = (
@@ -57,6 +63,24 @@ def preflight(
             findings += options.check_arguments(line, spec.sglang)
             findings += pairs.check_pairs(line, spec.sglang)
     return tuple(dict.fromkeys([*findings, *of_nodes])), full
+
+
+def _describe(deployment: Deployment, head: NodeFacts) -> tuple[Model, tuple[Finding, ...]]:
+    """The model; one that no entry describes with what its files say: those on the head, else the
+    hub's, read by the image on the head before anything large is downloaded."""
+    model, settings, there = deployment.model, deployment.settings, head.weights
+    if model.alias or settings.runtime != "docker":
+        return model, ()
+    if there and there.complete:
+        return description.describe_from_config(model, there.config, there.bytes, head.name)
+    if model.local or settings.offline or head.image is None:
+        return model, ()
+    token = secrets.find_token(settings.hf_token_file)
+    if hub_errors.find_unencrypted_token(settings.hf_endpoint, token, head.name, model.id):
+        return model, ()
+    from operations.download import describe_repository  # other models do without
+
+    return describe_repository(deployment.head, model, settings, token)
 
 
 def _time_command(host: Host) -> float:

@@ -51,12 +51,13 @@ All others must be the same on every node.
 """
 MODELS_INTRO = """\
 `--data model=` takes the number, the alias or the id. An `org/name` that is not listed works too;
-whether it fits is then not checked. An entry of your own is a file `catalog/ALIAS.toml` beside the
-inventory, in the form of [ours](../cluster/catalog); one with the alias or the id of ours takes its
-place, which the deploy reports. A model fits a Spark if its weights, divided over the nodes,
-leave room for a KV cache in its memory fraction of 121.6 GiB, which is what CUDA sees of a Spark's
-131,334,144 kB. This is arithmetic: nothing here was measured on a Spark by us. For a gated model,
-accept its license on the hub, and provide a [token](secrets.md).
+its sizes are then read from its repository, before the weights come. An entry of your own is a file
+`catalog/ALIAS.toml` beside the inventory, in the form of [ours](../cluster/catalog); one with the
+alias or the id of ours takes its place, which the deploy reports. A model fits a Spark if its
+weights, divided over the nodes, leave room for a KV cache in its memory fraction of 121.6 GiB,
+which is what CUDA sees of a Spark's 131,334,144 kB. This is arithmetic: nothing here was measured
+on a Spark by us. For a gated model, accept its license on the hub, and provide a
+[token](secrets.md).
 
 A variant is a way to serve a model: an image, flags, environment and a draft model that belong
 together. `--data variant=NAME` chooses one. Its evidence is whose word it is: *verified upstream*

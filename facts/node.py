@@ -30,6 +30,7 @@ class NodeReading(Fact[NodeFacts]):
     + image: the reference to look up
     + disks: paths whose file systems to measure
     + weights, hf_cache, revision: the model to look for, the HF_HOME to look in, its revision
+    + config: read the model's config.json as well
     + tiktoken: the folder of vocabularies
     + cache_root: the folder of compile caches
     + seconds: after which Docker counts as not answering
@@ -45,6 +46,7 @@ class NodeReading(Fact[NodeFacts]):
         weights: str | None = None,
         hf_cache: str | None = None,
         revision: str = "",
+        config: bool = False,
         tiktoken: str | None = None,
         cache_root: str = "",
         full: bool = False,
@@ -70,7 +72,9 @@ class NodeReading(Fact[NodeFacts]):
             parts["listeners"] = network.Listeners().command()
             parts |= {f"disk {path}": system.Disk().command(path) for path in disks}
             if weights is not None:
-                parts["weights"] = ModelWeights().command(weights, hf_cache or "", revision)
+                parts["weights"] = ModelWeights().command(
+                    weights, hf_cache or "", revision, config=config
+                )
             if tiktoken is not None:
                 parts["tiktoken"] = Tiktoken().command(tiktoken)
             if cache_root:

@@ -22,10 +22,14 @@ class ModelWeights(Fact[readings.Weights]):
 
     + model: "org/name", or a path that begins with / or ~/
     + revision: commit, branch or tag; "" is main
+    + config: also read config.json
     """
 
-    def command(self, model: str, hf_cache: str, revision: str = "") -> StringCommand:
-        header = StringCommand("printf 'model\\t%s\\n'", quote((model,)))
+    def command(
+        self, model: str, hf_cache: str, revision: str = "", *, config: bool = False
+    ) -> StringCommand:
+        show = "show=config; " if config else ""
+        header = StringCommand(f"{show}printf 'model\\t%s\\n'", quote((model,)))
         if model.startswith(("/", "~/")):
             return join(header, "; at=", home_path(model), "\n", _LIST, "\n", _LOCAL)
         repo = f"{hf_cache.rstrip('/')}/hub/models--{model.replace('/', '--')}"
@@ -66,6 +70,7 @@ class ModelWeights(Fact[readings.Weights]):
             revision=words.get("revision", ""),
             problem=problem,
             cure=cure,
+            config=words.get("json", ""),
         )
 
 

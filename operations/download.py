@@ -7,18 +7,47 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from pyinfra.api import Host
+
 from cluster import findings, printable
+from cluster.catalog.models import Model
 from cluster.engine.readiness import REPORT_SECONDS
-from cluster.transfer import gate, hub_errors, repository, stored, weights
+from cluster.settings.schema import Settings
+from cluster.transfer import description, gate, hub_errors, repository, stored, weights
 from operations import node_weights, scripts, shell
 
 SCRIPT = scripts.bundle("hub_client.py")
+# What another try does not change.
+REFUSALS = ("gated", "denied", "repository", "revision", "unfit")
 # Seconds for the client to list a repository's files.
 LIST_SECONDS = 120
 # Between two readings of the container, seconds.
 PAUSE = 1.0
 # Seconds. The container's own stall limit should end it; this much later it counts as hanging.
 GRACE = 60
+
+
+def describe_repository(
+    head: Host, model: Model, settings: Settings, token: str
+) -> tuple[Model, tuple[findings.Finding, ...]]:
+    """The model with what the hub has of it, and findings: an error where the model could not be
+    downloaded or loaded, a warning where the hub did not answer."""
+    place = (settings.revision, settings.hf_endpoint)
+    command = weights.describe_repository(model.id, *place, settings.image, SCRIPT, token)
+    answer = shell.run_command(head, command)
+    reply: object = None
+    with suppress(ValueError, IndexError, RecursionError):
+        reply = json.loads(answer.out[-1])
+    if isinstance(reply, dict) and "error" not in reply and answer.ok:
+        return description.describe_from_hub(model, reply, head.name)
+    failure = reply if isinstance(reply, dict) and "error" in reply else {"error": "other"}
+    kind, text = str(failure["error"]), str(failure.get("text", ""))
+    finding = hub_errors.explain_failure(
+        kind, text, head.name, model.id, *place, _count(failure.get("status"))
+    )
+    if kind not in REFUSALS:
+        finding = replace(finding, level=findings.Level.WARNING)
+    return model, (finding,)
 
 
 def take_over(job: node_weights.WeightsJob) -> None:

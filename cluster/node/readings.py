@@ -219,6 +219,7 @@ class Weights(Shown):
       blobs, in whole disk blocks
     + revision: the snapshot's commit, "" for a local path
     + problem, cure: why a local folder can't be served ("holds …", "lacks …"), what helps; or ""
+    + config: its config.json, as it is there; "" where it is not, or was not asked for
     """
 
     model: str
@@ -228,6 +229,7 @@ class Weights(Shown):
     revision: str = ""
     problem: str = ""
     cure: str = ""
+    config: str = ""
 
 
 # Where Docker's own store keeps images, and containerd's, by default.

@@ -17,6 +17,8 @@ _CACHE = "/hub"
 # $1: written as root, through Docker; the token comes on stdin.
 _TOKEN = 'umask 077; chmod 700 /at && cat >"/at/$1.part" && mv "/at/$1.part" "/at/$1"'
 _FORGET = 'rm -f "/at/$1" "/at/$1.part"'
+# For starting Python in an image, two lists and two small files.
+DESCRIBE_SECONDS = 120
 # Characters. One argument holds at most 128 kB (MAX_ARG_STRLEN of Linux).
 _PIECE = 100_000
 _START = load_script(__file__, "start_download.sh")
@@ -90,6 +92,28 @@ def start_download(
         *(image, "-c", script),
     )
     return Command(argv, 180, task)
+
+
+def describe_repository(
+    model: str, revision: str, endpoint: str, image: str, script: str, token: str
+) -> Command:
+    """Run the hub's client in a container that is gone with its answer: what a repository holds,
+    and its config.json. The token comes on stdin."""
+    request = {
+        "do": "describe",
+        "repo": model,
+        "revision": revision,
+        "endpoint": endpoint,
+        "token_file": "-",
+    }
+    quiet = ("HF_HUB_DISABLE_PROGRESS_BARS=1", "HF_HUB_DISABLE_TELEMETRY=1", "HF_HUB_OFFLINE=0")
+    argv = (
+        *("docker", "run", "--rm", "--interactive", "--network", "host"),
+        *("--entrypoint", "python3"),
+        *(word for variable in quiet for word in ("-e", variable)),
+        *(image, "-c", script, json.dumps(request)),
+    )
+    return Command(argv, DESCRIBE_SECONDS, f"{token}\n")
 
 
 def download_task(model: str, endpoint: str, token: str, request: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ if [ ! -d "$at" ]; then
 fi
 cd "$at" || exit
 [ ! -f config.json ] || echo "config"
+[ -z "${show-}" ] || [ ! -f config.json ] ||
+  printf 'json\t%s\n' "$(head -c 1048577 config.json | tr '\t\r\n' '   ')"
 for f in *.index.json; do
   [ ! -f "$f" ] || grep -oE '"[^"]+\.(safetensors|bin)"' "$f" | sort -u |
     while read -r shard; do printf 'shard\t%s\t%s\n' "$f" "$shard"; done

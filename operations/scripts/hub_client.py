@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,9 @@ from cluster.transfer import gate
 AT_ONCE = 8
 # Bytes that a cut connection loses at most; the client's own 10 MB take minutes on a slow line.
 CHUNK = 1 << 20
+# Files that tell about a model, and how many bytes of them are read at most.
+INDEX = "model.safetensors.index.json"
+SMALL = {"config.json": 1 << 20, INDEX: 64 << 20}
 # Between two signs of watchdog, seconds.
 REPORT_SECONDS = 2.0
 # Before a request that failed is made again, seconds; and the longest wait that a hub may ask for.
@@ -58,7 +62,11 @@ class InTheClear(Exception):
 def main() -> None:
     task = json.loads("".join(sys.argv[1:]))
     token = take_token(Path(task.pop("token_file")))
-    actions: dict[str, Callable[..., dict[str, Any]]] = {"list": list_files, "fetch": fetch_files}
+    actions: dict[str, Callable[..., dict[str, Any]]] = {
+        "list": list_files,
+        "describe": describe,
+        "fetch": fetch_files,
+    }
     try:
         if token and task["endpoint"] and urlsplit(task["endpoint"]).scheme != "https":
             raise InTheClear(task["endpoint"])
@@ -69,7 +77,12 @@ def main() -> None:
 
 
 def take_token(token_file: Path) -> str:
-    """The token, whose file is gone from then on however this ends; "" where there is none."""
+    """The token, whose file is gone from then on however this ends; "" where there is none.
+
+    + token_file: "-" is the first line of stdin
+    """
+    if str(token_file) == "-":
+        return sys.stdin.readline().strip()
     if not token_file.is_file():
         return ""
     token = token_file.read_text().strip()
@@ -99,6 +112,28 @@ def list_files(token: str | bool, repo: str, revision: str, endpoint: str) -> di
         proof = ["sha256", large] if large else ["git", file.blob_id]
         files.append([file.rfilename, file.size, *proof])
     return {"commit": gate.check_commit(info.sha), "files": gate.check_listing(files)}
+
+
+def describe(token: str | bool, repo: str, revision: str, endpoint: str) -> dict[str, Any]:
+    """`list_files`, with what fits be judged by: the text of config.json, and the names of the
+    files that the index of the weights lists. Neither is there if it is too long."""
+    listed = list_files(token, repo, revision, endpoint)
+    hub = Hub(repo, listed["commit"], endpoint, token)
+    sizes = {path: size for path, size, *_ in listed["files"]}
+    texts = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, most in SMALL.items():
+            if 0 < sizes.get(name, 0) <= most:
+                part = Path(folder) / "part"
+                hub.get(name, sizes[name], part, 0)
+                texts[name] = part.read_text(errors="replace")
+                part.unlink()
+    try:
+        index = json.loads(texts.get(INDEX, "{}")).get("weight_map", {})
+        shards = sorted({str(name) for name in index.values()})[: gate.MOST_FILES]
+    except (ValueError, AttributeError, RecursionError):
+        shards = []
+    return {**listed, "config": texts.get("config.json", ""), "shards": shards}
 
 
 # ---- its files into the cache

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from local_hub import TOKEN, Hub, git, self_signed, serving, sha256
 
+from cluster.catalog.models import Model
+from cluster.transfer.description import describe_from_hub
 from operations.download import SCRIPT
 
 REPO = "org/tiny"
@@ -101,6 +103,36 @@ def test_a_repositorys_files_and_commit_are_listed(client: Client) -> None:
     reply = client.run("list", revision="")
     assert reply["commit"] == client.hub.commit(REPO)
     assert sorted(reply["files"]) == sorted(client.files())
+
+
+def test_a_repository_is_described_without_its_weights(client: Client) -> None:
+    config = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 256}
+    index = {"metadata": {"total_size": 5}, "weight_map": {"a": LARGE, "b": OTHER}}
+    client.hub.add(
+        REPO,
+        {
+            "config.json": json.dumps(config).encode(),
+            "model.safetensors.index.json": json.dumps(index).encode(),
+        },
+    )
+    reply = client.run("describe", revision="")
+    assert json.loads(reply["config"]) == config and reply["shards"] == [LARGE, OTHER]
+    model, findings = describe_from_hub(Model(id=REPO), reply, "spark-1")
+    assert findings == () and model.shape.layers == 2 and model.shape.kv_heads == 4
+    assert model.weight_bytes == len(FILES[LARGE]) + len(FILES[OTHER])
+    requested = (client.hub.folder / "log.jsonl").read_text()
+    assert '/model.safetensors"' not in requested
+
+
+def test_a_description_takes_the_token_from_stdin(encrypted: Client) -> None:
+    task = {"do": "describe", "repo": REPO, "revision": "", "endpoint": encrypted.hub.url}
+    words = [sys.executable, "-c", SCRIPT, json.dumps({**task, "token_file": "-"})]
+    trusted = dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(encrypted.hub.certificate))
+    done = subprocess.run(
+        words, env=environment() | trusted, input=f"{TOKEN}\n", capture_output=True, text=True
+    )
+    assert "config" in json.loads(done.stdout.splitlines()[-1]), done.stderr
+    assert TOKEN not in done.stdout + done.stderr
 
 
 def test_downloaded_files_match_the_huggingface_cache_layout(client: Client) -> None:
