@@ -124,6 +124,10 @@ def _reason_to_restart(deployment: nodes.Deployment) -> str:
     """Why a group that needs no change must restart: it does not serve. "" if it serves, or may
     still become ready by itself."""
     served, problems = _ask_group(deployment)
+    if problems and deployment.docker:
+        # How long it may take to start depends on what its nodes have compiled before.
+        full = nodes.read_full(deployment.serving, deployment.decision)
+        deployment.decision = _decide(deployment, deployment.readings.updated(full))
     for pause in PAUSES:
         if not problems or serving.locked(served) or _is_starting(deployment):
             break

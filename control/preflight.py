@@ -120,6 +120,13 @@ def _check_sources(decision: decide.Decision, nodes: list[NodeFacts]) -> Iterato
                 node.name,
                 "--data pull=missing",
             )
+        own = decision.declaration.nodes[node.name].cache_dir
+        if own != "auto" and (why := node.unread.get("served")):
+            yield error(
+                f"cache_dir {own} can't be used: {why}",
+                node.name,
+                "create it as the login, or --data cache_dir=none",
+            )
     # Raises Refused if it is not a private file with one key.
     secrets.find_api_key(settings.api_key_file)
     # The other nodes copy what the head has.

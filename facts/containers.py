@@ -25,6 +25,12 @@ CONTAINERD_STORE = "io.containerd.snapshotter.v1"
 STOPPED = ("is the docker daemon running", "if the daemon is running", "connection refused")
 
 _PROCESSES = load_script(__file__, "scripts/processes.sh")
+_SERVED = """
+p=$root; while [ ! -e "$p" ]; do p=${p%/*}; p=${p:-/}; done
+[ -w "$p" ] || { echo "$p is not writable" >&2; exit 1; }
+cd "$root/compile" 2>/dev/null || exit 0
+for f in */*/served/*; do printf '%s\\n' "$f"; done
+""".strip()
 
 
 class Containers(fact.Fact[list[readings.Rank]]):
@@ -140,16 +146,15 @@ class Processes(fact.Fact[list[readings.Rank]]):
 
 
 class ServedMarks(fact.Fact[tuple[str, ...]]):
-    """Which ranks have served with kernels compiled on the node; () where nothing is kept."""
+    """Which ranks have served with kernels compiled on the node; () where nothing is kept.
+
+    A folder that the login may not write, or create, fails the fact.
+    """
 
     default = staticmethod(tuple[str, ...])
 
     def command(self, root: str) -> StringCommand:
-        return fact.join(
-            "cd ",
-            fact.quote((f"{root}/compile",)),
-            " 2>/dev/null || exit 0; for f in */*/served/*; do printf '%s\\n' \"$f\"; done",
-        )
+        return fact.join("root=", fact.quote((root,)), "\n", _SERVED)
 
     def parse(self, output: list[str]) -> tuple[str, ...]:
         return compile_caches.parse_marks(output)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from facts.containers import ServedMarks
 from facts.weights import CachedModels
 
 
@@ -57,3 +58,28 @@ def test_a_missing_cache_has_nothing(home: Path) -> None:
 def test_a_models_name_is_one_word(home: Path) -> None:
     assert cached(home, "sh", "org/$(touch x); 'y", "org/whole") == {"org/whole": True}
     assert not (home / "x").exists()
+
+
+# ---- compile caches
+
+
+def served_marks(root: Path, shell: str = "sh") -> subprocess.CompletedProcess[str]:
+    command = ServedMarks().command(str(root)).get_raw_value()
+    return subprocess.run([shell, "-c", command], capture_output=True, text=True, timeout=30)
+
+
+def test_what_has_served_is_listed(tmp_path: Path) -> None:
+    root = tmp_path / "a 'folder'"
+    assert served_marks(root).stdout == ""
+    (root / "compile").mkdir(parents=True)
+    assert ServedMarks().process(served_marks(root).stdout.splitlines()) == ()
+    mark = "abababababab/sglang-0/served/0123456789abcdef"
+    for name in (mark, "x/y/served/z", "abababababab/sglang-0/kernels/0123456789abcdef"):
+        (root / "compile" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "compile" / name).touch()
+    assert ServedMarks().process(served_marks(root).stdout.splitlines()) == (mark,)
+
+
+def test_a_folder_that_can_not_be_written_is_told() -> None:
+    done = served_marks(Path("/proc/sys/kernel/kept"))
+    assert (done.returncode, done.stderr) == (1, "/proc/sys/kernel is not writable\n")

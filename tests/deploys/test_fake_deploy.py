@@ -485,3 +485,14 @@ def test_a_failed_pull_ends_the_run_before_anything_stops(served: Fakes) -> None
     assert f"[{WORKER}] not from the registry: " in run.text
     assert "cannot open the tunnel that other nodes copy files through" in run.text
     assert IMAGE_ID not in run.text
+
+
+# ---- compile caches
+
+
+def test_a_folder_for_compile_caches_that_can_not_be_written_is_refused(sparks: Fakes) -> None:
+    sparks.sparks[1].sections["served"] = (1, ["/kept is not writable"])
+    run = sparks.deploy("--data", "cache_dir=/kept")
+    assert run.code == 1
+    assert f"{WORKER}: cache_dir /kept can't be used: /kept is not writable -> " in run.text
+    assert run.changes == {}

@@ -97,6 +97,7 @@ class Spark:
             "disk /raid/hf-cache": disk("/raid/hf-cache", "yes yes"),
             "disk /var/lib/docker": disk("/var/lib/docker", "yes no"),
             "weights": self.weights_lines(),
+            "served": [],
             "tiktoken": [f"{sha}  {name}" for name, sha in TIKTOKEN.items()],
         }  # fmt: skip
 
