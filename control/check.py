@@ -43,12 +43,12 @@ def find_problems(state: State) -> tuple[list[Finding], list[str]]:
         refusal = refused.findings
     if not deployment.facts:
         return list(refusal), []
-    findings, full = preflight.preflight(deployment, latency=True)
+    checked, full = preflight.preflight(deployment, latency=True)
     decision = deployment.decision
-    found = [
+    findings = [
         *refusal,
         *deployment.findings,
-        *findings,
+        *checked,
         *preflight.image_differs(decision, full),
         *exposure_findings(decision, runs=True),
     ]
@@ -56,4 +56,4 @@ def find_problems(state: State) -> tuple[list[Finding], list[str]]:
     lines = memory_lines(
         deployment.declaration, deployment.described or decision.model, nodes, decision.version
     )
-    return list(dict.fromkeys(found)), list(lines)
+    return list(dict.fromkeys(findings)), list(lines)

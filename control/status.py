@@ -209,14 +209,15 @@ def status_document(survey: Survey, url: str) -> status.Status:
     unread = [f"{node}: {why}" for node, why in survey.silent.items()]
     unread += [f"{r.node}: {r.lost}" for r in ranks if r.lost and r.node not in survey.silent]
     unsure = "; ".join(dict.fromkeys(finding.what for finding in decision.refusal))
-    found = (*nccl_findings(survey), *exposure_findings(decision, runs=True, declared=False))
-    told = {
-        level: tuple(str(finding) for finding in found if finding.level is level)
+    judged = (*nccl_findings(survey), *exposure_findings(decision, runs=True, declared=False))
+    by_level = {
+        level: tuple(str(finding) for finding in judged if finding.level is level)
         for level in findings.Level
     }
     return status.Status(
         group=decision.settings.group,
-        ok=state == "ready" and not (drift_lines or unread or unsure or told[findings.Level.ERROR]),
+        ok=state == "ready"
+        and not (drift_lines or unread or unsure or by_level[findings.Level.ERROR]),
         ready=state == "ready",
         state=state,
         declared=decision.settings.state,
@@ -230,8 +231,8 @@ def status_document(survey: Survey, url: str) -> status.Status:
         unsure=unsure,
         holder=status.lease_holder(survey.lease) if survey.lease else None,
         unread=tuple(unread),
-        errors=told[findings.Level.ERROR],
-        warnings=told[findings.Level.WARNING],
+        errors=by_level[findings.Level.ERROR],
+        warnings=by_level[findings.Level.WARNING],
     )
 
 

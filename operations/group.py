@@ -176,7 +176,7 @@ def wait_until_ready(group: Group) -> tuple[Finding, ...]:
 def _log_nccl(group: Group, healths: Sequence[readiness.RankHealth]) -> None:
     """Log the NCCL that the ranks loaded, and what must be known of it."""
     loaded = {health.node: health.nccl for health in healths}
-    if versions := sorted({version for found in loaded.values() for version in found}):
+    if versions := sorted({v for of_rank in loaded.values() for v in of_rank}):
         group.head.log(f"NCCL {', '.join(versions)}")
     for finding in group.collectives.findings(loaded) if group.collectives else ():
         if finding.level is Level.WARNING:

@@ -122,13 +122,15 @@ def _nccl(ranks: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
     running = [rank for rank in ranks if rank["state"] == "running"]
     if len(running) < 2:
         return
-    known = {rank["node"]: ", ".join(rank.get("nccl", ())) or "unknown" for rank in running}
-    if len(set(known.values())) > 1:
-        yield Text("NCCL       " + "; ".join(f"{node}: {found}" for node, found in known.items()))
-    elif "unknown" in known.values():
+    versions = {rank["node"]: ", ".join(rank.get("nccl", ())) or "unknown" for rank in running}
+    if len(set(versions.values())) > 1:
+        yield Text(
+            "NCCL       " + "; ".join(f"{node}: {version}" for node, version in versions.items())
+        )
+    elif "unknown" in versions.values():
         yield Text("NCCL       unknown: no rank's log names it (nccl_debug=INFO lets it)")
     else:
-        yield Text(f"NCCL       {next(iter(known.values()))}")
+        yield Text(f"NCCL       {next(iter(versions.values()))}")
 
 
 def _amiss(status: Mapping[str, Any]) -> Iterator[Text]:

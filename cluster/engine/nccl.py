@@ -37,14 +37,14 @@ DECODE_BACKEND = "--cuda-graph-backend-decode"
 
 def loaded_nccl(lines: Sequence[str]) -> tuple[str, ...]:
     """The versions that a rank's log names, the oldest first: an image may hold two libraries."""
-    found = (m for line in lines if (m := _LOADED.search(clean(line))))
-    return tuple(sorted({m[1] or m[2] for m in found}, key=parse_version))
+    matches = (m for line in lines if (m := _LOADED.search(clean(line))))
+    return tuple(sorted({m[1] or m[2] for m in matches}, key=parse_version))
 
 
 def stated_nccl(image: EngineImage | None) -> str:
     """The NCCL that an image loads, as its source states it; "": unknown."""
-    found = match(r"(?:pip )?(\d+\.\d+\.\d+)", image.nccl) if image else None
-    return found[1] if found else ""
+    stated = match(r"(?:pip )?(\d+\.\d+\.\d+)", image.nccl) if image else None
+    return stated[1] if stated else ""
 
 
 def graphs_on(launch: Launch) -> bool:
@@ -102,11 +102,11 @@ class Collectives:
 
         + loaded: node -> the versions that its rank's log names; () where it names none (yet)
         """
-        known = {node: versions for node, versions in loaded.items() if versions}
-        if self.nodes < 2 or not known:
+        read = {node: versions for node, versions in loaded.items() if versions}
+        if self.nodes < 2 or not read:
             return ()
-        found = [*self._different(known)]
-        oldest = min((versions[0] for versions in known.values()), key=parse_version)
+        findings = [*self._different(read)]
+        oldest = min((versions[0] for versions in read.values()), key=parse_version)
         if oldest.startswith(HANGING_NCCL):
             report = error if self.graphs else warning
             what = (
@@ -114,18 +114,18 @@ class Collectives:
                 if self.graphs
                 else f"NCCL {oldest} has hung over several nodes without CUDA graphs too"
             )
-            found.append(report(what, cure=self._newer(oldest), key="nccl-hangs"))
+            findings.append(report(what, cure=self._newer(oldest), key="nccl-hangs"))
         elif parse_version(oldest) < parse_version(GRAPHS_NCCL):
             how = "CUDA graphs are on, and" if self.graphs else "leave CUDA graphs off:"
             what = f"NCCL {oldest}: {how} over several nodes they are known to work from"
-            found.append(
+            findings.append(
                 warning(f"{what} {GRAPHS_NCCL} on", cure=self._newer(oldest), key="nccl-old")
             )
-        return tuple(found)
+        return tuple(findings)
 
-    def _different(self, known: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+    def _different(self, read: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
         """Ranks that can't have loaded the same library: their logs name no version in common."""
-        (first, own), *others = known.items()
+        (first, own), *others = read.items()
         for node, versions in others:
             if not set(own) & set(versions):
                 yield error(
@@ -150,7 +150,7 @@ class Collectives:
     def hang_causes(self, loaded: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
         """Why a start may hang, as far as what was read supports it, the likeliest first, each
         with its cure."""
-        causes = [f"{found.what} -> {found.cure}" for found in self.findings(loaded)]
+        causes = [f"{finding.what} -> {finding.cure}" for finding in self.findings(loaded)]
         if self.nodes > 1 and not any(loaded.values()):
             causes.append("its log names no NCCL -> --data nccl_debug=INFO shows it")
         if self.host_ipc:

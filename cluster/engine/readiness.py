@@ -129,8 +129,8 @@ class ReadinessWatch:
     def wrong_nccl(self, healths: Sequence[RankHealth]) -> tuple[Finding, ...]:
         """NCCLs that will hang: no reason to wait until they do."""
         loaded = {health.node: health.nccl for health in healths}
-        found = self.collectives.findings(loaded) if self.collectives else ()
-        return tuple(finding for finding in found if finding.level is Level.ERROR)
+        findings = self.collectives.findings(loaded) if self.collectives else ()
+        return tuple(finding for finding in findings if finding.level is Level.ERROR)
 
     def _stalled(self, healths: Sequence[RankHealth], now: float) -> float:
         """For how long a capture of CUDA graphs has made no progress; 0 if none runs, or a rank
