@@ -198,9 +198,8 @@ def published_tables(results: Sequence[Result]) -> Iterator[RenderableType]:
         setting_words,
     )
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("tokens", no_wrap=True)
-    table.add_column("in flight", justify="right")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("tokens,\nrequests", no_wrap=True)
     table.add_column("figure", overflow="fold")
     for head in ("here", "published", "difference"):
         table.add_column(head, justify="right", no_wrap=True)
@@ -210,20 +209,20 @@ def published_tables(results: Sequence[Result]) -> Iterator[RenderableType]:
         if not one:
             continue
         sources[one.evidence, f"{setting_words(one)} ({one.source})"] = None
-        rows = [each for each in expectations.judge_result(result)[1:] if each.share is not None]
-        for index, each in enumerate(rows):
-            table.add_row(
-                f"{one.input_len}/{one.output_len}" if index == 0 else "",
-                str(one.streams) if index == 0 else "",
+        load = f"{one.input_len}/{one.output_len},\n{one.streams} in flight"
+        figures = [each for each in expectations.judge_result(result)[1:] if each.share is not None]
+        rows = [
+            (
                 ", ".join(FIGURES[each.metric]),
                 measured_text(each),
                 f"{each.expected:,.6g}",
                 percent_text(each),
-                end_section=index == len(rows) - 1,
             )
-        if not rows:
-            load = (f"{one.input_len}/{one.output_len}", str(one.streams))
-            table.add_row(*load, "not compared: see above", "-", "-", "-", end_section=True)
+            for each in figures
+        ] or [("not compared: see above", "-", "-", "-")]
+        for index, row in enumerate(rows):
+            last = index == len(rows) - 1
+            table.add_row("" if index else load, *row, end_section=last)
     yield table
     yield _grid(sources)
 

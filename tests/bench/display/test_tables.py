@@ -18,7 +18,13 @@ from spark_bench.display.result_lines import (
     requests_line,
     steady_line,
 )
-from spark_bench.display.tables import load_line, outcome_tables, result_tables, sweep_table
+from spark_bench.display.tables import (
+    latencies,
+    load_line,
+    outcome_tables,
+    result_tables,
+    sweep_table,
+)
 from spark_bench.display.terminal import print_all
 from spark_bench.load.sweep import Sweep
 from spark_bench.metrics.figures import Summary
@@ -109,7 +115,7 @@ def test_no_line_is_longer_than_the_terminal(monkeypatch: pytest.MonkeyPatch, wi
 def test_latencies_have_their_digits() -> None:
     rows = {
         line.split()[0]: line.split()[1:6]
-        for line in printed(*result_tables(closed())).splitlines()
+        for line in printed(latencies(closed())).splitlines()
         if line.strip()
     }
     assert rows["TTFT"] == ["200", "200", "200", "200", "200"]
