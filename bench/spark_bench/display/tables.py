@@ -199,7 +199,7 @@ def published_tables(results: Sequence[Result]) -> Iterator[RenderableType]:
     )
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("tokens,\nrequests", no_wrap=True)
+    table.add_column("tokens,\nload", no_wrap=True)
     table.add_column("figure", overflow="fold")
     for head in ("here", "published", "difference"):
         table.add_column(head, justify="right", no_wrap=True)

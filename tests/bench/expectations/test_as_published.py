@@ -305,4 +305,4 @@ def test_one_table_at_the_end_has_every_load(width: int) -> None:
     assert "…" not in text
     table = text[text.rindex("difference") :]
     assert "+100%" in table and "+10.0%" in table and "71,292.2" in table
-    assert "not compared" in " ".join(table.split()) and "verified upstream" in table
+    assert "compared" in table and "verified upstream" in table
