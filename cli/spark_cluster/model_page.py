@@ -438,4 +438,6 @@ def _wrapped(text: str, width: int, first: str, rest: str) -> list[str]:
 
 
 def _gigabytes(count: float | None) -> str:
-    return UNKNOWN if count is None else f"{count / 1e9:.1f} GB"
+    if count is None:
+        return UNKNOWN
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"

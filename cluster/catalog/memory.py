@@ -202,7 +202,7 @@ def _kv_part(model: Model, use: Use) -> Part:
     dtype = "BF16" if use.kv_cache_dtype not in KV_WIDTH else use.kv_cache_dtype
     many = f"{use.requests} request{'s' * (use.requests != 1)}"
     if context is None or per_token is None:
-        missing = "the context" if per_token is not None else "its shapes"
+        missing = "the context" if per_token is not None else "its shape"
         return Part(name="KV cache", bytes=None, how=f"{many}; {missing} is not known")
     how = f"{many} x {context:,} tokens x {per_token:,.0f} bytes ({dtype})"
     return Part(name="KV cache", bytes=use.requests * context * per_token, how=how)
