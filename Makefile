@@ -113,11 +113,15 @@ $(WHEELS): $(wildcard requirements/*.txt) tests/arm64/wheels.py
 	@$(BIN)/python tests/arm64/wheels.py 3.12
 	@touch $@
 
-check-sglang:  ## hold launch lines and options against SGLang's own parser: 2.3 GB
-	@$(PYTHON) -m venv .venv-sglang
-	@.venv-sglang/bin/pip install --quiet -r tests/sglang/requirements.txt
-	@.venv-sglang/bin/pip install --quiet --no-deps sglang==0.5.23
-	@PYTHONPATH=. .venv-sglang/bin/python tests/sglang/check_parser.py
+VERSION ?= 0.5.23
+# What 0.5.3.post3 asks for; those from 0.5.17 on ask for 5.12.1.
+TRANSFORMERS = $(if $(filter 0.5.3.post3,$(VERSION)),4.57.1,5.12.1)
+
+check-sglang:  ## hold launch lines and options against the parser of SGLang VERSION; RECORD=1 records it: 2.5 GB
+	@[ -d .venv-sglang ] || $(PYTHON) -m venv .venv-sglang
+	@.venv-sglang/bin/pip install --quiet -r tests/sglang/requirements.txt transformers==$(TRANSFORMERS)
+	@.venv-sglang/bin/pip install --quiet --no-deps sglang==$(VERSION)
+	@PYTHONPATH=. .venv-sglang/bin/python tests/sglang/check_parser.py $(if $(RECORD),--record)
 
 docs: setup  ## write the generated pages: settings, models, profiles, troubleshooting
 	@PYTHONPATH=. $(BIN)/python docs/generate.py

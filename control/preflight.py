@@ -60,7 +60,8 @@ def preflight(
     for spec in list(decision.specs.values())[:1]:
         if spec.runtime == "docker":
             line = argv(spec.launch, spec.sglang)[1:]
-            findings += options.check_arguments(line, spec.sglang)
+            named = declaration.choice.own_arguments
+            findings += options.check_arguments(line, spec.sglang, named)
             findings += pairs.check_pairs(line, spec.sglang)
     return tuple(dict.fromkeys([*findings, *of_nodes])), full
 

@@ -9,7 +9,8 @@ from cluster.catalog.fit import fit
 from cluster.catalog.models import Model, own_findings
 from cluster.checks.memory import declared_use
 from cluster.checks.nodes import Needs
-from cluster.engine.options import RECORDED, matching_names, options_of, parse_options
+from cluster.engine.options import NEWEST, matching_names, options_of, parse_options
+from cluster.engine.versions import names_release
 from cluster.node.readings import NodeFacts
 from cluster.plan.specs import mem_fraction
 from cluster.settings import declaration, schema
@@ -83,6 +84,12 @@ def check_launch(
         yield from _hidden_gpus(wanted, nodes)
     yield from _shown(wanted)
     if version:
+        if not names_release(version):
+            yield findings.warning(
+                f"which release of SGLang {settings.image} holds is unknown: its options are taken "
+                f"for those of {NEWEST}",
+                cure="--data sglang_version=VERSION, if you know the release it was built from",
+            )
         yield from check_extra_args(settings.extra_args, version)
 
 
@@ -142,7 +149,7 @@ def _freezing(
     that runs out answers nothing until its power is cut (the vendor's forum; owners settle on 0.80
     to 0.85, some on less)."""
     settings = wanted.common
-    given = parse_options(settings.extra_args, version or RECORDED[0])
+    given = parse_options(settings.extra_args, version or NEWEST)
     fraction = mem_fraction(settings, model)
     with suppress(ValueError):
         fraction = float(given.get("--mem-fraction-static", "")) or fraction

@@ -6,9 +6,9 @@ from cluster.command import Argv
 from cluster.engine import pairs, versions
 from cluster.engine.options import canonical_name, options_of
 
-# From this version on, server_args.py calls --disable-cuda-graph and --enable-dp-attention
-# deprecated. It does in 0.5.23 and not in 0.5.3.post3; versions between get the old spelling, which
-# 0.5.23 still accepts.
+# From this version on the new spelling is used. server_args.py calls --disable-cuda-graph
+# deprecated from 0.5.17 on, and arg_groups/parallel_hook.py --enable-dp-attention from 0.5.22 on.
+# Every recorded version accepts both, so what is between, or names no release, gets the old one.
 NEW_SPELLING = "0.5.23"
 
 

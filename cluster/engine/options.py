@@ -10,13 +10,14 @@ from re import fullmatch
 from typing import Any, NoReturn
 
 from cluster.engine.foreign import counterpart
-from cluster.engine.versions import parse_version
+from cluster.engine.versions import names_release, parse_version
 from cluster.findings import Finding, did_you_mean, error, warning
 
 HERE = Path(__file__).parent
-# One file each: first option string -> [option strings, repr(default), choices or null, nargs],
-# written by tests/sglang/check_parser.py --record.
-RECORDED = ("0.5.3.post3", "0.5.23")
+# One file each, options-VERSION.json, written by tests/sglang/check_parser.py --record. Those of
+# the newest are whole; every other file says what is different there.
+RECORDED = ("0.5.3.post3", "0.5.11", "0.5.17", "0.5.19", "0.5.21", "0.5.23")
+NEWEST = RECORDED[-1]
 # Options of server_args.py that take a number, though their default is None.
 NUMBERS = frozenset(
     (
@@ -29,6 +30,22 @@ NUMBERS = frozenset(
 )
 # A number, or server_args.py's human_readable_int ("16k", "1Mi").
 NUMBER = r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?|\d+(\.\d+)?([KMGT]i|[kMGT])"
+ALGORITHM = "--speculative-algorithm"
+# Its values, which the parser takes any of from 0.5.17 on; in any case. SpeculativeAlgorithm in
+# speculative/spec_info.py, and NEXTN in spec_registry.py, of the recorded releases. A plugin's own
+# are not among them.
+ALGORITHMS = (
+    "DFLASH",
+    "DSPARK",
+    "EAGLE",
+    "EAGLE3",
+    "FROZEN_KV_MTP",
+    "NEXTN",
+    "NGRAM",
+    "STANDALONE",
+)
+# First release that is known to have it.
+LATER_ALGORITHMS = {"UNO": "0.5.21"}
 SETTINGS = {"--reasoning-parser": "reasoning_parser", "--tool-call-parser": "tool_call_parser"}
 HELP = ("-h", "--help")
 CURE = "correct extra_args in the inventory"
@@ -43,6 +60,7 @@ class Option:
     + default: as Python prints it ("None", "1", "'auto'")
     + choices: what its value may be; empty where anything goes
     + nargs: how many values, as argparse has it: None one, 0 a flag, "?" "*" "+"
+    + any_case: the choices may be in small letters too
     """
 
     names: tuple[str, ...]
@@ -50,6 +68,7 @@ class Option:
     choices: tuple[str, ...]
     nargs: int | str | None
     default: str = "None"
+    any_case: bool = False
 
     @property
     def name(self) -> str:
@@ -57,16 +76,21 @@ class Option:
 
 
 Options = Mapping[str, Option]
+# First option string → [option strings, repr(default), choices or None, nargs].
+Table = dict[str, list[Any]]
 
 
 def nearest_recorded(version: str) -> str:
-    """The recorded release whose options are most likely those of this version."""
+    """The recorded release whose options are most likely those of this version; the newest where
+    it names no release: the images that don't are newer than most."""
 
     def position(version: str) -> int:
         """A release on a line, to measure distances: 0.5.23 is 5023."""
         major, minor, patch, *_ = *parse_version(version).release, 0, 0
         return (major * 1000 + minor) * 1000 + patch
 
+    if not names_release(version):
+        return NEWEST
     return min(RECORDED, key=lambda recorded: abs(position(recorded) - position(version)))
 
 
@@ -75,16 +99,33 @@ def options_of(version: str) -> Options:
     return _recorded_options(nearest_recorded(version))
 
 
+def recorded_table(release: str) -> Table:
+    """A recorded release's options, as argparse has them."""
+    table: Table = {}
+    for version in dict.fromkeys((NEWEST, release)):
+        table |= json.loads((HERE / f"options-{version}.json").read_text())
+    return {name: row for name, row in table.items() if row is not None}
+
+
 @cache
 def _recorded_options(release: str) -> Options:
-    table = json.loads((HERE / f"options-{release}.json").read_text())
     options: dict[str, Option] = {}
-    for names, default, choices, nargs in table.values():
+    for names, default, choices, nargs in recorded_table(release).values():
         plain = default.replace(".", "", 1).lstrip("-").isdigit() or names[0] in NUMBERS
         number = nargs is None and plain
-        option = Option(tuple(names), number, tuple(choices or ()), nargs, default)
+        ours = names[0] == ALGORITHM and not choices
+        if ours:
+            choices = algorithms(release)
+        option = Option(tuple(names), number, tuple(choices or ()), nargs, default, ours)
         options |= dict.fromkeys(names, option)
     return options
+
+
+def algorithms(release: str) -> list[str]:
+    """The names of speculative decoding that a release from 0.5.17 on knows."""
+    own = parse_version(release)
+    later = [name for name, since in LATER_ALGORITHMS.items() if parse_version(since) <= own]
+    return sorted((*ALGORITHMS, *later))
 
 
 def matching_names(argument: str, options: Options) -> list[str]:
@@ -134,7 +175,8 @@ def _parser(release: str, *, checks_values: bool) -> _Parser:
 
 def _checked(option: Option, value: str) -> str:
     name = next((name for name in option.names if name in SETTINGS), option.name)
-    if option.choices and value not in option.choices:
+    known = value.upper() if option.any_case else value
+    if option.choices and known not in option.choices:
         hint, choices = did_you_mean(value, option.choices), ", ".join(sorted(option.choices))
         setting = SETTINGS.get(name)
         cure = f"--data {setting}=auto, or one of these names" if setting else CURE
@@ -167,19 +209,24 @@ def parse_options(arguments: Sequence[str], version: str) -> dict[str, str]:
     return given
 
 
-def check_arguments(argv: Sequence[str], version: str) -> list[Finding]:
+def check_arguments(argv: Sequence[str], version: str, named: Sequence[str] = ()) -> list[Finding]:
     """Everything that this version's parser would refuse in `argv()`'s arguments; [] if nothing.
 
     Errors for a recorded version. Any other is compared with the nearest recorded one, and what
     that would refuse is only a warning.
+
+    + named: options, each with its values, that the image is known to take all the same
     """
     release = nearest_recorded(version)
     certain = version in RECORDED
     title = f"SGLang {version}" if certain else f"SGLang {version}, compared with {release},"
+    if not names_release(version):
+        title = f"SGLang of an unknown release, compared with {release},"
     arguments = [a for i, a in enumerate(argv) if i > 0 or a.startswith("-")]
     parser, options = _parser(release, checks_values=True), options_of(version)
     refusals: list[tuple[str, str]] = []
-    for part in _parts(arguments, options):
+    taken = _parts(named, options)
+    for part in (part for part in _parts(arguments, options) if part not in taken):
         try:
             namespace, extras = parser.parse_known_args(part)
         except _Rejected as rejected:

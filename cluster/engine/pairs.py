@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cluster import command, findings
 from cluster.engine.options import Options, options_of, parse_options
-from cluster.engine.versions import parse_version
+from cluster.engine.versions import names_release, parse_version
 
 PAIRS = Path(__file__).with_name("pairs.toml")
 READ = ("0.5.3.post3", "0.5.19", "0.5.20", "0.5.21", "0.5.22", "0.5.23")
@@ -75,6 +75,8 @@ class Pair:
     before: str = ""
 
     def applies(self, version: str) -> bool:
+        """Whether this version asserts it; where it names no release, the newest that was read."""
+        version = version if names_release(version) else READ[-1]
         late = not self.since or parse_version(version) >= parse_version(self.since)
         return late and (not self.before or parse_version(version) < parse_version(self.before))
 

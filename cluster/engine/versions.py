@@ -11,6 +11,11 @@ from cluster.findings import Refused, error
 SPARK_VERSION = "0.5.3.post3"
 
 
+# Of an image that nobody has read, and the start of what a build that is no release calls itself:
+# "0.0.0.dev1+g452239a74".
+UNKNOWN = "0.0.0"
+
+
 @dataclass(frozen=True)
 class Vulnerability:
     """A published way for whoever the API lets in to run code in the server.
@@ -50,12 +55,13 @@ VULNERABILITIES = (
 
 
 def vulnerabilities(version: str) -> tuple[Vulnerability, ...]:
-    """The published vulnerabilities of a version."""
+    """The published vulnerabilities of a version; none are known of what is no release."""
     own = parse_version(version)
     return tuple(
         vulnerability
         for vulnerability in VULNERABILITIES
-        if (not vulnerability.since or parse_version(vulnerability.since) <= own)
+        if names_release(version)
+        and (not vulnerability.since or parse_version(vulnerability.since) <= own)
         and own < parse_version(vulnerability.fixed)
     )
 
@@ -78,18 +84,24 @@ def parse_version(version: str) -> Version:
         ) from None
 
 
+def names_release(version: str) -> bool:
+    """Whether it tells which release it is or is next to, as "0.5.22.dev7+gabc" does."""
+    return parse_version(version) >= parse_version("0.0.1")
+
+
 def known_version(image: str) -> str | None:
     """The SGLang version that an image's name reveals; None where only the image itself can tell.
 
-    `lmsysorg/sglang:spark` has a fixed version; other tags are parsed ("v0.5.19-cu129": 0.5.19). A
-    mirror of the same repository counts; a digest after the tag is ignored.
+    `lmsysorg/sglang:spark` has a fixed version; other tags are parsed ("v0.5.19-cu129": 0.5.19;
+    "0.5.17-sm121": 0.5.17). A mirror of the same repository counts; a digest after the tag is
+    ignored.
     """
     repository, _, tag = image.partition("@")[0].rpartition(":")
     if not repository.endswith("sglang"):
         return None
     if tag == "spark" and fullmatch(r"(.*/)?lmsysorg/sglang", repository):
         return SPARK_VERSION
-    named = fullmatch(r"v(\d+\.\d+\.\d+(?:rc\d+)?(?:\.post\d+)?)(?:-.*)?", tag)
+    named = fullmatch(r"v?(\d+\.\d+\.\d+(?:rc\d+)?(?:\.post\d+)?)(?:-.*)?", tag)
     return named[1] if named else None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from re import match
 
 from cluster.catalog.models import Model
-from cluster.engine import exposure, options, versions
+from cluster.engine import exposure, versions
 from cluster.fabric import Fabric, FabricOptions, NodeOverrides, choose_fabric
 from cluster.findings import Finding, Refused, error
 from cluster.node.readings import NodeFacts, Rank
@@ -148,9 +148,8 @@ def engine_version(declaration: Declaration, readings: Readings) -> str | None:
     """SGLang's version, for the launch lines; None: it must be read from the head's image.
 
     The declared one; else that of a rank's label, if the rank was created from this very image;
-    else what the image reports.
-    Before the image is there its name decides, or the oldest recorded version is assumed: a deploy
-    decides again once the image has come.
+    else what the image reports, or its name or entry states where it reports no release.
+    Before the image is there these two decide: a deploy decides again once the image has come.
     """
     settings = declaration.common
     if settings.runtime == "process":
@@ -159,9 +158,12 @@ def engine_version(declaration: Declaration, readings: Readings) -> str | None:
         return settings.sglang_version
     head = readings.nodes[declaration.head]
     if head.image is None:
-        return named_version(declaration) or options.RECORDED[0]
+        return named_version(declaration) or versions.UNKNOWN
     made_of_it = (r.spec.sglang for r in head.ranks if r.image_id == head.image.id and r.spec)
-    return next(filter(None, made_of_it), "") or readings.version or None
+    found = next(filter(None, made_of_it), "") or readings.version
+    if found and not versions.names_release(found):
+        return named_version(declaration) or found
+    return found or None
 
 
 def assumed_version(declaration: Declaration, readings: Readings) -> str:
@@ -170,14 +172,15 @@ def assumed_version(declaration: Declaration, readings: Readings) -> str:
     group = declaration.common.group
     ours = (r for facts in readings.nodes.values() for r in members(facts, group) if r.spec)
     labeled = (rank.spec.sglang for rank in ours if rank.spec)
-    return next(filter(None, labeled), "") or named_version(declaration) or options.RECORDED[0]
+    return next(filter(None, labeled), "") or named_version(declaration) or versions.UNKNOWN
 
 
 def named_version(declaration: Declaration) -> str:
     """SGLang's version as the image's name or its entry in the catalog states it; "": neither."""
     image = declaration.choice.image
     stated = match(r"\d+\.\d+\.\d+(\.post\d+)?", image.sglang) if image else None
-    return versions.known_version(declaration.common.image) or (stated[0] if stated else "")
+    named = versions.known_version(declaration.common.image) or (stated[0] if stated else "")
+    return named if named and versions.names_release(named) else ""
 
 
 def fabric_options(declaration: Declaration) -> FabricOptions:

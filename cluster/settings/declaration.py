@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.catalog.entry import DraftModel, EngineImage, Evidence
+from cluster.engine.versions import known_version
 from cluster.findings import Finding, Refused, error
 from cluster.settings import parse, schema
 
@@ -50,6 +51,13 @@ class Choice:
     draft: DraftModel | None = None
     offloaded_bytes: int = 0
     sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def own_arguments(self) -> tuple[str, ...]:
+        """The arguments that the image must know by the entry's word, as it is no release."""
+        image = self.image
+        released = image and not image.third_party and known_version(image.reference)
+        return () if released or not image else self.arguments
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Hold our launch lines and recorded options against the argument parser of a real SGLang.
 
     PYTHONPATH=. PYTHON tests/sglang/check_parser.py             check; exit 1 with every difference
-    PYTHONPATH=. PYTHON tests/sglang/check_parser.py --record    write options-VERSION.json anew
+    PYTHONPATH=. PYTHON tests/sglang/check_parser.py --record    write its options anew
 
 PYTHON is an interpreter that can import SGLang's parser (tests/sglang/requirements.txt): no GPU.
 """
@@ -13,18 +13,49 @@ import contextlib
 import io
 import json
 import sys
+from collections.abc import Mapping
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from importlib.metadata import version
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
+from unittest.mock import MagicMock
 
 from launch_lines import ACCEPTED, REFUSED, launches
 
 from cluster.engine.argv import Launch, argv
-from cluster.engine.options import HERE, RECORDED, check_arguments
+from cluster.engine.options import HERE, NEWEST, RECORDED, Table, check_arguments, recorded_table
 
-Table = dict[str, list[Any]]
+
+class StandIn(ModuleType):
+    """A module that has every name."""
+
+    __path__: ClassVar[list[str]] = []
+    __version__ = "0"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return MagicMock()
+
+
+class StandIns(MetaPathFinder, Loader):
+    """torchvision: imported on the way to the parser, of no use to it, and in no build that fits
+    torch's for CPUs."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        ours = name.split(".")[0] == "torchvision"
+        return ModuleSpec(name, self, is_package=True) if ours else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return StandIn(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
 
 
 def real_parser() -> argparse.ArgumentParser:
+    sys.meta_path.append(StandIns())
     from sglang.srt.server_args import ServerArgs
 
     parser = argparse.ArgumentParser()
@@ -49,9 +80,17 @@ def table(parser: argparse.ArgumentParser) -> Table:
     }
 
 
-def recorded(release: str) -> Table:
-    rows: Table = json.loads((HERE / f"options-{release}.json").read_text())
-    return {n: [o, d, sorted(c) if c else None, k] for n, (o, d, c, k) in rows.items()}
+def record(release: str, real: Table) -> None:
+    """Write this release's file; for the newest, every file, as the others differ from it."""
+    tables = {other: recorded_table(other) for other in RECORDED if other != release}
+    tables[release] = real
+    base = tables[NEWEST]
+    for other in tables if release == NEWEST else (release,):
+        own: Mapping[str, list[Any] | None] = tables[other]
+        if other != NEWEST:
+            own = {name: own.get(name) for name in changed(base, tables[other])}
+        rows = (f"{json.dumps(name)}: {json.dumps(own[name])}" for name in sorted(own))
+        (HERE / f"options-{other}.json").write_text("{\n" + ",\n".join(rows) + "\n}\n")
 
 
 def refusal(parser: argparse.ArgumentParser, words: tuple[str, ...]) -> str:
@@ -67,19 +106,16 @@ def refusal(parser: argparse.ArgumentParser, words: tuple[str, ...]) -> str:
 
 def differences(parser: argparse.ArgumentParser, release: str) -> list[str]:
     """Everything in which we and the real parser do not agree."""
-    real, ours = table(parser), recorded(release)
+    real, ours = table(parser), recorded_table(release)
     wrong = [f"option {n}: {ours.get(n)} recorded, {real.get(n)} real" for n in changed(ours, real)]
-    for launch in launches():
-        words = argv(launch, release)
-        if output := refusal(parser, words[1:]):
-            wrong.append(f"{' '.join(words)}: {output}")
     base = argv(Launch("some/model"), release)
-    for extra in ACCEPTED + REFUSED:
-        output, expected = refusal(parser, base[1:] + extra), check_arguments(base + extra, release)
+    lines = [base + extra for extra in ACCEPTED + REFUSED]
+    lines += [argv(launch, release) for launch, _ in launches(release)]
+    for words in lines:
+        output, expected = refusal(parser, words[1:]), check_arguments(words, release)
         if bool(output) != bool(expected):
-            wrong.append(
-                f"{extra}: real parser {output or 'accepts'}, ours {expected or 'accepts'}"
-            )
+            line = " ".join(words)
+            wrong.append(f"{line}: real parser {output or 'accepts'}, ours {expected or 'accepts'}")
     return wrong
 
 
@@ -89,17 +125,15 @@ def changed(ours: Table, real: Table) -> list[str]:
 
 def main() -> int:
     release, parser = version("sglang"), real_parser()
-    if "--record" in sys.argv:
-        rows = json.dumps(table(parser), sort_keys=True, indent=0)
-        (HERE / f"options-{release}.json").write_text(rows)
-        return 0
     if release not in RECORDED:
-        print(f"no options of SGLang {release} are recorded: run with --record")
+        print(f"SGLang {release} is none of RECORDED in cluster/engine/options.py")
         return 1
+    if "--record" in sys.argv:
+        record(release, table(parser))
     wrong = differences(parser, release)
     print(*wrong, sep="\n", end="\n" * bool(wrong))
-    lines, words = len(list(launches())), len(ACCEPTED + REFUSED)
-    what = f"{len(recorded(release))} options, {lines} launch lines, {words} words by hand"
+    lines, words = len(list(launches(release))), len(ACCEPTED + REFUSED)
+    what = f"{len(recorded_table(release))} options, {lines} launch lines, {words} words by hand"
     print(f"SGLang {release}: {what}: {len(wrong)} differences")
     return 1 if wrong else 0
 

@@ -1,12 +1,14 @@
-"""Every launch line that the catalogue can lead to; also words that a parser must refuse."""
+"""Every launch line that the catalog can lead to; also words that a parser must refuse."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cluster.catalog.models import catalog
+from samples import every_form, rendered
+
 from cluster.engine.argv import Launch
+from cluster.engine.options import nearest_recorded
 
 FULL = Launch(
     model_path="openai/gpt-oss-120b",
@@ -55,19 +57,17 @@ REFUSED = (
 )
 
 
-def launches() -> Iterator[Launch]:
-    """Every model that SGLang serves, on 1, 2 and 4 nodes, first and last rank; every option."""
-    for model in catalog():
-        if model.runtime == "docker":
-            one = Launch(
-                model.id,
-                mem_fraction=model.mem_fraction,
-                trust_remote_code=model.trust_remote_code,
-                reasoning_parser=model.reasoning_parser,
-                tool_call_parser=model.tool_call_parser,
-            )
-            yield from over_nodes(one)
-    yield from over_nodes(FULL)
+def launches(release: str) -> Iterator[tuple[Launch, tuple[str, ...]]]:
+    """First and last rank of every entry, variant and number of nodes whose image's options are
+    compared with this release; each with what its image must know by its entry's word. Then every
+    option of ours."""
+    for model, variant, nodes in every_form():
+        declared, version, specs = rendered(model, nodes, variant=variant)
+        if nearest_recorded(version) == release:
+            ranks = [*specs.values()]
+            for spec in (ranks[0], *ranks[1:][-1:]):
+                yield spec.launch, declared.choice.own_arguments
+    yield from ((launch, ()) for launch in over_nodes(FULL))
 
 
 def over_nodes(launch: Launch) -> Iterator[Launch]:

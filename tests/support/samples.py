@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cluster.catalog.models import find_model
+from cluster.catalog.entry import Model
+from cluster.catalog.models import catalog, find_model
+from cluster.engine.versions import UNKNOWN
 from cluster.fabric import Fabric, FabricOptions, choose_fabric
 from cluster.node.readings import ImageReading, Interface, NodeFacts, Rank, RdmaPort
+from cluster.plan.decide import named_version
 from cluster.plan.specs import declared_specs
 from cluster.rank.spec import Spec
 from cluster.settings.declaration import Declaration, HostData, parse_declaration
@@ -103,3 +106,24 @@ def running(wanted_specs: Mapping[str, Spec]) -> dict[str, NodeFacts]:
     return {
         name: replace(readings[name], ranks=(ran(spec),)) for name, spec in wanted_specs.items()
     }
+
+
+def every_form() -> Iterator[tuple[Model, str, int]]:
+    """Each entry, variant and number of nodes that the catalog has."""
+    for model in catalog():
+        for variant in model.variants or (None,):
+            allowed = {f.nodes for f in variant.forms} if variant and variant.forms else {1, 2, 4}
+            for nodes in sorted(allowed if model.runtime == "docker" else ()):
+                yield model, variant.name if variant else "auto", nodes
+
+
+def rendered(model: Model, nodes: int, **data: Any) -> tuple[Declaration, str, dict[str, Spec]]:
+    """An entry's declaration, the version that its image is taken for, and its specs."""
+    declared = want(nodes, model=model.alias, **data)
+    version = named_version(declared) or UNKNOWN
+    facts = sparks(nodes)
+    return (
+        declared,
+        version,
+        declared_specs(declared, model, fabric_of(declared, facts), facts, version),
+    )

@@ -11,6 +11,8 @@ from functools import cache
 from importlib.metadata import version as installed
 from pathlib import Path
 
+from cluster.engine.options import HERE as OPTIONS, NEWEST
+
 HERE = Path(__file__).parents[1] / "cluster"
 ROOT = HERE.parents[1]
 MAKE = HERE / "testbed" / "image" / "mkimage"
@@ -37,7 +39,7 @@ def _digest(version: str, tag: str) -> str:
     sources = [
         MAKE,
         MAKE.with_name("copy_hub"),
-        ROOT / "cluster" / "engine" / f"options-{version}.json",
+        *(OPTIONS / f"options-{table}.json" for table in (NEWEST, version)),
     ]
     sources += sorted(
         p for p in (MAKE.parent / "stub").rglob("*") if p.is_file() and p.suffix != ".pyc"

@@ -11,7 +11,7 @@ from cluster.catalog.models import catalog
 from cluster.engine.argv import Launch, argv
 from cluster.engine.options import RECORDED, options_of
 
-SPARK, NEW = RECORDED
+SPARK, *_, NEW = RECORDED
 ALONE = Launch("Qwen/Qwen2.5-7B-Instruct", tool_call_parser="qwen25", mem_fraction=0.8)
 PAIR = Launch(
     "openai/gpt-oss-120b",

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tomllib
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from shutil import copy, copytree
+from shutil import copytree
 from subprocess import run
 
 import pytest
 
 from cluster.engine.argv import Launch, argv
-from cluster.engine.options import HERE, RECORDED, check_arguments, options_of
+from cluster.engine.options import RECORDED, check_arguments, options_of, recorded_table
 from cluster.engine.pairs import PAIRS, READ, Condition, check_pairs, required_arguments
 from cluster.engine.versions import parse_version
 from cluster.findings import Finding, Level
 
-SPARK, NEW = RECORDED
+SPARK, *_, NEW = RECORDED
 ENTRIES = tomllib.loads(PAIRS.read_text())["pairs"]
 each_read = pytest.mark.parametrize("version", READ)
 
@@ -157,7 +158,7 @@ PARSE = "import sys; from sglang import arguments; arguments.parse(sys.argv[1:])
 def stub_parses(folder: Path, version: str, words: Sequence[str]) -> tuple[int, str]:
     """Exit code and words of the test bed's stub engine, which asserts as SGLang does."""
     copytree(STUB, folder / "sglang", dirs_exist_ok=True)
-    copy(HERE / f"options-{version}.json", folder / "sglang/options.json")
+    (folder / "sglang/options.json").write_text(json.dumps(recorded_table(version)))
     (folder / f"sglang-{version}.dist-info").mkdir(exist_ok=True)
     metadata = f"Metadata-Version: 2.1\nName: sglang\nVersion: {version}\n"
     (folder / f"sglang-{version}.dist-info/METADATA").write_text(metadata)

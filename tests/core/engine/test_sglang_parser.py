@@ -8,7 +8,7 @@ from cluster.catalog.models import catalog
 from cluster.engine.options import RECORDED, check_arguments, options_of
 from cluster.findings import Finding, Level
 
-SPARK, NEW = RECORDED
+SPARK, *_, NEW = RECORDED
 each_version = pytest.mark.parametrize("version", RECORDED)
 
 
@@ -101,9 +101,40 @@ def test_removed_options_are_unknown_to_a_new_image(line: str) -> None:
 
 
 def test_a_version_that_is_not_recorded_only_warns() -> None:
-    finding = refused("--nodes 2", "0.5.19")
+    finding = refused("--nodes 2", "0.5.20")
     assert finding.level is Level.WARNING
-    assert "SGLang 0.5.19, compared with 0.5.23, does not know --nodes" in finding.what
+    assert "SGLang 0.5.20, compared with 0.5.19, does not know --nodes" in finding.what
+    unknown = refused("--nodes 2", "0.0.0.dev1+g452239a74")
+    assert unknown.level is Level.WARNING
+    assert "SGLang of an unknown release, compared with 0.5.23, does not" in unknown.what
+
+
+@pytest.mark.parametrize("value", ["b12x", "nope"])
+def test_what_an_image_is_known_to_take_is_not_refused(value: str) -> None:
+    line = ("--moe-runner-backend", value, "--tp-size", "two")
+    findings = check_arguments(line, "0.0.0", ("--moe-runner-backend", "b12x"))
+    assert ["--moe-runner-backend" in f.what for f in findings] == [True] * (value != "b12x") + [
+        False
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        pytest.param("NEXTN", "0.5.3.post3", id="everywhere"),
+        pytest.param("dflash", "0.5.17", id="in-any-case-where-the-parser-has-no-choices"),
+        pytest.param("DSPARK", "0.5.17", id="later"),
+        pytest.param("UNO", "0.5.21", id="latest"),
+        pytest.param("DSPRK", "", id="misspelt"),
+    ],
+)
+def test_the_names_of_speculative_decoding_are_checked(name: str, first: str) -> None:
+    for version in RECORDED:
+        findings = check_arguments(("--speculative-algorithm", name), version)
+        known = bool(first) and RECORDED.index(version) >= RECORDED.index(first)
+        assert known is not any(f.level is Level.ERROR for f in findings), version
+    if not first:
+        assert "did you mean DSPARK?" in findings[0].what
 
 
 @pytest.mark.parametrize("value", ["1", "-1", "0.5", "1e3", "16k", "1Mi", "+2"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from samples import declare, spark, want
+from hypothesis import given, settings, strategies as st
+from samples import declare, every_form, rendered, spark, want
 
 from cluster.catalog.entry import (
     DraftModel,
@@ -19,11 +19,13 @@ from cluster.catalog.entry import (
     merged,
 )
 from cluster.catalog.memory import USUAL_FRACTION
-from cluster.catalog.models import catalog, find_model
+from cluster.catalog.models import find_model
 from cluster.engine.argv import argv
+from cluster.engine.options import RECORDED, check_arguments
+from cluster.engine.pairs import check_pairs
+from cluster.engine.versions import UNKNOWN
 from cluster.fabric import FabricOptions, choose_fabric
 from cluster.findings import Refused
-from cluster.plan.decide import named_version
 from cluster.plan.specs import declared_specs
 from cluster.rank.docker import create
 from cluster.settings.declaration import Declaration, parse_declaration
@@ -240,23 +242,15 @@ def test_images_of_others_and_tags_from_prose_are_reported() -> None:
 # ---- every entry
 
 
-def every_form() -> Iterator[Any]:
-    """Each entry, variant and number of nodes that the catalog has."""
-    for model in catalog():
-        for variant in model.variants or (None,):
-            allowed = {f.nodes for f in variant.forms} if variant and variant.forms else {1, 2, 4}
-            for nodes in sorted(allowed if model.runtime == "docker" else ()):
-                name = variant.name if variant else "auto"
-                yield pytest.param(model, name, nodes, id=f"{model.alias}-{name}-{nodes}")
+each_form = pytest.mark.parametrize(
+    ("model", "variant", "nodes"),
+    [pytest.param(*f, id=f"{f[0].alias}-{f[1]}-{f[2]}") for f in every_form()],
+)
 
 
-@pytest.mark.parametrize(("model", "variant", "nodes"), [*every_form()])
+@each_form
 def test_every_entry_makes_a_launch_line(model: Model, variant: str, nodes: int) -> None:
-    declared = want(nodes, model=model.alias, variant=variant)
-    facts = {name: spark(rank) for rank, name in enumerate(declared.names)}
-    fabric = choose_fabric(list(facts.values()), FabricOptions())
-    version = named_version(declared) or "0.5.23"
-    specs = declared_specs(declared, model, fabric, facts, version)
+    _, version, specs = rendered(model, nodes, variant=variant)
     assert len(specs) == nodes
     chosen = next((v for v in model.variants if v.name == variant), None)
     form = next((f for f in chosen.forms if f.nodes == nodes), None) if chosen else None
@@ -273,6 +267,51 @@ def test_every_entry_makes_a_launch_line(model: Model, variant: str, nodes: int)
         assert len(options) == len(set(options))
         if form:
             assert (spec.launch.tp, spec.launch.pp) == (form.tp, form.pp)
+
+
+@each_form
+def test_the_images_parser_takes_the_launch_line_of_every_entry(
+    model: Model, variant: str, nodes: int
+) -> None:
+    declared, version, specs = rendered(model, nodes, variant=variant)
+    for spec in specs.values():
+        line = argv(spec.launch, version)[1:]
+        assert check_arguments(line, version, declared.choice.own_arguments) == []
+        assert check_pairs(line, version) == []
+
+
+FORMS = [*every_form()]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    form=st.integers(0, len(FORMS) - 1),
+    version=st.sampled_from((*RECORDED, "0.5.20", UNKNOWN)),
+    data=st.fixed_dictionaries(
+        {},
+        optional={
+            "context_length": st.integers(1024, 10**6),
+            "mem_fraction": st.floats(0.1, 0.9),
+            "disable_cuda_graph": st.booleans(),
+            "draft": st.sampled_from(["auto", "none", "org/draft"]),
+            "served_model_name": st.just("mine"),
+            "dist_timeout": st.integers(1, 3600),
+            "revision": st.just("main"),
+            "kv_cache_dtype": st.sampled_from(["auto", "fp8_e4m3"]),
+        },
+    ),
+)
+def test_no_setting_makes_an_option_that_the_image_lacks(
+    form: int, version: str, data: dict[str, Any]
+) -> None:
+    model, variant, nodes = FORMS[form]
+    declared, own, specs = rendered(model, nodes, variant=variant, **data)
+    launch = specs[declared.names[-1]].launch
+    line = argv(launch, own)[1:]
+    assert check_arguments(line, own, declared.choice.own_arguments) == []
+    # In any image, where the entry's own options are left out.
+    line = argv(replace(launch, model_args=()), version)[1:]
+    assert not [f for f in check_arguments(line, version) if "does not know" in f.what]
 
 
 def test_the_default_variant_is_no_change_of_an_earlier_label() -> None:
