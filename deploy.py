@@ -28,8 +28,8 @@ if deployment.running and deployment.is_head(host):
             name="tiktoken vocabularies", order=steps.vocabularies_job(deployment)
         )
         weights.present(
-            name=f"Weights of {deployment.model.id}",
-            job=lambda: steps.weights_job(deployment),
+            name=f"Weights of {' and '.join(r.id for r in deployment.decision.repositories)}",
+            jobs=lambda: steps.weights_jobs(deployment),
             needed=steps.weights_needed(deployment),
         )
         switch.plan_checked(

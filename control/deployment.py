@@ -191,8 +191,9 @@ class Deployment:
     @property
     def fetches(self) -> bool:
         """Whether anything is brought to any node before ranks change."""
-        weights = [self.facts[n].weights for n in self.specs if n in self.readings.full]
-        whole = len(weights) == len(self.specs) and all(w and w.complete for w in weights)
+        read = [self.facts[name] for name in self.specs if name in self.readings.full]
+        weights = [node.weights_of(r) for node in read for r in self.decision.repositories]
+        whole = len(read) == len(self.specs) and all(w and w.complete for w in weights)
         comes = self.pulls or any(self.vocabularies(h) for h in self.serving.values())
         return comes or (self.docker and self.plan.restart and not whole)
 
@@ -227,7 +228,8 @@ def read_light(hosts: Mapping[str, Host], declaration: Declaration) -> dict[str,
 
 def read_full(hosts: Mapping[str, Host], decision: Decision) -> dict[str, NodeFacts]:
     """What the checks before a change need: GPUs, disks, ports, weights, vocabularies too."""
-    declaration, model = decision.declaration, decision.model
+    declaration = decision.declaration
+    model, *drafts = decision.repositories
 
     def options(host: Host) -> dict[str, Any]:
         facts, settings = decision.facts[host.name], declaration.nodes[host.name]
@@ -237,11 +239,12 @@ def read_full(hosts: Mapping[str, Host], decision: Decision) -> dict[str, NodeFa
             "disks": [cache, *IMAGE_FOLDERS] if docker else [],
             "weights": model.id,
             # Of a model that no entry describes.
-            "config": not model.alias,
+            "config": not decision.model.alias,
             "hf_cache": cache,
             "cache_root": cache_root(settings, facts),
-            "revision": settings.revision,
-            "tiktoken": expand(settings.tiktoken_dir, facts) if model.tiktoken else None,
+            "revision": model.revision,
+            "drafts": [(draft.id, draft.revision) for draft in drafts],
+            "tiktoken": expand(settings.tiktoken_dir, facts) if decision.model.tiktoken else None,
             "full": True,
         }
 

@@ -1,4 +1,4 @@
-"""Which models' weights each node has, with the listing."""
+"""Which models' weights each node has, the chosen one's draft model's too, with the listing."""
 
 from pyinfra.api import State
 
@@ -17,8 +17,9 @@ def print_models(state: State) -> None:
     listed = listing.read_listing(state)
     deployment = converge.declared_deployment(state)
     ids = dict.fromkeys(model.id for model in models.catalog() if model.runtime == "docker")
-    if not deployment.model.local and deployment.settings.runtime == "docker":
-        ids |= {deployment.model.id: None}
+    chosen: dict[str, str] = {}
+    if deployment.settings.runtime == "docker":
+        chosen = {r.id: r.revision for r in deployment.decision.repositories if not r.local}
     fact = CachedModels()
     caches = {
         host.name: deployment.settings_of(host).hf_cache
@@ -27,7 +28,9 @@ def print_models(state: State) -> None:
     }
     readings = shell.on_all(
         [deployment.hosts[name] for name in caches],
-        lambda h: shell.read_fact(h, fact, fact.command(list(ids), caches[h.name]), SECONDS),
+        lambda h: shell.read_fact(
+            h, fact, fact.command(list({**ids, **chosen}), caches[h.name], chosen), SECONDS
+        ),
     )
     present = {node: r.value for node, r in readings.items() if r.value is not None}
     run.print_document(models_document(listed, present))

@@ -12,9 +12,11 @@ from cluster.engine import options, pairs
 from cluster.engine.argv import argv
 from cluster.findings import Finding, error, warning
 from cluster.node.peers import PeerReport
-from cluster.node.readings import NodeFacts
+from cluster.node.readings import NodeFacts, Weights
 from cluster.plan import decide, specs
+from cluster.settings.schema import Settings
 from cluster.transfer import description, hub_errors, images
+from cluster.transfer.repository import WantedRepository
 from control import secrets
 from control.deployment import Deployment, read_full
 from facts.network import Peers
@@ -113,7 +115,7 @@ def probe_peers(decision: decide.Decision, hosts: Mapping[str, Host]) -> dict[st
 def _check_sources(decision: decide.Decision, nodes: list[NodeFacts]) -> Iterator[Finding]:
     """Findings about what must be there already, as nothing will bring it, and about what keeps the
     rest from coming."""
-    settings, model = decision.settings, decision.model
+    settings = decision.settings
     for node in nodes:
         if settings.runtime == "docker" and settings.pull == "never" and node.image is None:
             yield error(
@@ -130,34 +132,40 @@ def _check_sources(decision: decide.Decision, nodes: list[NodeFacts]) -> Iterato
             )
     # Raises Refused if it is not a private file with one key.
     secrets.find_api_key(settings.api_key_file)
-    # The other nodes copy what the head has.
-    head = nodes[0]
-    if head.weights and head.weights.complete:
-        return
-    if model.local:
-        weights = head.weights
+    for repository in decision.repositories:
+        # The other nodes copy what the head has.
+        weights = nodes[0].weights_of(repository)
+        if not weights or not weights.complete:
+            yield from _check_source(settings, repository, nodes[0].name, weights)
+
+
+def _check_source(
+    settings: Settings, repository: WantedRepository, head: str, weights: Weights | None
+) -> Iterator[Finding]:
+    """Findings about a repository that the head lacks, or has in part."""
+    model = repository.id
+    if repository.local:
         what = weights.problem if weights and weights.problem else "is missing or incomplete"
-        cure = weights.cure if weights and weights.cure else f"ls {model.id}"
-        yield error(f"model {model.id} {what}", head.name, cure)
+        cure = weights.cure if weights and weights.cure else f"ls {model}"
+        yield error(f"model {model} {what}", head, cure)
     elif settings.runtime == "docker" and settings.offline:
         yield error(
-            f"the weights of {model.id} are not there, or not whole, and offline = true",
-            head.name,
+            f"the weights of {model} are not there, or not whole, and offline = true",
+            head,
             "--data offline=false, or put them into its hf_cache",
         )
     elif settings.runtime == "docker":
         # For any model, not just a gated one: this refuses a token file that cannot be read.
         token = secrets.find_token(settings.hf_token_file)
-        if model.gated and not token:
+        if repository.gated and not token:
+            cure = "accept its license at the hub, then: hf auth login, or export HF_TOKEN=…"
             yield error(
-                f"model {model.id} is gated, its weights are not there, and there is no Hugging "
+                f"model {model} is gated, its weights are not there, and there is no Hugging "
                 "Face token",
-                head.name,
-                "accept its license at the hub, then: hf auth login, or export HF_TOKEN=…",
+                head,
+                f"{cure}; {hub_errors.NO_DRAFT}" if repository.draft else cure,
             )
-        if problem := hub_errors.find_unencrypted_token(
-            settings.hf_endpoint, token, head.name, model.id
-        ):
+        if problem := hub_errors.find_unencrypted_token(settings.hf_endpoint, token, head, model):
             yield problem
 
 

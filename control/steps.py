@@ -10,6 +10,7 @@ from cluster.node.host import drop_caches
 from cluster.plan.specs import cache_root, expand
 from cluster.rank import api_key, docker
 from cluster.rank.spec import group_urls
+from cluster.transfer.repository import WantedRepository
 from cluster.transfer.weights import hub_folder
 from control import lease, secrets
 from control.deployment import Deployment, read_answers
@@ -55,25 +56,30 @@ def weights_needed(deployment: Deployment) -> bool:
     return deployment.docker and (deployment.plan.restart or deployment.settings.verify == "full")
 
 
-def weights_job(deployment: Deployment) -> node_weights.WeightsJob:
-    """Which files, for which nodes, from where."""
-    settings, model = deployment.settings, deployment.model
+def weights_jobs(deployment: Deployment) -> tuple[node_weights.WeightsJob, ...]:
+    """Which files, for which nodes, from where: the model's, then its draft model's."""
+    return tuple(_weights_job(deployment, one) for one in deployment.decision.repositories)
+
+
+def _weights_job(deployment: Deployment, repository: WantedRepository) -> node_weights.WeightsJob:
+    settings, id_ = deployment.settings, repository.id
     facts = {name: deployment.facts[name] for name in deployment.declaration.names}
     caches = {
         name: expand(deployment.declaration.nodes[name].hf_cache, reading)
         for name, reading in facts.items()
     }
     folders = {
-        name: expand(model.id, facts[name]) if model.local else hub_folder(cache, model.id)
+        name: expand(id_, facts[name]) if repository.local else hub_folder(cache, id_)
         for name, cache in caches.items()
     }
     return node_weights.WeightsJob(
         hosts=deployment.serving,
         folders={name: folder.rstrip("/") for name, folder in folders.items()},
         caches=caches,
-        model=model.id,
-        local=model.local,
-        revision=settings.revision,
+        model=id_,
+        local=repository.local,
+        draft=repository.draft,
+        revision=repository.revision,
         image=settings.image,
         group=settings.group,
         endpoint=settings.hf_endpoint,

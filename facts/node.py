@@ -15,6 +15,8 @@ from facts.weights import ModelWeights, Tiktoken
 MARK = "=== spark-serving"
 # Parts that wait for other programs (Docker, nvidia-smi): each runs beside the rest.
 SLOW = ("engine", "ranks", "image", "gpus")
+# What the section of a draft model is called, before its id.
+DRAFT = "draft "
 
 
 class NodeReading(Fact[NodeFacts]):
@@ -31,6 +33,7 @@ class NodeReading(Fact[NodeFacts]):
     + disks: paths whose file systems to measure
     + weights, hf_cache, revision: the model to look for, the HF_HOME to look in, its revision
     + config: read the model's config.json as well
+    + drafts: draft models to look for there too, each with its revision
     + tiktoken: the folder of vocabularies
     + cache_root: the folder of compile caches
     + seconds: after which Docker counts as not answering
@@ -47,6 +50,7 @@ class NodeReading(Fact[NodeFacts]):
         hf_cache: str | None = None,
         revision: str = "",
         config: bool = False,
+        drafts: Sequence[tuple[str, str]] = (),
         tiktoken: str | None = None,
         cache_root: str = "",
         full: bool = False,
@@ -75,6 +79,10 @@ class NodeReading(Fact[NodeFacts]):
                 parts["weights"] = ModelWeights().command(
                     weights, hf_cache or "", revision, config=config
                 )
+            parts |= {
+                f"{DRAFT}{draft}": ModelWeights().command(draft, hf_cache or "", commit)
+                for draft, commit in drafts
+            }
             if tiktoken is not None:
                 parts["tiktoken"] = Tiktoken().command(tiktoken)
             if cache_root:
@@ -95,6 +103,11 @@ class NodeReading(Fact[NodeFacts]):
             containers.Containers() if runtime == "docker" else containers.Processes()
         )
         disks = [read(name, system.Disk()) for name in sections.by_name if name.startswith("disk ")]
+        drafts = {
+            name.removeprefix(DRAFT): read(name, ModelWeights())
+            for name in sections.by_name
+            if name.startswith(DRAFT)
+        }
         return NodeFacts(
             name=name,
             **identity_fields,
@@ -108,6 +121,7 @@ class NodeReading(Fact[NodeFacts]):
             disks=tuple(disk for disk in disks if disk is not None),
             listeners=tuple(read("listeners", network.Listeners()) or ()),
             weights=read("weights", ModelWeights()),
+            drafts={draft: weights for draft, weights in drafts.items() if weights is not None},
             tiktoken=read("tiktoken", Tiktoken()) or {},
             served=read("served", containers.ServedMarks()) or (),
             unread=sections.unread,

@@ -1,7 +1,7 @@
 """Model weights and tiktoken vocabularies on a node's disk."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pyinfra.api import QuoteString, StringCommand
 
@@ -121,15 +121,18 @@ class CachedModels(Fact[dict[str, readings.Weights]]):
 
     + models: ids on the hub
     + hf_cache: an HF_HOME
+    + revisions: of those models for which another one than main counts
     """
 
     default = staticmethod(dict[str, readings.Weights])
 
-    def command(self, models: Sequence[str], hf_cache: str) -> StringCommand:
+    def command(
+        self, models: Sequence[str], hf_cache: str, revisions: Mapping[str, str] | None = None
+    ) -> StringCommand:
         parts = []
         for model in models:
             mark = StringCommand("printf '%s\\n'", QuoteString(f"{MARK} {model}"))
-            reading = ModelWeights().command(model, hf_cache)
+            reading = ModelWeights().command(model, hf_cache, (revisions or {}).get(model, ""))
             # A subshell of its own: the reading of a model that is not there exits.
             parts.append(join(mark, "; (\n", reading, "\n) || :"))
         return StringCommand(*parts, _separator="\n")

@@ -138,7 +138,9 @@ def copy_to_workers(
 ) -> None:
     """Bring every worker to the head's files; Refused with what went wrong."""
     missing = {name: stored.missing_files(files, there[name]) for name in job.workers}
-    full = (stored.find_missing_space(name, there[name], need) for name, need in missing.items())
+    full = (
+        stored.find_missing_space(name, [(there[name], need)]) for name, need in missing.items()
+    )
     findings.refuse_errors(filter(None, full))
     todo = {name: need for name, need in missing.items() if need}
     if todo:
@@ -156,7 +158,7 @@ def copy_to_workers(
         findings.refuse_errors(filter(None, problems.values()))
         took = time.monotonic() - begun
         job.head.log(
-            f"weights: {printable.gigabytes(bytes_)} copied to {', '.join(todo)} in "
+            f"{job.kind}: {printable.gigabytes(bytes_)} copied to {', '.join(todo)} in "
             f"{stored.format_seconds(took)} ({printable.gigabytes(bytes_ / took, 2)}/s each), "
             "every hash verified"
         )
@@ -282,6 +284,6 @@ def _progress_reporter(
             size = next(iter((answer.out or ("0",))[0].split()), "0")
             if answer.ok and size.isdigit():
                 one.note(int(size) * 1024, time.monotonic())
-            job.hosts[name].log(f"weights: {one.line(time.monotonic())}")
+            job.hosts[name].log(f"{job.kind}: {one.line(time.monotonic())}")
 
     return report

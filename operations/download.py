@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -50,44 +50,51 @@ def describe_repository(
     return model, (finding,)
 
 
-def take_over(job: node_weights.WeightsJob) -> None:
-    """Wait for a download of this model by an earlier run; remove one that has ended."""
+def take_over(jobs: Sequence[node_weights.WeightsJob]) -> None:
+    """Wait for a download of these models by an earlier run; remove one that has ended."""
+    job = jobs[0]
+    by_task = {weights.task_label(one.group, one.model): one for one in jobs}
     answer = shell.run_command(job.head, weights.list_tasks())
     mine = weights.container_name(job.group)
     for line in answer.out:
         name, state, task = [*line.split("\t"), "", ""][:3]
         if name != mine:
             continue
-        if state == "running" and task == weights.task_label(job.group, job.model):
+        if state == "running" and task in by_task:
             job.head.log("an earlier run's download is still running: waiting for it")
             try:
-                _wait(job, stored.TransferProgress(0, time.monotonic()))
+                _wait(by_task[task], stored.TransferProgress(0, time.monotonic()))
             except findings.Refused as refused:
                 job.head.log(f"it failed: {refused}; starting over")
         shell.run_command(job.head, weights.remove_download(job.group))
     _forget(job)
 
 
-def complete(
-    job: node_weights.WeightsJob, nodes: Mapping[str, stored.StoredModel]
+def list_files(
+    job: node_weights.WeightsJob, have: stored.StoredModel
 ) -> tuple[str, dict[str, repository.File]]:
-    """Bring what the head lacks; the commit, and all its files, each checked by its hash."""
-    have = nodes[job.head.name]
+    """The commit that the head must have, and all its files, by the hub's own list.
+
+    + have: what the head has
+    """
     _refuse_without_hub(job, have)
     if wrong := hub_errors.find_unencrypted_token(
         job.endpoint, job.token(), job.head.name, job.model
     ):
         raise findings.Refused(wrong)
-    commit, wanted = _list_repository(job, have.commit or job.revision)
-    there = dict(nodes)
-    if other := [name for name, one in nodes.items() if one.commit != commit]:
-        there |= node_weights.read_weights(job, other, commit)
-    have = there[job.head.name]
-    full = (
-        stored.find_missing_space(n, one, stored.missing_files(wanted, one))
-        for n, one in there.items()
-    )
-    findings.refuse_errors(filter(None, full))
+    return _list_repository(job, have.commit or job.revision)
+
+
+def fetch(
+    job: node_weights.WeightsJob,
+    commit: str,
+    wanted: Mapping[str, repository.File],
+    have: stored.StoredModel,
+) -> dict[str, repository.File]:
+    """Bring what the head lacks of a commit; all its files, each checked by its hash.
+
+    + have: what the head has of it
+    """
     missing = stored.missing_files(wanted, have)
     listed = {path: replace(file, mtime_ns=0) for path, file in wanted.items()}
     listed |= {p: replace(f, mtime_ns=have.good[p].mtime_ns) for p, f in wanted.items()
@@ -97,7 +104,7 @@ def complete(
     times = _fetch(job, commit, missing, have) if missing else {}
     files = {path: replace(f, mtime_ns=times.get(path, f.mtime_ns)) for path, f in listed.items()}
     node_weights.record_weights(job, job.head, commit, files.values(), job.ref(commit))
-    return commit, files
+    return files
 
 
 def _refuse_without_hub(job: node_weights.WeightsJob, have: stored.StoredModel) -> None:
@@ -184,7 +191,7 @@ def _fetch(
     times = _run(job, request, stored.TransferProgress(total, begun), commit).get("times")
     seconds = time.monotonic() - begun
     job.head.log(
-        f"weights: {printable.gigabytes(total)} downloaded in {stored.format_seconds(seconds)}, "
+        f"{job.kind}: {printable.gigabytes(total)} downloaded in {stored.format_seconds(seconds)}, "
         "every hash verified"
     )
     # The next run reads a file without a time once more.
@@ -248,7 +255,7 @@ def _wait(
         if now - reported >= REPORT_SECONDS:
             reported = now
             trouble = next((m["trouble"] for m in messages[::-1] if m.get("trouble")), "")
-            job.head.log(f"weights: {progress.line(now)}{f' ({trouble})' if trouble else ''}")
+            job.head.log(f"{job.kind}: {progress.line(now)}{f' ({trouble})' if trouble else ''}")
         time.sleep(PAUSE)
 
 
@@ -263,6 +270,7 @@ def _failed(
         revision,
         job.endpoint,
         _count(message.get("status")),
+        draft=job.draft,
     )
 
 

@@ -19,11 +19,12 @@ READ_SECONDS = 6 * 3600
 
 @dataclass(frozen=True)
 class WeightsJob:
-    """A model to bring to every node; mappings are by node name, rank 0 first.
+    """A model, or its draft model, to bring to every node; mappings are by node name, rank 0 first.
 
     + folders: the repository's folder in the hub's cache, or the local path
     + caches: HF_HOME
     + local: the model is a path, not a repository
+    + draft: it is the draft model
     + revision: commit, branch or tag; "": what the head has, else the newest
     + full: read every file again
     + address: the head's, for the other nodes
@@ -35,6 +36,7 @@ class WeightsJob:
     caches: Mapping[str, str]
     model: str
     local: bool
+    draft: bool
     revision: str
     image: str
     group: str
@@ -53,6 +55,11 @@ class WeightsJob:
     @property
     def workers(self) -> dict[str, Host]:
         return {name: host for name, host in self.hosts.items() if host is not self.head}
+
+    @property
+    def kind(self) -> str:
+        """What it is called beside the other one, in lines about its progress."""
+        return "draft" if self.draft else "weights"
 
     def ref(self, commit: str) -> str:
         """The name by which the engine finds the commit; "" where it uses the commit itself."""

@@ -21,7 +21,7 @@ RIGHT = ("#", "weights", "memory")
 LEAST = 4
 INDENT = "       "
 PIPE_COLUMNS = 1000
-SERVES, CHOSEN = ">", "*"
+SERVES, CHOSEN, DRAFT = ">", "*", "+"
 
 
 @click.command("models")
@@ -107,8 +107,8 @@ def model_rows(document: Mapping[str, Any]) -> list[list[str]]:
     """The table's lines: the catalog, then what else is chosen or serves."""
     listing, present = document["listing"], document["present"]
     catalog = {entry["id"] for entry in listing["catalogue"]}
-    others = dict.fromkeys([*serving(listing), listing["model"]])
-    outside = [{"id": id_} for id_ in others if id_ not in catalog]
+    others = dict.fromkeys([*serving(listing), listing["model"], listing.get("draft")])
+    outside = [{"id": id_} for id_ in others if id_ and id_ not in catalog]
     nodes = [node["name"] for node in listing["nodes"]]
     by_node = {node: present[node] for node in nodes if node in present}
     return [
@@ -145,7 +145,7 @@ def serving(listing: Mapping[str, Any]) -> list[str]:
 
 def mark(model: str, listing: Mapping[str, Any]) -> str:
     text = (SERVES if model in serving(listing) else "") + (
-        CHOSEN if model == listing["model"] else ""
+        CHOSEN if model == listing["model"] else DRAFT if model == listing.get("draft") else ""
     )
     return click.style(text, fg="green", bold=True) if text else ""
 
@@ -177,6 +177,8 @@ def legend(listing: Mapping[str, Any]) -> str:
         "many it fits\nvariants: the default first, whose evidence is shown; spark-cluster models "
         "MODEL shows all of a model"
     )
+    if listing.get("draft"):
+        text += f"\n{DRAFT} draft model of {chosen}"
     if runs and chosen not in runs:
         text += f"\n{', '.join(runs)} runs, {chosen} is chosen: a deploy would switch"
     if not runs:

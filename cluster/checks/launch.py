@@ -14,7 +14,7 @@ from cluster.engine.versions import names_release
 from cluster.node.readings import NodeFacts
 from cluster.plan.specs import mem_fraction
 from cluster.settings import declaration, schema
-from cluster.settings.resolve import choice_findings
+from cluster.settings.resolve import DRAFT_PATH, choice_findings
 
 # SGLang's model_config.py accepts a context longer than the model's only with this.
 LONGER = "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN"
@@ -34,6 +34,11 @@ DECIDED = {
     "--host": ("the setting host", "--data host=ADDRESS"),
     "--served-model-name": ("the setting served_model_name", "--data served_model_name=NAME"),
     "--model-path": ("the setting model", "--data model=MODEL"),
+    "--revision": ("the setting revision", "--data revision=REVISION"),
+    "--speculative-draft-model-revision": (
+        "the model's entry in the catalog",
+        "leave it out; a folder on the nodes (volumes) can hold any revision",
+    ),
     "--tp-size": ("the setting tensor_parallel", "--data tensor_parallel=NUMBER"),
     "--pp-size": ("the setting pipeline_parallel", "--data pipeline_parallel=NUMBER"),
     "--nnodes": ("the inventory", "--data head_only=true, or other workers in the inventory"),
@@ -43,6 +48,14 @@ DECIDED = {
         "--data dist_port=PORT, and the head's address in the inventory",
     ),
 }
+
+
+# Options whose value can be a repository on the hub. A deploy brings the model and its draft model
+# alone, and the engine is offline.
+REPOSITORIES = (
+    *("--speculative-draft-model-path", "--speculative-token-map"),
+    *("--tokenizer-path", "--lora-paths", "--uno-lora-path", "--kt-weight-path"),
+)
 
 
 def check_launch(
@@ -91,6 +104,7 @@ def check_launch(
                 cure="--data sglang_version=VERSION, if you know the release it was built from",
             )
         yield from check_extra_args(settings.extra_args, version)
+        yield from check_repositories(wanted, model, version)
 
 
 def _several(settings: schema.Settings) -> Iterator[findings.Finding]:
@@ -236,3 +250,49 @@ def check_extra_args(words: Sequence[str], version: str) -> Iterator[findings.Fi
                 yield findings.error(
                     f"extra_args must not hold {spelt}: {decider} decides it", cure=cure
                 )
+
+
+def check_repositories(
+    wanted: declaration.Declaration, model: Model, version: str
+) -> Iterator[findings.Finding]:
+    """Repositories beside the model's that nothing would bring to the nodes, and a draft model that
+    SGLang would not use."""
+    settings, choice = wanted.common, wanted.choice
+    given = parse_options(settings.extra_args, version)
+    line = parse_options((*choice.arguments, *settings.extra_args), version)
+    brought = {model.id, *([choice.draft.id] if choice.draft else [])}
+    for option in (option for option in REPOSITORIES if option in line):
+        for name in _places(line[option]):
+            if name in brought or re.match(r"[./~]|\w+://", name):
+                continue
+            cure = f"put it on every node, mount it (volumes), and name its path in {option}"
+            if option == DRAFT_PATH[0]:
+                cure = f"take it out, and --data draft={name}, which brings it; or {cure}"
+            whose = "extra_args name" if option in given else "the model's entry names"
+            yield findings.error(
+                f"{whose} the repository {name} ({option}): it is not brought to the nodes, and "
+                "the engine runs offline",
+                cure=cure,
+            )
+    if settings.draft in ("auto", "none"):
+        return
+    if DRAFT_PATH[0] in given:
+        yield findings.error(
+            f"draft = {settings.draft!r}, and extra_args name a draft model too ({DRAFT_PATH[0]})",
+            cure="take one of the two out",
+        )
+    elif "--speculative-algorithm" not in line:
+        yield findings.error(
+            f"draft = {settings.draft!r}, but no algorithm uses it: {model.alias or model.id} is "
+            "served without speculative decoding",
+            cure="--data extra_args='--speculative-algorithm EAGLE3', or what the draft model was "
+            "made for; or --data draft=none",
+        )
+
+
+def _places(value: str) -> list[str]:
+    """The repositories and paths in an option's value; of LoRA adapters, the value can be NAME=PATH
+    …, or JSON with a lora_path."""
+    stated = re.findall(r'"lora_path"\s*:\s*"([^"]*)"', value)
+    words = re.sub(r"\{[^{}]*\}", " ", value).split()
+    return [*stated, *(word.rpartition("=")[2] for word in words)]

@@ -13,6 +13,7 @@ from cluster.node.readings import IMAGE_FOLDERS, DiskReading, NodeFacts
 from cluster.plan import decide, previous_group, specs
 from cluster.printable import gibibytes
 from cluster.settings.resolve import DEFAULT_IMAGE
+from cluster.transfer.repository import WantedRepository
 
 # What the default image, lmsysorg/sglang:spark, takes on disk: its size in users' `docker images`,
 # with room for its layers.
@@ -25,7 +26,7 @@ class Needs:
 
     + hf_cache: the path by node name
     + port, dist_port: every rank serves on the first; the ranks meet on the second, on the head
-    + needs_bytes: of the model's weights on disk; 0 where nothing will be downloaded
+    + repositories: whose weights come to the disk; none where nothing will be downloaded
     + image_bytes: what the image takes unpacked; None where unknown
     + our_names: names of this group's ranks
     """
@@ -36,7 +37,7 @@ class Needs:
     hf_cache: Mapping[str, str] = field(default_factory=dict)
     port: int = 30000
     dist_port: int = 50000
-    needs_bytes: int = 0
+    repositories: tuple[WantedRepository, ...] = ()
     image_bytes: int | None = None
     our_names: frozenset[str] = frozenset()
 
@@ -48,8 +49,7 @@ def needs_of(
 
     + to_come: also require room for the image and weights that a deploy would bring
     """
-    declaration, settings, model = decision.declaration, decision.settings, decision.model
-    whole = all(node.weights and node.weights.complete for node in nodes.values())
+    declaration, settings = decision.declaration, decision.settings
     ranks = [
         r
         for facts in decision.facts.values()
@@ -65,7 +65,7 @@ def needs_of(
         },
         port=settings.port,
         dist_port=settings.dist_port,
-        needs_bytes=(model.weight_bytes or 0) if to_come and not (whole or model.local) else 0,
+        repositories=tuple(r for r in decision.repositories if to_come and not r.local),
         image_bytes=IMAGE_BYTES if to_come and settings.image == DEFAULT_IMAGE else None,
         our_names=frozenset(ours | set(specs.rank_names(declaration).values())),
     )
@@ -273,12 +273,12 @@ def check_free_space(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
     images = disk_reading(node, node.engine.images if node.engine else IMAGE_FOLDERS[0])
     if images and not images.exists:
         images = None  # the daemon keeps its data elsewhere; where was not read
-    weights = needs.needs_bytes
-    if node.weights:
-        weights = 0 if node.weights.complete else max(0, weights - node.weights.bytes)
     has_image = node.image is not None or needs.runtime == "process"
     coming = [
-        (cache, "weights", weights),
+        *(
+            (cache, "draft" if r.draft else "weights", _to_come(node, r))
+            for r in needs.repositories
+        ),
         (images, "image", 0 if has_image else needs.image_bytes or 0),
     ]
     by_system: dict[tuple[int, int], list[tuple[DiskReading, str, int]]] = {}
@@ -292,6 +292,14 @@ def check_free_space(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
         text = f"{paths}: {terms} = {gibibytes(needed)} needed, {gibibytes(free)} free"
         cure = f"df -h {shlex.quote(parts[0][0].path)}; docker system df; docker image prune"
         yield error(text, node.name, cure) if needed > free else ok(text, node.name)
+
+
+def _to_come(node: NodeFacts, repository: WantedRepository) -> int:
+    """Bytes of a repository's weights that the node still lacks, as far as their size is known."""
+    there = node.weights_of(repository)
+    if there and there.complete:
+        return 0
+    return max(0, repository.weight_bytes - (there.bytes if there else 0))
 
 
 # ---- ports and links

@@ -5,6 +5,7 @@ from ipaddress import IPv4Interface
 from typing import Any
 
 from cluster.rank.spec import Spec, read_label
+from cluster.transfer.repository import WantedRepository
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,7 @@ class NodeFacts(Shown):
     A section that could not be read is in `unread` (section name → the command's words), and its
     field keeps the empty default: "no answer" is never "nothing there".
 
+    + weights: of the model; drafts: of draft models, by id
     + served: what has served with kernels compiled here (`cluster.rank.compile_caches.served_mark`)
     """
 
@@ -282,6 +284,11 @@ class NodeFacts(Shown):
     disks: tuple[DiskReading, ...] = ()
     listeners: tuple[Listener, ...] = ()
     weights: Weights | None = None
+    drafts: dict[str, Weights] = field(default_factory=dict)
     tiktoken: dict[str, str] = field(default_factory=dict)
     served: tuple[str, ...] = ()
     unread: dict[str, str] = field(default_factory=dict)
+
+    def weights_of(self, repository: WantedRepository) -> Weights | None:
+        """What the node has of a repository; None where it was not read."""
+        return self.drafts.get(repository.id) if repository.draft else self.weights

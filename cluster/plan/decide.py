@@ -21,6 +21,7 @@ from cluster.plan.specs import declared_specs, served_name
 from cluster.rank.spec import Spec
 from cluster.settings.declaration import Declaration
 from cluster.settings.schema import Settings
+from cluster.transfer.repository import WantedRepository
 
 NO_FABRIC = Fabric((), "none", "")
 NO_PLAN = Plan((), restart=False, policies={})
@@ -85,6 +86,27 @@ class Decision:
     def model_name(self) -> str:
         """The id under which the declared model is served."""
         return served_name(self.settings, self.model)
+
+    @property
+    def repositories(self) -> tuple[WantedRepository, ...]:
+        """What the ranks read: the model, and its draft model if there is one."""
+        model, draft = self.model, self.declaration.choice.draft
+        first = WantedRepository(
+            id=model.id,
+            revision=self.settings.revision,
+            weight_bytes=model.weight_bytes or 0,
+            gated=model.gated,
+        )
+        if draft is None:
+            return (first,)
+        second = WantedRepository(
+            id=draft.id,
+            revision=draft.revision,
+            weight_bytes=draft.weight_bytes or 0,
+            gated=draft.gated,
+            draft=True,
+        )
+        return first, second
 
     @property
     def running_ranks(self) -> dict[str, Rank]:

@@ -122,6 +122,7 @@ class Listing:
     + model: the one that the settings name; what runs is in `ranks`, rank order
     + variant: the one that the settings come to; "" for a model without variants
     + declares_variant: the inventory names one, which another model may not have
+    + draft: the repository of its draft model, "" where it has none beside it
     + revision: of the weights that run, "" where it could not be read
     + tokenizer: the folder of the weights that run, where it lies on this very machine, else ""
     + api_key_file: here, with the key that the API wants; "" where it wants none. Never the key
@@ -136,6 +137,7 @@ class Listing:
     model: str
     group: str
     state: str
+    draft: str = ""
     revision: str = ""
     tokenizer: str = ""
     ranks: tuple[RunningRank, ...] = ()
@@ -170,6 +172,7 @@ def build_listing(
         runs=head is not None,
         served_model_name=name,
         model=model.id,
+        draft="" if settings.draft in ("auto", "none", model.id) else settings.draft,
         group=settings.group,
         state=settings.state,
         revision=next((place.revision for place in nodes if place.revision), ""),
@@ -286,8 +289,9 @@ class CachedModel:
 class ModelsDocument:
     """The listing, and what every node has of every model.
 
-    + present: node → id of a model of the catalog → what is there; models without a byte are
-      left out, and a node that could not be read is not in it (`listing.notes` says why)
+    + present: node → id of a model of the catalog, of the chosen one, or of its draft model → what
+      is there; models without a byte are left out, and a node that could not be read is not in it
+      (`listing.notes` says why)
     """
 
     version: int = VERSION

@@ -20,6 +20,8 @@ SAME_NAMES = (
     *("mem_fraction", "kv_cache_dtype", "context_length"),
     *("reasoning_parser", "tool_call_parser", "trust_remote_code"),
 )
+# What SGLang calls the setting `draft`.
+DRAFT_PATH = ("--speculative-draft-model-path", "--speculative-draft-model")
 BLOCK_SIZES = {
     "DSPARK": "--speculative-dspark-block-size",
     "DFLASH": "--speculative-dflash-block-size",
@@ -40,12 +42,16 @@ def resolve(declaration: Declaration, model: Model) -> Declaration:
         layers += [(f"variant {variant.name}", layer) for layer in (variant, form) if layer]
     stated = merged(*(layer for _, layer in layers))
     image = stated.image if wanted.image == "auto" else None
-    draft = _draft(model, stated, wanted.draft)
-    arguments = (*_typed_arguments(stated, draft, wanted.draft), *_words(stated.flags))
+    name = _draft_id(stated, wanted)
+    draft = _draft(model, name)
+    arguments = (*_typed_arguments(stated, wanted, name, draft), *_words(stated.flags))
     values = _values(layers, image, len(declaration.names))
     if form:
         values["tensor_parallel"] = (form.tp, layers[-1][0])
         values["pipeline_parallel"] = (form.pp, layers[-1][0])
+    if draft:
+        stating = [where for where, layer in layers if "speculation" in layer.stated()]
+        values["draft"] = (draft.id, stating[-1] if stating else "")
     values = {name: value for name, value in values.items() if getattr(wanted, name) == "auto"}
     sources = {**declaration.choice.sources, **{n: why for n, (_, why) in values.items() if why}}
     if arguments:
@@ -180,29 +186,43 @@ def _graphs_off(stated: Layer, image: EngineImage | None, nodes: int) -> tuple[b
     return False, f"the catalog, with NCCL {nccl}"
 
 
-def _draft(model: Model, stated: Layer, wanted: str) -> DraftModel | None:
-    """The second repository that is needed; None: no speculation, or heads in the checkpoint."""
-    if not stated.speculation or wanted == "none":
-        return None
-    name = stated.speculation.draft if wanted == "auto" else wanted
+def _draft_id(stated: Layer, wanted: Settings) -> str:
+    """The repository that speculative decoding reads beside the checkpoint's own heads; "": none,
+    or the user's own, which extra_args name by its path."""
+    if wanted.draft == "none" or any(w.partition("=")[0] in DRAFT_PATH for w in wanted.extra_args):
+        return ""
+    if wanted.draft != "auto":
+        return wanted.draft
+    return stated.speculation.draft if stated.speculation else ""
+
+
+def _draft(model: Model, name: str) -> DraftModel | None:
+    """The second repository to bring; None: there is none, or it is the model's own."""
     if name in ("", model.id):
         return None
-    named = (draft for draft in model.drafts if draft.id == name)
-    return next(named, None) or DraftModel(id=name)
+    return next((draft for draft in model.drafts if draft.id == name), DraftModel(id=name))
 
 
-def _typed_arguments(stated: Layer, draft: DraftModel | None, wanted: str) -> Iterator[str]:
-    """The options that an entry states by keys of their own, and no setting holds."""
+def _typed_arguments(
+    stated: Layer, wanted: Settings, name: str, draft: DraftModel | None
+) -> Iterator[str]:
+    """The options that an entry states by keys of their own, and no setting holds.
+
+    + name: of the draft's repository, which may be the model's own; "" for none
+    """
     pairs: list[tuple[str, Any]] = [
         ("--max-running-requests", stated.max_running_requests),
         ("--max-mamba-cache-size", stated.mamba_slots),
     ]
-    if (speculation := stated.speculation) and wanted != "none":
-        own = speculation.draft if wanted == "auto" else ""
+    speculation = stated.speculation if wanted.draft != "none" else None
+    if speculation:
+        pairs += [("--speculative-algorithm", speculation.algorithm)]
+    if name:
+        # Of the snapshot that the deploy brings: the engine, offline, would look for main's.
+        revision = draft.revision if draft else wanted.revision
+        pairs += [(DRAFT_PATH[0], name), ("--speculative-draft-model-revision", revision)]
+    if speculation:
         pairs += [
-            ("--speculative-algorithm", speculation.algorithm),
-            ("--speculative-draft-model-path", draft.id if draft else own),
-            ("--speculative-draft-model-revision", draft.revision if draft else ""),
             ("--speculative-draft-model-quantization", speculation.draft_quantization),
             ("--speculative-num-steps", speculation.num_steps),
             ("--speculative-eagle-topk", speculation.eagle_topk),
@@ -222,11 +242,6 @@ def _words(flags: tuple[str, ...]) -> Iterator[str]:
 def choice_findings(declaration: Declaration, model: Model) -> Iterator[Finding]:
     """What a user must know of the image that the catalog chose."""
     image, called = declaration.choice.image, model.alias or model.id
-    if draft := declaration.choice.draft:
-        yield error(
-            f"the draft model {draft.id} can't be brought to the nodes yet",
-            cure="--data draft=none serves without it",
-        )
     yield from image_findings(image, called)
 
 

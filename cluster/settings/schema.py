@@ -143,8 +143,8 @@ class Settings:
     """Tokens in one request, prompt and answer together. `auto`: the catalog's value, else the
     model's own limit."""
     draft: Draft = "auto"
-    """Draft model for speculative decoding, a repository on the hub. `auto`: the variant's; `none`:
-    no speculative decoding."""
+    """Draft model for speculative decoding, a repository on the hub: brought to the nodes as the
+    model is. `auto`: the variant's; `none`: no speculative decoding."""
     reasoning_parser: str = "auto"
     """SGLang's parser for reasoning, by name. `auto`: the model's; `none`: no parser."""
     tool_call_parser: str = "auto"

@@ -5,6 +5,8 @@ import re
 from cluster.findings import Finding, error
 
 HUB = "https://huggingface.co"
+# The cure that any trouble with a draft model has.
+NO_DRAFT = "or serve without the draft model: --data draft=none"
 _GATED = (
     "accept its license at {hub}/{model} with the token's account, give the token the right to "
     "read gated repositories, then: hf auth login, or export HF_TOKEN=…"
@@ -48,6 +50,14 @@ BY_KIND = {
     "revision": (
         "repository {model} has no revision {revision!r}",
         "look at {hub}/{model}/tree/main; --data revision=BRANCH (or a tag, or a commit)",
+    ),
+    "repository draft": (
+        "the hub has no repository {model}, or it is private and the token may not read it",
+        "look at {hub}/{model}; --data draft=ORG/NAME; or export HF_TOKEN=…",
+    ),
+    "revision draft": (
+        "repository {model} has no revision {revision!r}",
+        "look at {hub}/{model}/tree/main, and at the draft's revision in the catalog",
     ),
     "file": ("repository {model} is missing a file that it lists", "run this again"),
     "network": (
@@ -127,16 +137,29 @@ _UNKNOWN = ("the download of {model} failed", "run this again")
 
 
 def explain_failure(
-    kind: str, detail: str, node: str, model: str, revision: str, endpoint: str, status: int = 0
+    kind: str,
+    detail: str,
+    node: str,
+    model: str,
+    revision: str,
+    endpoint: str,
+    status: int = 0,
+    *,
+    draft: bool = False,
 ) -> Finding:
-    """One finding for what hub_client.py calls `kind`; `status`: the hub's answer, 0 for none."""
-    meaning = BY_KIND.get(f"{kind} {status}")
+    """One finding for what hub_client.py calls `kind`.
+
+    + status: the hub's answer, 0 for none
+    + draft: the model is a draft model
+    """
+    meaning = BY_KIND.get(f"{kind} {status}") or (draft and BY_KIND.get(f"{kind} draft"))
     if not meaning and kind in ("network", "still", "file", "other"):
         texts = ((what, cure) for words, what, cure in BY_TEXT if re.search(words, detail))
         meaning = next(texts, None)
     meaning = meaning or BY_KIND.get(kind, _UNKNOWN)
     words = {"model": model, "revision": revision, "hub": endpoint or HUB}
     what, cure = (text.format(**words) for text in meaning)
+    cure = f"{cure}; {NO_DRAFT}" if draft else cure
     return error(f"{what} ({detail})" if detail else what, node, cure)
 
 

@@ -48,6 +48,29 @@ _PREFERRED = ("", "bf16", "fp16", "f16", "half", "fp32", "f32")
 
 
 @dataclass(frozen=True)
+class WantedRepository:
+    """What ranks read, and a deploy brings to the nodes: the model, or its draft model.
+
+    + id: "org/name" on the hub; the model's may be a path on the nodes
+    + revision: commit, branch or tag; "": what the head has, else the newest
+    + weight_bytes: of its weights on disk; 0 where unknown
+    + gated: the hub gives it only to who has accepted its license
+    + draft: its model proposes tokens that the other one checks
+    """
+
+    id: str
+    revision: str = ""
+    weight_bytes: int = 0
+    gated: bool = False
+    draft: bool = False
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a path on the nodes, which no hub has."""
+        return self.id.startswith(("/", "~/"))
+
+
+@dataclass(frozen=True)
 class File:
     """One file of a model.
 

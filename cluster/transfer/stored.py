@@ -1,6 +1,6 @@
 """What a node has of a model, compared with what it needs; and how a transfer progresses."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -118,18 +118,22 @@ def total_bytes(files: Iterable[repository.File]) -> int:
 
 
 def find_missing_space(
-    node: str, there: StoredModel, files: Iterable[repository.File]
+    node: str, coming: Sequence[tuple[StoredModel, Iterable[repository.File]]]
 ) -> findings.Finding | None:
     """Whether files fit on a node's disk; None where they do. What an interrupted transfer has
-    left there need not come again."""
-    more = max(0, total_bytes(files) - there.begun)
-    if not more or more + MARGIN <= there.free:
+    left there need not come again.
+
+    + coming: what one disk has of each model, and the files that it must get
+    """
+    parts = [max(0, total_bytes(files) - there.begun) for there, files in coming]
+    more, free = sum(parts), min((there.free for there, _ in coming), default=0)
+    if not more or more + MARGIN <= free:
         return None
+    sizes = " + ".join(printable.gigabytes(part) for part in parts if part)
     return findings.error(
-        f"the weights do not fit: {printable.gigabytes(more)} to download + "
-        f"{printable.gigabytes(MARGIN, 0)} margin = "
-        f"{printable.gigabytes(more + MARGIN)} needed, {printable.gigabytes(there.free)} "
-        f"free on the disk of {there.at}",
+        f"the weights do not fit: {sizes} to download + {printable.gigabytes(MARGIN, 0)} margin = "
+        f"{printable.gigabytes(more + MARGIN)} needed, {printable.gigabytes(free)} "
+        f"free on the disk of {coming[0][0].at}",
         node,
         "free space (df -h, spark-cluster models, docker image prune), or move hf_cache to "
         "another disk",

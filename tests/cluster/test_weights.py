@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import drafted
 import pytest
-from deploying import DATA, MODEL, Deploy, combined_output, lives, serves
+from deploying import DATA, MODEL, Deploy, combined_output, lives, rank, serves
 from killing import forget_lease, killed
 from local_hub import TOKEN, Hub, sha256
 from spark_node import HF_CACHE
@@ -65,9 +66,9 @@ def empty(cluster: Cluster, hub: Hub, tmp_path: Path) -> Deploy:
     return Deploy(cluster, cluster.inventory(tmp_path, **DATA, hf_endpoint=hub.url))
 
 
-def held(cluster: Cluster, number: int, commit: str) -> dict[str, str]:
+def held(cluster: Cluster, number: int, commit: str, repo: str = REPO) -> dict[str, str]:
     """SHA-256 of each file of the snapshot on a node."""
-    command = f"cd {REPO}/snapshots/{commit} && find . -type l -o -type f | xargs sha256sum"
+    command = f"cd {repo}/snapshots/{commit} && find . -type l -o -type f | xargs sha256sum"
     lines = cluster.node(number).run(command).stdout.splitlines()
     return {name.removeprefix("./"): digest for digest, name in map(str.split, lines)}
 
@@ -282,3 +283,75 @@ def test_what_no_group_uses_goes_and_nothing_else(empty: Deploy, hub: Hub) -> No
     assert re.search(r"Grand total\s+\d+\s+-\s+-\s+\d+", prune())
     assert cluster.snapshot() == before
     empty.unchanged(model="own/other")
+
+
+# ---- a draft model
+
+
+DRAFT_REPO = f"{HF_CACHE}/hub/models--own--draft"
+TARGET_REPO = f"{HF_CACHE}/hub/models--own--target"
+DRAFT_WEIGHTS = "model.safetensors"
+DRAFT_FILES = {"config.json": b'{"draft": 1}', DRAFT_WEIGHTS: bytes(range(255)) * 5000}
+
+
+def test_a_draft_is_brought_with_its_model_found_by_the_engine_and_healed(
+    empty: Deploy, hub: Hub, tmp_path: Path
+) -> None:
+    cluster = empty.cluster
+    commit, draft = hub.add(drafted.MODEL, FILES), hub.add(drafted.DRAFT, DRAFT_FILES)
+    drafted.write_entry(tmp_path, draft)
+    output = empty.succeeds(model="target")
+    assert serves(cluster, drafted.MODEL)
+    right = {name: sha256(content) for name, content in DRAFT_FILES.items()}
+    for number in (1, 2):
+        assert held(cluster, number, draft, DRAFT_REPO) == right
+        assert {*held(cluster, number, commit, TARGET_REPO)} == {*WANTED}
+        logs = f"docker logs {rank(cluster, number)['Name']} 2>&1 | grep 'STUB draft model'"
+        assert f"models--own--draft/snapshots/{draft}" in cluster.node(number).run(logs).stdout
+    assert {request["client"] for request in hub.log} == {"198.18.0.1"}
+    stored = [r["path"] for r in hub.log if "/store/" in r["path"] and r["method"] == "GET"]
+    assert sorted(path.partition("/own/")[2] for path in stored) == [
+        f"draft/{DRAFT_WEIGHTS}",
+        f"target/{LARGE}",
+        f"target/{OTHER}",
+    ]
+    assert "draft: " in output and "weights: " in output
+    hub.forget()
+    empty.unchanged(model="target")
+    assert hub.log == []
+
+    before = lives(cluster)
+    for number in (1, 2):
+        at = f"$(readlink -f {DRAFT_REPO}/snapshots/{draft}/{DRAFT_WEIGHTS})"
+        cluster.node(number).run(f"printf X | dd of={at} bs=1 seek=9 conv=notrunc status=none")
+    output = empty.succeeds(model="target", verify="full")
+    assert output.count(f"{DRAFT_WEIGHTS} was corrupt and has been repaired") == 2
+    assert held(cluster, 1, draft, DRAFT_REPO) == held(cluster, 2, draft, DRAFT_REPO) == right
+    assert {r["path"].rpartition("/")[2] for r in hub.log if "/store/" in r["path"]} == {
+        DRAFT_WEIGHTS
+    }
+    assert lives(cluster) == before
+
+
+@pytest.mark.parametrize(
+    ("lacks", "faults", "words"),
+    [
+        pytest.param("repository", {}, "has no repository own/draft", id="no such repository"),
+        pytest.param("commit", {}, f"own/draft has no revision '{'e' * 40}'", id="no such commit"),
+        pytest.param("", {"wrong": {DRAFT_WEIGHTS: 9}}, "arrived corrupt twice", id="wrong hash"),
+    ],
+)
+def test_a_draft_that_does_not_come_leaves_the_serving_group_alone(
+    served: Deploy, hub: Hub, tmp_path: Path, lacks: str, faults: dict[str, object], words: str
+) -> None:
+    cluster, before = served.cluster, lives(served.cluster)
+    hub.add(drafted.MODEL, FILES)
+    draft = "" if lacks == "repository" else hub.add(drafted.DRAFT, DRAFT_FILES)
+    drafted.write_entry(tmp_path, "e" * 40 if lacks == "commit" else draft)
+    hub.fault(**faults)
+    output = served.fails(model="target", hf_endpoint=hub.url)
+    assert words in output
+    assert "or serve without the draft model: --data draft=none" in output
+    assert not [r for r in hub.log if "/store/own/target" in r["path"]]
+    assert lives(cluster) == before
+    assert serves(cluster)

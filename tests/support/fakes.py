@@ -42,6 +42,7 @@ class Spark:
     """One node's answers.
 
     + up: whether the cable's both halves carry traffic
+    + drafts: draft model that is looked for → whether the node has it
     + unrecorded: why weights_here.py can't write down what it read; "": it did, long ago
     + container: `docker inspect` of its rank, None where there is none
     + sections: parts of the reading that say something else: name → (status, lines)
@@ -54,6 +55,7 @@ class Spark:
     image: bool = True
     model: str = "openai/gpt-oss-120b"
     weights: bool = True
+    drafts: dict[str, bool] = field(default_factory=dict)
     unrecorded: str = ""
     listeners: tuple[str, ...] = ()
     container: dict[str, Any] | None = None
@@ -98,6 +100,7 @@ class Spark:
             "disk /var/lib/docker": disk("/var/lib/docker", "yes no"),
             "weights": self.weights_lines(),
             "served": [],
+            **{f"draft {id}": cached(id, whole) for id, whole in self.drafts.items()},
             "tiktoken": [f"{sha}  {name}" for name, sha in TIKTOKEN.items()],
         }  # fmt: skip
 
@@ -126,17 +129,7 @@ class Spark:
         return ["lmsysorg/sglang:spark", json.dumps(inspected)] if self.image else []
 
     def weights_lines(self) -> list[str]:
-        repo = f"/raid/hf-cache/hub/models--{self.model.replace('/', '--')}"
-        if not self.weights:
-            return [f"model\t{self.model}", f"path\t{repo}"]
-        return [
-            f"model\t{self.model}",
-            "revision\tabc",
-            f"path\t{repo}/snapshots/abc",
-            "config",
-            *(f'shard\tmodel.safetensors.index.json\t"{shard}"' for shard in SHARDS),
-            *(f"32624407872 {shard}" for shard in SHARDS),
-        ]
+        return cached(self.model, self.weights)
 
     # ---- every other command
 
@@ -219,6 +212,21 @@ def answer(output: Any) -> Any:
     ended = f"{shell.END}{0 if frame.get('success', True) else 1}"
     out = [f"{shell.MARK}{line}" for line in (*lines, "", ended)]
     return {**frame, "stdout": out} if isinstance(output, dict) else out
+
+
+def cached(model: str, whole: bool) -> list[str]:
+    """As `ModelWeights` prints what the hub's cache has of a model."""
+    repo = f"/raid/hf-cache/hub/models--{model.replace('/', '--')}"
+    if not whole:
+        return [f"model\t{model}", f"path\t{repo}"]
+    return [
+        f"model\t{model}",
+        "revision\tabc",
+        f"path\t{repo}/snapshots/abc",
+        "config",
+        *(f'shard\tmodel.safetensors.index.json\t"{shard}"' for shard in SHARDS),
+        *(f"32624407872 {shard}" for shard in SHARDS),
+    ]
 
 
 def known_file(number: int) -> dict[str, Any]:

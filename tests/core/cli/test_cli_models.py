@@ -75,6 +75,16 @@ def test_a_model_outside_the_catalogue_has_a_line_of_its_own() -> None:
     assert cells == ["*", "", "", "unknown", "unknown", *[""] * 5, "org/name", ""]
 
 
+def test_the_draft_of_the_chosen_model_has_a_line() -> None:
+    report = document()
+    report["listing"]["draft"] = "org/draft"
+    report["present"] = {"a": {"org/draft": stock(2 * 10**9, False)}}
+    report["listing"]["nodes"] = [{"name": "a"}]
+    line = row(report, "org/draft")
+    assert line[0] == "+" and "a (part: 2.0 GB)" in line
+    assert f"+ draft model of {QWEN72B}" in models.legend(report["listing"])
+
+
 @pytest.mark.parametrize(
     ("present", "column"),
     [

@@ -148,7 +148,10 @@ def test_an_abbreviated_admin_key_is_refused_where_sglang_has_it() -> None:
         ["--log-level", "debug"],
         ["--dist-timeout", "900"],
         ["--mem-fraction-static=0.7"],
-        ["--speculative-draft-model-path", "org/draft"],
+        ["--speculative-draft-model-path", "/drafts/own"],
+        ["--tokenizer-path=./own"],
+        ["--tokenizer-path", "Qwen/Qwen2.5-7B-Instruct"],
+        ["--lora-paths", "a=/lora/a", "/lora/b", '{"lora_name": "c", "lora_path": "/lora/c"}'],
         ["--pp-max-micro-batch-size", "4"],
         ["--chat-template", "port"],
     ],
@@ -156,6 +159,43 @@ def test_an_abbreviated_admin_key_is_refused_where_sglang_has_it() -> None:
 )
 def test_other_extra_args_are_left_to_the_user(words: list[str]) -> None:
     assert check_declared(model="qwen7b", extra_args=words) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--speculative-draft-model-path", "org/other"], "org/other"),
+        (["--speculative-draft-model=org/other"], "org/other"),
+        (["--speculative-draft-model-pa", "org/other"], "org/other"),
+        (["--tokenizer-path", "org/tokens"], "org/tokens"),
+        (["--tokenizer-path", "gpt2"], "gpt2"),
+        (["--speculative-token-map", "thunlp/Map/freq.pt"], "thunlp/Map/freq.pt"),
+        (["--lora-paths", "a=/lora/a", "b=org/lora"], "org/lora"),
+        (["--lora-paths", "org/lora"], "org/lora"),
+        (["--lora-paths", '{"lora_name": "c", "lora_path": "org/lora"}'], "org/lora"),
+    ],
+)
+def test_another_repository_is_refused_with_what_to_do(words: list[str], name: str) -> None:
+    (line,) = [li for li in check_declared(model="qwen7b", extra_args=words) if "error" in li]
+    assert line.startswith(f"error extra_args name the repository {name} (--")
+    assert "mount it (volumes)" in line
+    assert (f"--data draft={name}" in line) == words[0].startswith("--speculative-draft")
+
+
+def test_a_draft_that_nothing_would_use_is_refused() -> None:
+    (line,) = check_declared(model="qwen7b", draft="me/draft")
+    assert "error draft = 'me/draft', but no algorithm uses it: qwen7b" in line
+    algorithm = ["--speculative-algorithm", "EAGLE3"]
+    assert check_declared(model="qwen7b", draft="me/draft", extra_args=algorithm) == []
+    twice = [*algorithm, "--speculative-draft-model-path", "/drafts/own"]
+    (line,) = check_declared(model="qwen7b", draft="me/draft", extra_args=twice)
+    assert "extra_args name a draft model too" in line
+
+
+@pytest.mark.parametrize("option", ["--revision", "--speculative-draft-model-revision"])
+def test_a_revision_that_would_not_be_brought_is_refused(option: str) -> None:
+    (line,) = check_declared(model="qwen7b", extra_args=[option, "v2"])
+    assert line.startswith(f"error extra_args must not hold {option}: ")
 
 
 def test_sglang_options_are_ignored_by_the_process_runtime() -> None:

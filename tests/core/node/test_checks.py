@@ -25,6 +25,7 @@ from cluster.node.readings import (
     RdmaPort,
     Weights,
 )
+from cluster.transfer.repository import WantedRepository
 
 GIB = 2**30
 SPEC = '{"dist_init_addr":"10.0.0.1:50000","port":30000}'
@@ -60,7 +61,7 @@ def spark(number: int) -> NodeFacts:
 NEEDS = Needs(
     image="lmsysorg/sglang:spark",
     hf_cache={"spark-1": "/raid/hf-cache", "spark-2": "/raid/hf-cache"},
-    needs_bytes=130 * GIB,
+    repositories=(WantedRepository("org/m", weight_bytes=130 * GIB),),
     image_bytes=30 * GIB,
     our_names=frozenset({"sglang-head", "sglang-worker-1"}),
 )
@@ -321,10 +322,23 @@ def test_space_for_partly_downloaded_weights_is_deducted() -> None:
     assert wrong(replace(spark(1), disks=full, weights=begun)) == []
 
 
+def test_a_draft_model_needs_room_beside_the_model() -> None:
+    draft = WantedRepository("org/d", weight_bytes=3 * GIB, draft=True)
+    needs = replace(NEEDS, repositories=(*NEEDS.repositories, draft))
+    disks = (DiskReading("/raid/hf-cache", True, True, 900 * GIB, 131 * GIB),)
+    bare = replace(spark(1), disks=disks)
+    (line,) = wrong(bare, needs=needs)
+    assert "130.0 GiB weights + 3.0 GiB draft = 133.0 GiB needed, 131.0 GiB free" in line
+    there = {"org/d": Weights("org/d", "/raid/hf-cache/d", True, 3 * GIB)}
+    assert wrong(replace(bare, drafts=there), needs=needs) == []
+    whole = Weights("org/m", "/raid/hf-cache/m", True, 130 * GIB)
+    assert wrong(replace(bare, weights=whole), needs=needs) == []
+
+
 def test_a_cache_under_the_login_s_home() -> None:
     disks = (DiskReading("/home/ann/hf cache", False, False, GIB, GIB),)
     node = replace(spark(1), home="/home/ann", disks=disks)
-    needs = replace(NEEDS, hf_cache={"spark-1": "~/hf cache"}, needs_bytes=0)
+    needs = replace(NEEDS, hf_cache={"spark-1": "~/hf cache"}, repositories=())
     assert wrong(node, needs=needs) == [
         "error spark-1: hf_cache /home/ann/hf cache does not exist -> "
         "sudo mkdir -p '/home/ann/hf cache' && sudo chown -R $USER '/home/ann/hf cache'"

@@ -189,6 +189,42 @@ def test_draft_none_is_no_speculation_and_another_draft_is_used() -> None:
     assert "me/draft" in other.arguments and "d" * 40 not in other.arguments
 
 
+def test_where_the_draft_comes_from_is_told() -> None:
+    assert "draft = org/draft (variant quick)" in source_lines(resolved(1))
+    assert "draft = me/draft (inventory)" in source_lines(resolved(1, draft="me/draft"))
+    assert not [line for line in source_lines(resolved(1, draft="none")) if "org/draft" in line]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--speculative-draft-model-path", "/drafts/own"),
+        ("--speculative-draft-model=/drafts/own",),
+    ],
+)
+def test_a_draft_that_lies_on_the_nodes_takes_the_place_of_the_catalogs(
+    words: tuple[str, ...],
+) -> None:
+    choice = resolved(1, extra_args=words).choice
+    assert choice.draft is None and "--speculative-algorithm" in choice.arguments
+    assert not [word for word in choice.arguments if word.startswith("--speculative-draft-model")]
+
+
+def test_a_draft_in_the_models_own_repository_has_the_models_revision() -> None:
+    commit = "e" * 40
+    choice = resolved(1, draft=MODEL.id, revision=commit).choice
+    assert choice.draft is None
+    words = " ".join(choice.arguments)
+    assert f"--speculative-draft-model-path {MODEL.id} " in words
+    assert f"--speculative-draft-model-revision {commit}" in words
+
+
+def test_a_declared_draft_is_used_by_a_model_without_speculation_too() -> None:
+    choice = want(1, model="qwen7b", draft="me/draft").choice
+    assert choice.draft == DraftModel(id="me/draft")
+    assert choice.arguments == ("--speculative-draft-model-path", "me/draft")
+
+
 # ---- CUDA graphs
 
 

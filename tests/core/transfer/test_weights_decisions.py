@@ -100,15 +100,31 @@ def test_the_files_a_node_lacks(there: dict[str, File], names: str) -> None:
 
 def test_room_with_the_arithmetic() -> None:
     files = tuple(WANTED.values())
-    finding = find_missing_space("spark-2", StoredModel(at="/raid/x", free=16 * GB), files)
+    finding = find_missing_space("spark-2", [(StoredModel(at="/raid/x", free=16 * GB), files)])
     assert finding is not None
     assert str(finding).startswith(
         "spark-2: the weights do not fit: 15.0 GB to download + 2 GB margin = 17.0 GB needed, "
         "16.0 GB free on the disk of /raid/x -> "
     )
-    assert find_missing_space("spark-2", StoredModel(free=17 * GB), files) is None
-    assert find_missing_space("spark-2", StoredModel(free=12 * GB, begun=5 * GB), files) is None
-    assert find_missing_space("spark-2", StoredModel(free=0), ()) is None
+    for there, wanted in (
+        (StoredModel(free=17 * GB), files),
+        (StoredModel(free=12 * GB, begun=5 * GB), files),
+        (StoredModel(free=0), ()),
+    ):
+        assert find_missing_space("spark-2", [(there, wanted)]) is None
+
+
+def test_a_model_and_its_draft_share_the_room() -> None:
+    disk = StoredModel(at="/raid/x", free=18 * GB)
+    model, draft = tuple(WANTED.values()), (replace(ONE, size=3 * GB),)
+    assert find_missing_space("spark-2", [(disk, model)]) is None
+    finding = find_missing_space("spark-2", [(disk, model), (disk, draft)])
+    assert "15.0 GB + 3.0 GB to download + 2 GB margin = 20.0 GB needed" in str(finding)
+    assert find_missing_space("spark-2", [(disk, ()), (disk, draft)]) is None
+    # What an interrupted download of one has left is no room for the other.
+    begun = replace(disk, begun=30 * GB)
+    assert find_missing_space("spark-2", [(begun, model), (disk, draft)]) is None
+    assert find_missing_space("spark-2", [(begun, draft), (disk, (*model, *draft))]) is not None
 
 
 def test_progress_with_rate_and_time_left() -> None:
@@ -250,6 +266,15 @@ def test_a_failures_message_says_more_than_its_kind(
     finding = explain_failure(kind, message, "spark-1", "org/m", "v1", "")
     assert what in finding.what
     assert cure in finding.cure
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"), [("gated", 401), ("repository", 404), ("revision", 404), ("network", 0)]
+)
+def test_trouble_with_a_draft_has_a_cure_of_its_own(kind: str, status: int) -> None:
+    finding = explain_failure(kind, "", "spark-1", "org/d", "c" * 40, "", status, draft=True)
+    assert "--data model=" not in finding.cure and "--data revision=" not in finding.cure
+    assert finding.cure.endswith("; or serve without the draft model: --data draft=none")
 
 
 def test_the_download_runs_detached_and_holds_no_secret() -> None:

@@ -19,11 +19,22 @@ def main():
     if wrong.gated == "403" or (wrong.gated == "401" and not logs.has_token()):
         logs.gated(args.model_path, wrong.gated)
         sys.exit(1)
+    find_draft(args)
     peers = load(args, wrong)
     if args.node_rank == 0:
         lead(args, wrong, peers)
     else:
         follow(args, wrong, peers)
+
+
+def find_draft(args):
+    """Log where the hub's own client, offline, finds the draft model; its error ends the rank."""
+    draft = args.speculative_draft_model_path
+    if draft and not os.path.isabs(draft):
+        from huggingface_hub import snapshot_download
+
+        revision = args.speculative_draft_model_revision or "main"
+        logs.log(f"STUB draft model: {snapshot_download(draft, revision=revision)}")
 
 
 def load(args, wrong):
