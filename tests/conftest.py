@@ -9,9 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gevent.monkey
+import hypothesis
 import pytest
 
 THREADED = ("bench", "browser", "local")
+# An example may take long on a busy machine.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -134,7 +134,7 @@ def test_a_fact_parses_its_output_or_reports_an_error(fact: Fact[Any], lines: li
     {type(f): f for f, _ in (*recorded(), *MORE)}.values(),
     ids=lambda fact: type(fact).__name__,
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lines=st.lists(st.text(max_size=60), max_size=6))
 def test_a_fact_reads_any_output_or_reports_an_error(fact: Fact[Any], lines: list[str]) -> None:
     read(fact, lines)

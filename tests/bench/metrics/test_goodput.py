@@ -91,7 +91,7 @@ def test_without_whole_answers_there_is_no_goodput() -> None:
     assert (figures.request_goodput, figures.slo_attainment) == (None, 0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(runs(), st.integers(1, 1000), st.integers(1, 400))
 def test_goodput_matches_a_plain_loop(requests: list[Request], ttft: int, itl: int) -> None:
     met = 0

@@ -19,7 +19,7 @@ from spark_bench.metrics.times import TimedRequests, Times, concurrency
 from spark_bench.record import Request
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(runs())
 def test_every_figure_matches_an_independent_calculation(requests: list[Request]) -> None:
     figures = msgspec.structs.asdict(summarize(TimedRequests(requests)))

@@ -58,7 +58,7 @@ def test_every_length_is_exact(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_every_shape_is_exact(kind: str, data: st.DataObject) -> None:
     tokens = tiny(kind)

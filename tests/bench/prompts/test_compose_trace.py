@@ -93,7 +93,7 @@ def test_a_length_below_the_templates_becomes_one_token() -> None:
     assert prompt.input_tokens == 31
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.integers(31, 1800), min_size=1, max_size=6), st.integers(0, 99))
 def test_the_seed_decides(sizes: list[int], seed: int) -> None:
     tokens = tiny("byte-level")

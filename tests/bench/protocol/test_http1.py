@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 import wire_bytes as wire
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from spark_bench.protocol import http1
 from spark_bench.protocol.content import Body, Tape, read_response
 from spark_bench.protocol.http1 import BodyEnd, Framing, Head, MalformedHttp
@@ -186,7 +186,6 @@ def test_statuses_without_a_body(status: int) -> None:
 # ---- the whole response ------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(responses, cuts)
 def test_any_split_gives_the_same_body_and_each_byte_its_reads_time(
     response: Response, at: list[int]
@@ -203,7 +202,6 @@ def test_any_split_gives_the_same_body_and_each_byte_its_reads_time(
     assert (body.tape.reads(numbers) == raw.reads(places + 1)).all()
 
 
-@settings(deadline=None)
 @given(responses, st.integers(0, 10_000))
 def test_a_response_cut_anywhere_is_no_error_and_no_whole_one(response: Response, at: int) -> None:
     part = response.wire[: at % len(response.wire)]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import wire_bytes as wire
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from spark_bench.protocol import failures
 from spark_bench.protocol.dialects import Asking, dialect
 from spark_bench.protocol.failures import Failure
@@ -451,7 +451,6 @@ def test_usage_that_makes_no_sense_is_not_used_by_delta(odd: list[dict[str, Any]
     assert counts(streamed(*odd, END, usage(5))) == ([3, 2], "even", 0, 5)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(0, 3))
 def test_counts_always_add_up(grown: list[int], after: int) -> None:
     total, event = 0, []
@@ -468,7 +467,6 @@ def test_counts_always_add_up(grown: list[int], after: int) -> None:
 # Any split of the bytes
 
 
-@settings(deadline=None)
 @given(st.sampled_from([wire.SGLANG_CHAT, wire.SGLANG_CONTINUOUS]), st.lists(st.integers(0, 9999)))
 def test_any_split_gives_the_same_tokens_at_the_times_of_their_reads(
     sample: str, cuts: list[int]
@@ -819,7 +817,6 @@ def test_same_model(requested: str, answered: str, same: bool) -> None:
 STREAM = b"".join(wire.chunked(wire.events(wire.SGLANG_CONTINUOUS)))
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4),
     st.sampled_from(list(Ended)),

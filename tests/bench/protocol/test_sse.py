@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 import wire_bytes as wire
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from spark_bench.protocol import sse
 from spark_bench.protocol.content import ParsedResponse, Tape, parse_response, read_response
 from spark_bench.record import Ended
@@ -62,7 +62,6 @@ TEXTS = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size
 END = st.sampled_from([b"\n", b"\r\n", b"\r"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(TEXTS, min_size=1, max_size=3), max_size=6), END, st.data())
 def test_every_stream_is_read_back(
     events: list[list[str]], end: bytes, data: st.DataObject
@@ -107,7 +106,6 @@ def general(reads: list[bytes]) -> ParsedResponse:
     return answer
 
 
-@settings(deadline=None)
 @given(st.lists(PIECES, max_size=8), CUTS, st.booleans())
 def test_the_fast_path_gives_the_same_events_as_the_general_one(
     pieces: list[bytes], cuts: list[int], upper: bool
@@ -125,7 +123,6 @@ def test_the_fast_path_gives_the_same_events_as_the_general_one(
         assert sse.split_events(data, len(wire.CHUNKED)) is not None
 
 
-@settings(deadline=None)
 @given(st.lists(PIECES, min_size=1, max_size=4), st.integers(0, 10_000), st.integers(0, 255))
 def test_both_paths_agree_on_any_changed_byte(pieces: list[bytes], at: int, byte: int) -> None:
     data = bytearray(b"".join(wire.chunked(pieces)))

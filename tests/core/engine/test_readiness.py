@@ -218,7 +218,7 @@ STATES = st.one_of(
 )
 
 
-@profile(max_examples=80, deadline=None)
+@profile(max_examples=80)
 @given(st.lists(STATES, min_size=1, max_size=12))
 def test_every_wait_ends(looks: list[RankHealth]) -> None:
     """Whatever was seen, standing still at the last look fails within the longest limit."""

@@ -160,7 +160,7 @@ JSON = st.recursive(
 )
 
 
-@profile(max_examples=100, deadline=None)
+@profile(max_examples=100)
 @given(JSON, JSON)
 def test_any_answer_on_the_port_is_judged(one: Any, two: Any) -> None:
     served = replace(

@@ -272,7 +272,7 @@ def test_a_label_that_is_not_a_spec(label: str) -> None:
     assert label_drift(label, head()) == ("its label is not a spec of ours",)
 
 
-@profile(max_examples=50, deadline=None)
+@profile(max_examples=50)
 @given(st.text(max_size=20) | st.recursive(
     st.none() | st.integers() | st.text(max_size=3),
     lambda x: st.dictionaries(st.sampled_from(["env", "launch", "rank", "x"]), x, max_size=3),

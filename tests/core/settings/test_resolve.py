@@ -319,7 +319,7 @@ def test_the_images_parser_takes_the_launch_line_of_every_entry(
 FORMS = [*every_form()]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     form=st.integers(0, len(FORMS) - 1),
     version=st.sampled_from((*RECORDED, "0.5.20", UNKNOWN)),

@@ -422,7 +422,7 @@ LIKELY = st.sampled_from(
 )
 
 
-@profile(max_examples=150, deadline=None)
+@profile(max_examples=150)
 @given(st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=6), JUNK | LIKELY, max_size=6))
 def test_any_data_is_settings_or_refused(data: dict[str, Any]) -> None:
     try:
@@ -434,7 +434,7 @@ def test_any_data_is_settings_or_refused(data: dict[str, Any]) -> None:
         assert isinstance(declaration, Settings)
 
 
-@profile(max_examples=100, deadline=None)
+@profile(max_examples=100)
 @given(st.sampled_from(NAMES), st.text(max_size=12))
 def test_anything_typed_is_settings_or_refused(name: str, typed: str) -> None:
     try:
@@ -443,7 +443,7 @@ def test_anything_typed_is_settings_or_refused(name: str, typed: str) -> None:
         assert len(refused.findings) == 1
 
 
-@profile(max_examples=60, deadline=None)
+@profile(max_examples=60)
 @given(st.lists(JUNK, min_size=1, max_size=3))
 def test_any_env_layers_are_settings_or_refused(layers: list[Any]) -> None:
     try:
