@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pyinfra.api import QuoteString, StringCommand
 
 from cluster.engine import readiness, serving
+from cluster.engine.allocation import MEMORY_PATTERN, Allocation, read_allocation
 from cluster.engine.log import CAPTURING, TRANSPORT_PATTERN, capture_progress, last_words, phase
 from cluster.engine.nccl import NCCL_PATTERN, loaded_nccl
 from cluster.node.readings import Shown
@@ -39,6 +40,8 @@ ANSWER_TOKENS = 48
 MOST_RANKS = 1000
 # NCCL's version is among the first of a log's lines: no more of a long log are read for it.
 FIRST_LINES = 2_000
+# CUDA graphs, the last of it, come after NCCL's lines and the bars of the weights' shards.
+ALLOCATION_LINES = 10_000
 FIRST = """
 docker logs --since "$(docker inspect --format '{{.State.StartedAt}}' "$1")" "$1" 2>&1 |
 head -n "$2"
@@ -260,6 +263,24 @@ class RankLog(Fact[RankWords]):
             lines=tuple(line[4:] for line in output if line.startswith("log ")),
             transport=tuple(line[5:] for line in output if line.startswith("nccl ")),
         )
+
+
+class RankAllocation(Fact[Allocation]):
+    """What a container's engine has allocated, by the lines of its start.
+
+    + rank: its name
+    """
+
+    default = staticmethod(Allocation)
+
+    def command(self, rank: str) -> StringCommand:
+        first = ("sh", "-c", FIRST, "sh", rank, str(ALLOCATION_LINES))
+        command = quote(("timeout", str(DIAGNOSIS_SECONDS), *first))
+        pick = quote(("grep", "-a", "-m", "40", "-E", MEMORY_PATTERN))
+        return join(command, " | ", pick, " | cut -c -400; :")
+
+    def parse(self, output: list[str]) -> Allocation:
+        return read_allocation(output)
 
 
 # ---- the commands' parts

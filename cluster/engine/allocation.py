@@ -1,0 +1,107 @@
+"""What SGLang says in its log that it has allocated, beside what the memory table expects."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cluster import printable
+from cluster.catalog.memory import GIB, MemoryTable
+from cluster.engine.log import clean
+
+MEMORY_PATTERN = r"Load weight end\.|Cache .*is allocated\.|Capture .*graph end\."
+"""For `grep -E` (POSIX): selects the lines that `read_allocation` reads."""
+
+# SGLang's "GB" are GiB. 0.5.3.post3, 0.5.11 and 0.5.23 differ in the words between; a node with
+# several GPUs logs each line for each of them ("TP0]", "TP1 PP0]").
+_SIZE = re.compile(r"(?<!\w)(?:mem usage=|size: )(\d{1,6}(?:\.\d{1,4})?) ?GB")
+_RANK = re.compile(r"^\[[\d :-]+((?: [A-Z]{2}\d+)*)\]")
+_TOKENS = re.compile(r"#tokens: (\d{1,12})\b")
+_KINDS = (
+    ("weights", re.compile(r"Load weight end\.")),
+    ("states", re.compile(r"Mamba Cache .*is allocated\.")),
+    ("KV cache", re.compile(r"Cache .*is allocated\.")),
+    ("CUDA graphs", re.compile(r"Capture .*graph end\.")),
+)
+# More than this apart, the table is wrong about the model.
+CLOSE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """One rank's, in bytes; 0: not in the log.
+
+    + draft, draft_kv: of the draft's weights and KV cache, which come second
+    + kv_tokens: of the KV cache
+    """
+
+    weights: float = 0
+    draft: float = 0
+    kv: float = 0
+    kv_tokens: int = 0
+    draft_kv: float = 0
+    states: float = 0
+    graphs: float = 0
+
+
+def read_allocation(lines: Sequence[str]) -> Allocation:
+    """What the first GPU's lines since the last start say."""
+    sizes: dict[str, list[float]] = {name: [] for name, _ in _KINDS}
+    tokens: list[int] = []
+    first: str | None = None
+    for line in map(clean, lines):
+        kind = next((name for name, pattern in _KINDS if pattern.search(line)), None)
+        found = [float(size) * GIB for size in _SIZE.findall(line)]
+        if not kind or not found:
+            continue
+        rank = _RANK.match(line)
+        first = rank[1] if first is None and rank else first
+        if rank and rank[1] != first:
+            continue
+        sizes[kind].append(sum(found))
+        if kind == "KV cache":
+            count = _TOKENS.search(line)
+            tokens.append(int(count[1]) if count else 0)
+
+    def at(name: str, number: int) -> float:
+        return sizes[name][number] if len(sizes[name]) > number else 0
+
+    return Allocation(
+        weights=at("weights", 0),
+        draft=at("weights", 1),
+        kv=at("KV cache", 0),
+        kv_tokens=tokens[0] if tokens else 0,
+        draft_kv=at("KV cache", 1),
+        states=sum(sizes["states"]),
+        graphs=sum(sizes["CUDA graphs"]),
+    )
+
+
+def allocation_rows(allocation: Allocation, table: MemoryTable) -> Iterator[str]:
+    """Each part that the log names, with what the table has for it."""
+    expected = {part.name: part.bytes for part in table.parts}
+    states = [part.bytes for part in table.parts if part.name.startswith("states")]
+    if states and None not in states:
+        expected["states"] = sum(size or 0 for size in states)
+    for name, size in (
+        ("weights", allocation.weights),
+        ("draft", allocation.draft),
+        ("states", allocation.states),
+        ("CUDA graphs", allocation.graphs),
+    ):
+        if size:
+            yield f"{name} {printable.gigabytes(size)}, {_beside(size, expected.get(name))}"
+    if allocation.kv:
+        most = table.kv_tokens
+        bound = "unknown" if most is None else f"at most {most:,} tokens"
+        yield (
+            f"KV cache {printable.gigabytes(allocation.kv)}: {allocation.kv_tokens:,} tokens, "
+            f"computed: {bound}"
+        )
+
+
+def _beside(size: float, expected: float | None) -> str:
+    if not expected:
+        return "computed: unknown"
+    apart = size / expected - 1
+    how = "within 5 %" if abs(apart) <= CLOSE else f"{apart:+.0%}"
+    return f"computed: {printable.gigabytes(expected)} ({how})"
