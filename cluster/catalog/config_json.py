@@ -179,8 +179,8 @@ def _state_bytes(fields: Mapping[str, Any], layers: int) -> int | None:
     size = STATE_BYTES.get(str(fields.get("mamba_ssm_dtype")), STATE_BYTES["float32"])
 
     def values(*names: str) -> list[int] | None:
-        found = [_count(fields, Bounded, name) for name in names]
-        return None if None in found else [n for n in found if n]
+        counts = [_count(fields, Bounded, name) for name in names]
+        return None if None in counts else [n for n in counts if n]
 
     # Qwen3-Next and later; Nemotron-H and others of Mamba-2.
     if parts := values(

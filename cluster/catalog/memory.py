@@ -249,8 +249,8 @@ def _reserves(use: Use) -> Iterator[Part]:
 
 def _sum(numbers: Iterator[float | None]) -> float | None:
     values = list(numbers)
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
+    stated = [value for value in values if value is not None]
+    return sum(stated) if len(stated) == len(values) else None
 
 
 def _gb(count: float) -> str:
@@ -312,8 +312,8 @@ def entry_use(model: Model, nodes: int, variant: str = "") -> Use:
             speculation.num_draft_tokens or speculation.block_size or ""
         )
         if speculation.draft not in ("", model.id):
-            known = (d for d in model.drafts if d.id == speculation.draft)
-            draft_bytes = next((d.loaded_bytes or d.weight_bytes for d in known), None)
+            named = (d for d in model.drafts if d.id == speculation.draft)
+            draft_bytes = next((d.loaded_bytes or d.weight_bytes for d in named), None)
     return use_of_options(
         given,
         nodes=nodes,

@@ -50,14 +50,14 @@ def read_allocation(lines: Sequence[str]) -> Allocation:
     first: str | None = None
     for line in map(clean, lines):
         kind = next((name for name, pattern in _KINDS if pattern.search(line)), None)
-        found = [float(size) * GIB for size in _SIZE.findall(line)]
-        if not kind or not found:
+        figures = [float(size) * GIB for size in _SIZE.findall(line)]
+        if not kind or not figures:
             continue
         rank = _RANK.match(line)
         first = rank[1] if first is None and rank else first
         if rank and rank[1] != first:
             continue
-        sizes[kind].append(sum(found))
+        sizes[kind].append(sum(figures))
         if kind == "KV cache":
             count = _TOKENS.search(line)
             tokens.append(int(count[1]) if count else 0)

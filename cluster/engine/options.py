@@ -175,8 +175,8 @@ def _parser(release: str, *, checks_values: bool) -> _Parser:
 
 def _checked(option: Option, value: str) -> str:
     name = next((name for name in option.names if name in SETTINGS), option.name)
-    known = value.upper() if option.any_case else value
-    if option.choices and known not in option.choices:
+    spelled = value.upper() if option.any_case else value
+    if option.choices and spelled not in option.choices:
         hint, choices = did_you_mean(value, option.choices), ", ".join(sorted(option.choices))
         setting = SETTINGS.get(name)
         cure = f"--data {setting}=auto, or one of these names" if setting else CURE

@@ -182,10 +182,10 @@ def engine_version(declaration: Declaration, readings: Readings) -> str | None:
     if head.image is None:
         return named_version(declaration) or versions.UNKNOWN
     made_of_it = (r.spec.sglang for r in head.ranks if r.image_id == head.image.id and r.spec)
-    found = next(filter(None, made_of_it), "") or readings.version
-    if found and not versions.names_release(found):
-        return named_version(declaration) or found
-    return found or None
+    version = next(filter(None, made_of_it), "") or readings.version
+    if version and not versions.names_release(version):
+        return named_version(declaration) or version
+    return version or None
 
 
 def assumed_version(declaration: Declaration, readings: Readings) -> str:

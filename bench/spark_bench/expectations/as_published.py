@@ -252,12 +252,12 @@ def _deviation(result: Result, one: Published) -> str:
         return f"{summary.failed} of {summary.failed + summary.completed} requests failed"
     asked_in = summary.completed * (one.input_len or 0)
     asked_out = summary.completed * (one.output_len or 0)
-    for what, tokens, asked in (
+    for what, tokens, wanted in (
         ("prompts", summary.total_input_tokens, asked_in),
         ("answers", summary.total_output_tokens, asked_out),
     ):
-        if abs(tokens - asked) > _CLOSE * asked:
-            return f"the {what} had {tokens:,} tokens, not {asked:,}"
+        if abs(tokens - wanted) > _CLOSE * wanted:
+            return f"the {what} had {tokens:,} tokens, not {wanted:,}"
     sent = (config.num_prompts, config.input_len, config.output_len, config.concurrency)
     if sent != (one.prompts, one.input_len, one.output_len, one.streams):
         return "the load is not the published one"

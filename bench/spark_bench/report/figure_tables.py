@@ -232,8 +232,8 @@ def published_figures(runs: Sequence[named_runs.NamedRun]) -> Published | None:
     if not rows and not notes:
         return None
     caption = "Runs beside the published figures whose load they sent"
-    told = tuple(f"{', '.join(numbers)}: {text}" for text, numbers in notes.items())
-    return Published(page_table.Table(caption, columns, tuple(rows)), told)
+    remarks = tuple(f"{', '.join(numbers)}: {text}" for text, numbers in notes.items())
+    return Published(page_table.Table(caption, columns, tuple(rows)), remarks)
 
 
 _VERDICT_TONES: dict[str, page_table.Tone] = {"better": "good", "worse": "bad"}

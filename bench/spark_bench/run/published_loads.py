@@ -24,14 +24,14 @@ def choose_published(options: PublishedOptions, server: ReachedServer) -> Chosen
     listing = server.listing
     head = listing.head if listing else None
     if listing and head:
-        for flag, typed, known in (
+        for flag, typed, listed in (
             ("weights", options.weights, hub_id(head.model)),
             ("variant", options.variant, listing.served_variant),
             ("nodes", options.nodes, len(listing.ranks)),
         ):
-            if typed and known and typed != known:
+            if typed and listed and typed != listed:
                 raise BadInput(
-                    f"--{flag} {typed}: the project has deployed {known}: leave the option out"
+                    f"--{flag} {typed}: the project has deployed {listed}: leave the option out"
                 )
     provenance = gather_provenance(server.http, server.url, model=server.model, listing=listing)
     variant = options.variant or (listing.served_variant if listing else "")
