@@ -6,7 +6,7 @@ from pyinfra import logger
 from pyinfra.api import DeployError, State
 from pyinfra.api.output import format_text
 
-from cluster.checks.memory import memory_lines
+from cluster.checks.declared_use import memory_lines
 from cluster.findings import Finding, Level, Refused
 from cluster.plan.decide import exposure_findings
 from control import converge, preflight

@@ -179,7 +179,7 @@ def _log_decision(deployment: nodes.Deployment) -> None:
     if inventory.only_reads() and deployment.running:
         for line in source_lines(deployment.declaration):
             logger.info(f"    value: {line}")
-        from cluster.checks.memory import memory_lines  # a converged run does without
+        from cluster.checks.declared_use import memory_lines  # a converged run does without
 
         decision = deployment.decision
         serving_nodes = [deployment.facts[name] for name in deployment.declaration.names]

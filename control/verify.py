@@ -8,7 +8,7 @@ from pyinfra import logger
 from pyinfra.api import DeployError, Host, State
 
 from cluster.catalog.memory import memory_table
-from cluster.checks.memory import declared_use
+from cluster.checks.declared_use import declared_use
 from cluster.engine.allocation import Allocation, allocation_rows
 from cluster.engine.nccl import collectives_of
 from cluster.engine.readiness import RankHealth

@@ -7,7 +7,7 @@ from contextlib import suppress
 from cluster import findings, printable
 from cluster.catalog.fit import fit
 from cluster.catalog.models import Model, own_findings
-from cluster.checks.memory import declared_use
+from cluster.checks.declared_use import declared_use
 from cluster.checks.nodes import Needs
 from cluster.engine.options import NEWEST, matching_names, options_of, parse_options
 from cluster.engine.versions import names_release

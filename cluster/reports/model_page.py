@@ -12,7 +12,7 @@ from cluster.catalog import models
 from cluster.catalog.entry import EngineImage, Evidence, Model, Speculation, merged
 from cluster.catalog.fit import fit
 from cluster.catalog.memory import Part, kv_token_bytes, memory_table, node_weights
-from cluster.checks.memory import declared_use
+from cluster.checks.declared_use import declared_use
 from cluster.plan.decide import named_version
 from cluster.reports.listing import SPARK_BYTES, SPARKS, sparks_that_fit
 from cluster.settings.declaration import HostData, parse_declaration
