@@ -15,7 +15,7 @@ from cluster.plan.specs import cache_root, expand
 from cluster.printable import printable
 from cluster.reports.unused import unused_document
 from cluster.settings.resolve import image_reference
-from cluster.transfer.unused import Declared, Item, find_running, find_unused
+from cluster.transfer.prune_plan import Declared, Item, find_running, find_unused
 from control import converge, deployment as nodes, inventory, lease, run
 from operations.prune import Removal, read_kept
 
@@ -35,12 +35,12 @@ class Unused:
 
 def plan_prune(state: State) -> dict[str, Removal]:
     """Node -> what is to be removed there; logged, or Refused as a whole."""
-    found = _find(state, changes=True)
+    survey = _find(state, changes=True)
     removals = {}
-    for name, items in found.items.items():
+    for name, items in survey.items.items():
         for item in items or ("nothing is unused",):
             logger.info(f"    plan: {name}: {printable(str(item))}")
-        hub, root = _folders(found.deployment, name, found.facts[name])
+        hub, root = _folders(survey.deployment, name, survey.facts[name])
         ours = tuple((item.kind, item.name) for item in items if not item.why)
         removals[name] = Removal(hub, root, ours, lambda: lease.lost(state))
     return removals
@@ -48,8 +48,8 @@ def plan_prune(state: State) -> dict[str, Removal]:
 
 def print_unused(state: State) -> None:
     """Print what is unused as one document."""
-    found = _find(state, changes=False)
-    run.print_document(unused_document(found.items, found.busy))
+    survey = _find(state, changes=False)
+    run.print_document(unused_document(survey.items, survey.busy))
 
 
 def _find(state: State, *, changes: bool) -> Unused:
@@ -68,17 +68,17 @@ def _find(state: State, *, changes: bool) -> Unused:
     }
     facts = nodes.read_light(hosts, deployment.declaration)
     refuse_errors(unreadable_ranks(facts))
-    kept = nodes.require_all(
+    stored = nodes.require_all(
         read_kept(hosts, {name: _folders(deployment, name, facts[name]) for name in hosts}),
         lambda node, why: error(
             f"what it keeps could not be read: {printable(why)}", node, f"ssh {node} docker info"
         ),
     )
     group = deployment.settings.group
-    busy = tuple(f for node, there in kept.items() for f in find_running(node, there, group))
+    busy = tuple(f for node, there in stored.items() for f in find_running(node, there, group))
     if changes and not inventory.only_reads():
         refuse_errors(busy)
-    known = {
+    of_sglang = {
         image_reference(layer.image)
         for model in models.catalog()
         for layer in (model, *model.variants)
@@ -89,9 +89,9 @@ def _find(state: State, *, changes: bool) -> Unused:
             there,
             facts[name].ranks,
             _declared(deployment, hosts[name], facts[name]),
-            {*known, deployment.settings.image},
+            {*of_sglang, deployment.settings.image},
         )
-        for name, there in kept.items()
+        for name, there in stored.items()
     }
     return Unused(deployment, facts, items, busy)
 

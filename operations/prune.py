@@ -10,7 +10,7 @@ from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster.findings import Finding, error
 from cluster.printable import printable, tail
-from cluster.transfer.unused import KINDS, Kept, parse_kept
+from cluster.transfer.prune_plan import KINDS, Kept, parse_kept
 from cluster.transfer.weights import TASK, run_script
 from operations import outcome, scripts, shell
 
@@ -25,7 +25,7 @@ class Removal:
     """What a node is to remove.
 
     + hub: the hub's folder; root: `cache_dir`
-    + items: kind and name, as `cluster.transfer.unused.Item` has them
+    + items: kind and name, as `cluster.transfer.prune_plan.Item` has them
     + lost: why this run may change nothing more, else None
     """
 

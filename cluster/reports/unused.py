@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from cluster.findings import Finding
-from cluster.transfer.unused import Item
+from cluster.transfer.prune_plan import Item
 
 
 class UnusedItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,10 +40,11 @@ def unused_document(items: Mapping[str, Sequence[Item]], busy: Iterable[Finding]
             NodeUnused(
                 name=node,
                 unused=tuple(
-                    UnusedItem(kind=i.kind, name=i.shown, bytes=i.bytes, left=i.why) for i in found
+                    UnusedItem(kind=i.kind, name=i.shown, bytes=i.bytes, left=i.why)
+                    for i in of_node
                 ),
             )
-            for node, found in items.items()
+            for node, of_node in items.items()
         ),
         notes=tuple(map(str, busy)),
     )

@@ -83,7 +83,7 @@ def read_repository(at: Path) -> Entry:
         manifest = loaded if isinstance(loaded, dict) else {}
     revisions = manifest.get("revisions")
     revisions = revisions if isinstance(revisions, dict) else {}
-    known = {
+    listed = {
         entry.get(key)
         for files in revisions.values()
         if isinstance(files, dict)
@@ -93,7 +93,7 @@ def read_repository(at: Path) -> Entry:
     }
     others = [f"snapshots/{n}" for n in names(at / "snapshots") if n not in revisions]
     others += [
-        f"blobs/{n}" for n in names(at / "blobs") if n not in known and ".incomplete" not in n
+        f"blobs/{n}" for n in names(at / "blobs") if n not in listed and ".incomplete" not in n
     ]
     placed = manifest.get("placed") is True
     return {
@@ -167,13 +167,13 @@ def images(root: str) -> list[Entry]:
     for container in containers:
         with suppress(OSError):  # it may have gone meanwhile
             used.add(docker("inspect", "--type=container", "-f", "{{.Image}}", container).strip())
-    found = []
+    described = []
     for image in ids:
         with suppress(OSError):
             read = json.loads(docker("image", "inspect", "--format", "{{json .}}", image))
             record = Path(root, "images", image.removeprefix("sha256:"))
             there = bool(root) and record.is_file() and not record.is_symlink()
-            found.append(
+            described.append(
                 {
                     "id": image,
                     "tags": read.get("RepoTags") or [],
@@ -182,7 +182,7 @@ def images(root: str) -> list[Entry]:
                     "names": record.read_text()[:65536].split() if there else [],
                 }
             )
-    return found
+    return described
 
 
 def remove_image(root: str, image: str) -> None:

@@ -120,39 +120,39 @@ class Item:
 
 
 def find_unused(
-    kept: Kept, ranks: Sequence[Rank], declared: Declared, known: Iterable[str]
+    stored: Kept, ranks: Sequence[Rank], declared: Declared, of_sglang: Iterable[str]
 ) -> tuple[Item, ...]:
     """What no group uses: no rank of any group on the node, running, stopped or kept for a
     rollback, no download, and not what is declared.
 
-    + known: names of repositories of images for SGLang: others without a record are no one's
+    + of_sglang: names of repositories of images for SGLang: others without a record are no one's
       business here
     """
     labels = [rank.label.replace("\\/", "/") for rank in ranks if rank.label]
-    texts = (*labels, *kept.tasks, *declared.texts)
+    texts = (*labels, *stored.tasks, *declared.texts)
     images = {rank.image_id for rank in ranks if rank.label} | {declared.image_id}
     return (
-        *_unused_compiled(kept, ranks, declared),
-        *_unused_weights(kept, texts),
-        *_unused_images(kept, images, {repository(name) for name in known}),
+        *_unused_compiled(stored, ranks, declared),
+        *_unused_weights(stored, texts),
+        *_unused_images(stored, images, {repository(name) for name in of_sglang}),
     )
 
 
-def _unused_compiled(kept: Kept, ranks: Sequence[Rank], declared: Declared) -> Iterator[Item]:
+def _unused_compiled(stored: Kept, ranks: Sequence[Rank], declared: Declared) -> Iterator[Item]:
     used = {(printable.short_id(declared.image_id), rank) for rank in declared.ranks}
     # A label that can't be read says nothing of its rank: all of its image's are kept.
     unreadable = {printable.short_id(r.image_id) for r in ranks if r.label and not r.spec}
     for rank in ranks:
         if spec := rank.spec:
             used.add((printable.short_id(rank.image_id), f"{spec.group}-{spec.rank}"))
-    for one in kept.compiled:
+    for one in stored.compiled:
         if (one.image, one.rank) not in used and one.image not in unreadable:
             name = f"{one.image}/{one.rank}"
             yield Item("compiled", name, one.bytes, f"of {one.rank} with image {one.image}")
 
 
-def _unused_weights(kept: Kept, texts: Sequence[str]) -> Iterator[Item]:
-    for one in kept.repositories:
+def _unused_weights(stored: Kept, texts: Sequence[str]) -> Iterator[Item]:
+    for one in stored.repositories:
         folder = f"models--{one.id.replace('/', '--')}"
         named = re.compile(
             rf"(?<![A-Za-z0-9_.-]){re.escape(one.id)}(?![A-Za-z0-9_-]|\.[A-Za-z0-9])"
@@ -168,8 +168,8 @@ def _unused_weights(kept: Kept, texts: Sequence[str]) -> Iterator[Item]:
         yield Item("weights", one.id, one.bytes, one.id, why)
 
 
-def _unused_images(kept: Kept, used: set[str], known: set[str]) -> Iterator[Item]:
-    for one in kept.images:
+def _unused_images(stored: Kept, used: set[str], of_sglang: set[str]) -> Iterator[Item]:
+    for one in stored.images:
         if one.used or one.id in used:
             continue
         others = [tag for tag in one.tags if tag not in one.names]
@@ -177,16 +177,16 @@ def _unused_images(kept: Kept, used: set[str], known: set[str]) -> Iterator[Item
         if one.names:
             why = f"it has another name too, {others[0]}" if others else ""
             yield Item("image", one.id, one.bytes, shown, why)
-        elif any(repository(tag) in known for tag in one.tags):
+        elif any(repository(tag) in of_sglang for tag in one.tags):
             yield Item("image", one.id, one.bytes, shown, "no record that a deploy has brought it")
 
 
-def find_running(node: str, kept: Kept, group: str) -> Iterator[findings.Finding]:
+def find_running(node: str, stored: Kept, group: str) -> Iterator[findings.Finding]:
     """Other groups on the node that a run is changing now: what they need next is not known.
 
     + group: whose lease is our own
     """
-    for other in kept.leases:
+    for other in stored.leases:
         if other != group:
             yield findings.error(
                 f"another run holds the lease on the group {printable.printable(other[:80])}",

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from samples import IMAGE_ID, OTHER_IMAGE_ID, ran, specs_of
 
 from cluster.node.readings import Rank
-from cluster.transfer.unused import (
+from cluster.transfer.prune_plan import (
     Compiled,
     Declared,
     Item,
