@@ -46,7 +46,10 @@ def run(here: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[s
 def test_use_holds_in_the_shipped_inventory(here: Path) -> None:
     shipped = (here / "spark.py").read_bytes()
     output = run(here, "use", "qwen72b", "-i", "spark.py").stdout
-    assert "chosen: Qwen/Qwen2.5-72B-Instruct, 145.4 GB, on 2 node(s)" in output
+    assert (
+        "chosen: Qwen/Qwen2.5-72B-Instruct, 145.4 GB, variant spark (reported), on 2 node(s)"
+        in output
+    )
     assert (here / "spark.py").read_bytes() == shipped
     listed = run(here, "models", "--offline", "-i", "spark.py").stdout
     assert re.search(r"^\* +6 +qwen72b ", listed, re.M), listed

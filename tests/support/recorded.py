@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, os.getcwd())
 
 from gevent import monkey
+from pyinfra.api import connectors
 from pyinfra.connectors.fake import FakeConnector
 from pyinfra_cli.main import main
 
@@ -41,6 +44,11 @@ def fork_runs() -> None:
     """Returns in a fork for each run; the process itself ends with its stdin."""
     for file in sorted(Path("control").glob("*.py")):
         importlib.import_module(f"control.{file.stem}")
+    # A run asks 16 times, each time for the metadata of every package there is.
+    connectors.entry_points = cache(connectors.entry_points)  # type: ignore[attr-defined]
+    connectors.entry_points(group="pyinfra.connectors")
+    gc.collect()
+    gc.freeze()  # pages that no run's collection touches stay shared
     # Nothing has used gevent yet, so there is no event loop that forks would share.
     fork, waitpid = monkey.get_original("os", "fork"), monkey.get_original("os", "waitpid")
     for line in sys.stdin:

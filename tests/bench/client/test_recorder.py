@@ -403,12 +403,19 @@ def test_a_stream_that_begins_while_the_request_is_still_sent() -> None:
 
 
 def test_a_stop_preserves_what_has_arrived(faulty: FaultyServer) -> None:
+    before = len(faulty.calls)
+
+    def stop() -> None:
+        until(lambda: len(faulty.calls) == before + 3)
+        time.sleep(1)  # for the first bytes of the silent two to come
+        client.stop()
+
     with recorder(faulty.url, 2) as client:
-        timer = threading.Timer(1.0, client.stop)
-        timer.start()
+        stopper = threading.Thread(target=stop)
+        stopper.start()
         wires = [request("plain"), *[request("goes_silent")] * 4]
         got = record(client, load(wires, slots=2))
-        timer.join()
+        stopper.join()
         assert got.recording.interrupted
         assert got.ended == ["complete", "interrupted", "interrupted"], "the others are not there"
         assert all(exchange.data for exchange in got.exchanges)
