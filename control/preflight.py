@@ -124,7 +124,14 @@ def _check_sources(decision: decide.Decision, nodes: list[NodeFacts]) -> Iterato
                 "--data pull=missing",
             )
         own = decision.declaration.nodes[node.name].cache_dir
-        if own != "auto" and (why := node.unread.get("served")):
+        why = node.unread.get("served")
+        if why and own == "auto":
+            yield warning(
+                f"what the engine compiles is not kept: {why}",
+                node.name,
+                "make it the login's (sudo chown), or name another folder in cache_dir",
+            )
+        elif why:
             yield error(
                 f"cache_dir {own} can't be used: {why}",
                 node.name,

@@ -26,8 +26,10 @@ STOPPED = ("is the docker daemon running", "if the daemon is running", "connecti
 
 _PROCESSES = load_script(__file__, "scripts/processes.sh")
 _SERVED = """
-p=$root; while [ ! -e "$p" ]; do p=${p%/*}; p=${p:-/}; done
-[ -w "$p" ] || { echo "$p is not writable" >&2; exit 1; }
+p=$root/compile; while [ ! -e "$p" ]; do p=${p%/*}; p=${p:-/}; done
+for at in "$p" "$root"/compile/*; do
+  [ ! -e "$at" ] || [ -w "$at" ] || { echo "$at is not writable" >&2; exit 1; }
+done
 cd "$root/compile" 2>/dev/null || exit 0
 for f in */*/served/*; do printf '%s\\n' "$f"; done
 """.strip()

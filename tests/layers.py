@@ -4,8 +4,8 @@
     .venv/bin/python tests/layers.py --quick       # core, facts, commands, deploys on fakes
     .venv/bin/python tests/layers.py core cluster  # these layers
 
-A layer is a pytest process with its own log, `.cache/tests/LAYER.log`. One more run at a time than
-there are cores: what waits for simulated nodes leaves its core to others. Tests
+A layer is a pytest process with its own log, `.cache/tests/LAYER.log`. As many run at a time as
+there are cores, two at least: one that waits for simulated nodes leaves its core to others. Tests
 marked `alone` measure time or CPU: they come last, one by one. Prints the log of a layer that
 fails, and at the end the longest tests and one closing line over all layers, as pytest's own. Exits
 with 1 if any layer failed. $JOBS: how many layers at a time.
@@ -61,7 +61,7 @@ class Layer:
 # In the order in which they start: the longest first. pyinfra's test library, which the tests of
 # facts import, replaces threads (gevent): bench, browser and local need processes of their own.
 LAYERS = (
-    Layer("cluster", ["cluster"], workers=3, cluster=True),
+    Layer("cluster", ["cluster"], workers=2, cluster=True),
     Layer("bench", ["bench"]),
     Layer("local", ["local", "browser"]),
     Layer("deploys", ["deploys"], workers=2),
@@ -184,7 +184,7 @@ def main(names: Sequence[str]) -> int:
         layers = [layer for layer in layers if not layer.cluster]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
-    runs = run_layers(layers, int(os.environ.get("JOBS", (os.cpu_count() or 2) + 1)))
+    runs = run_layers(layers, int(os.environ.get("JOBS", max(2, os.cpu_count() or 2))))
     seconds = time.monotonic() - began
     print("\nLongest tests (wall, CPU of this side):")
     for wall, cpu, test in sorted(costs(runs), reverse=True)[:LONGEST]:

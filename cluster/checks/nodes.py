@@ -100,7 +100,7 @@ def check_nodes(
 
 def check_unread(node: NodeFacts, wanted: Needs, *, several: bool) -> Iterator[Finding]:
     """Sections that could not be read, except what another check reports or nothing needs."""
-    passed_over = {"gpus"}
+    passed_over = {"gpus", "served"}
     if not several:
         passed_over |= {"rdma", "interfaces"}
     if node.engine and node.engine.error:

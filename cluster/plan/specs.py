@@ -98,8 +98,11 @@ def expand(path: str, facts: NodeFacts) -> str:
 
 
 def cache_root(settings: schema.Settings, facts: NodeFacts) -> str:
-    """The node's folder for compile caches and the record of images; "" where nothing is kept."""
+    """The node's folder for compile caches and the record of images; "" where nothing is kept: the
+    settings say so, or leave the choice and the login may not write there."""
     if settings.cache_dir == "none" or settings.runtime == "process":
+        return ""
+    if settings.cache_dir == "auto" and "served" in facts.unread:
         return ""
     own = f"{settings.hf_cache.rstrip('/')}/spark-serving"
     chosen = own if settings.cache_dir == "auto" else settings.cache_dir

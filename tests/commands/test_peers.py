@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import shlex
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,10 @@ ONE, TWO, THREE = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
 
 def free_port() -> int:
-    with socket.create_server((ONE, 0)) as s:
-        return int(s.getsockname()[1])
+    """A port that no other program is given meanwhile: below Linux's range for port 0."""
+    while True:
+        with suppress(OSError), socket.create_server((ONE, random.randint(20_000, 32_000))) as s:
+            return int(s.getsockname()[1])
 
 
 @pytest.fixture

@@ -496,3 +496,17 @@ def test_a_folder_for_compile_caches_that_can_not_be_written_is_refused(sparks: 
     assert run.code == 1
     assert f"{WORKER}: cache_dir /kept can't be used: /kept is not writable -> " in run.text
     assert run.changes == {}
+
+
+def test_without_a_folder_to_write_to_what_is_compiled_is_not_kept(sparks: Fakes) -> None:
+    """A cache that another owner filled serves on: only the choice of `auto` gives way."""
+    words = "/raid/hf-cache is not writable"
+    sparks.sparks[1].sections["served"] = (1, [words])
+    run = sparks.deploy()
+    assert run.code == 0, run.text
+    assert f"{WORKER}: what the engine compiles is not kept: {words} -> " in run.text
+    created = {
+        node: next(c for c in commands if "docker create" in c)
+        for node, commands in run.commands.items()
+    }
+    assert ["/kernels:" in created[spark.name] for spark in sparks.sparks] == [True, False]

@@ -148,7 +148,9 @@ class Node:
                 os.kill(pid, signal.SIGKILL)
 
     def _restore_files(self) -> None:
-        strays = set(self.run(PASSING, check=False).stdout.split()) - set(self.passing)
+        # Containers go first: Docker creates the folders of their mounts anew when it starts them.
+        passing = self.run(f"{REMOVE} >/dev/null 2>&1; {PASSING}", check=False).stdout.split()
+        strays = set(passing) - set(self.passing)
         if strays:
             self.run(f"rm -rf {' '.join(_quoted(path.encode()) for path in strays)}")
         now = self._files()
@@ -201,9 +203,11 @@ IMAGES = "docker images --no-trunc --format '{{.Repository}}:{{.Tag}} {{.ID}}'"
 # What lies in the memory file systems, but for systemd's own directories.
 PASSING = "ls -1d /run/* /tmp/* /dev/shm/* 2>/dev/null | grep -v ^/tmp/systemd-private-"
 
-RESET = """
-systemctl is-active -q docker || { systemctl reset-failed docker; systemctl restart docker; }
-ids=$(docker ps -aq); [ -z "$ids" ] || docker rm -f $ids >/dev/null
+REMOVE = 'ids=$(docker ps -aq); [ -z "$ids" ] || docker rm -f $ids'
+
+RESET = f"""
+systemctl is-active -q docker || {{ systemctl reset-failed docker; systemctl restart docker; }}
+{REMOVE} >/dev/null
 iptables -P INPUT ACCEPT; iptables -F INPUT; iptables -F OUTPUT
 chown nvidia: /var/hf-cache
 """
