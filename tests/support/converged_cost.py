@@ -35,6 +35,7 @@ class Pair:
 
 def pairs(cluster: Cluster, inventory: Path, rounds: int) -> Iterator[Pair]:
     """Deploy once, then measure; a deploy that changes anything is no measurement."""
+    cluster.forks = False  # a user's run imports pyinfra
     cluster.each(lambda node: node.add_weights(HUB_ID))
     cluster.pyinfra("deploy.py", inventory=inventory).check_returncode()
     for _ in range(rounds):

@@ -88,7 +88,7 @@ def test_a_dry_run_prints_the_plan_and_sends_nothing(
     assert second.startswith("as published: 16 prompts, 32/8 tokens, 16 in flight")
     assert [line.rpartition("): ")[2] for line in left] == [
         "not stated: number of prompts",
-        "its texts are not random ones: '100k-token prefill'",
+        "its texts are not random ones: 'a prefill of 100k tokens'",
     ]
     assert not reference.dump() and not ran.results
 
