@@ -1,6 +1,6 @@
 """Time a converged deploy beside the same pyinfra reading one trivial fact, on two nodes.
 
-    .venv/bin/python tests/support/converged_cost.py [ROUNDS]
+    PYTHONPATH=. .venv/bin/python tests/support/converged_cost.py [ROUNDS]
 
 Both run in turn, so that a noisy machine slows both; the engine's own answering time, which the
 deploy prints, is taken off and shown apart. Controller and nodes share this machine's cores.
