@@ -63,7 +63,7 @@ else
 endif
 	@$(LAYERS)
 
-test-quick: setup  ## the pure core, facts, commands, and deploys on fakes: about a minute
+test-quick: setup  ## the pure core, facts, commands, and deploys on fakes: about two minutes
 	@$(LAYERS) --quick
 
 # What an engine may do otherwise: images, containers' ends and starts, GPUs.
