@@ -293,15 +293,14 @@ def use_of_options(
 
 
 def entry_use(model: Model, nodes: int, variant: str = "") -> Use:
-    """The use that an entry states for so many nodes of one GPU each.
+    """How an entry says to serve a model on this many nodes, each with one GPU.
 
     + variant: its name; "": the default, or none where the entry has none
     """
     chosen = next((v for v in model.variants if v.name == (variant or model.default_variant)), None)
     form = next((f for f in chosen.forms if f.nodes == nodes), None) if chosen else None
     stated = merged(*(layer for layer in (model, chosen, form) if layer))
-    given = dict(part if part[1] else (part[0], "") for flag in stated.flags
-                 if (part := flag.partition(" ")[::2]))  # fmt: skip
+    given = dict(flag.partition(" ")[::2] for flag in stated.flags)
     if stated.max_running_requests:
         given["--max-running-requests"] = str(stated.max_running_requests)
     if stated.mamba_slots:

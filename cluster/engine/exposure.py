@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address, ip_network
 
-from cluster.engine.versions import VULNERABILITIES, parse_version, vulnerabilities
+from cluster.engine.versions import (
+    VULNERABILITIES,
+    names_release,
+    parse_version,
+    vulnerabilities,
+)
 from cluster.findings import Finding, Refused, ok, warning
 from cluster.rank import api_key
 from cluster.rank.spec import Spec
@@ -90,11 +95,15 @@ def _anybody(api: ApiAccess, why: str) -> str:
 
 
 def _known_holes(api: ApiAccess) -> str:
-    """The published vulnerabilities of the version, "" if it has none. An invalid version is
-    refused elsewhere."""
+    """The published vulnerabilities of the version, or those that a build which names no release
+    may have; "" for none. An invalid version is refused elsewhere."""
     try:
         holes = vulnerabilities(api.sglang) if api.sglang else ()
+        unknown = bool(api.sglang) and not names_release(api.sglang)
     except Refused:
         return ""
+    if unknown:
+        latest = ", ".join(f"{h.name}, fixed in {h.fixed}" for h in VULNERABILITIES)
+        return f"SGLang's release is unknown; older ones run code that clients send: {latest}"
     named = ", ".join(f"{h.name} ({h.route}, fixed in {h.fixed})" for h in holes)
     return f"SGLang {api.sglang} runs code that clients send: {named}" if holes else ""

@@ -44,7 +44,7 @@ def resolve(declaration: Declaration, model: Model) -> Declaration:
     image = stated.image if wanted.image == "auto" else None
     name = _draft_id(stated, wanted)
     draft = _draft(model, name)
-    arguments = (*_typed_arguments(stated, wanted, name, draft), *_words(stated.flags))
+    arguments = (*_typed_arguments(stated, wanted, name, draft), *" ".join(stated.flags).split())
     values = _values(layers, image, len(declaration.names))
     if form:
         values["tensor_parallel"] = (form.tp, layers[-1][0])
@@ -234,11 +234,6 @@ def _typed_arguments(
             yield from (option, str(value))
 
 
-def _words(flags: tuple[str, ...]) -> Iterator[str]:
-    for flag in flags:
-        yield from flag.split(" ")
-
-
 def choice_findings(declaration: Declaration, model: Model) -> Iterator[Finding]:
     """What a user must know of the image that the catalog chose."""
     image, called = declaration.choice.image, model.alias or model.id
@@ -268,7 +263,10 @@ def source_lines(declaration: Declaration) -> Iterator[str]:
     if choice.variant:
         chosen = choice.sources.get("variant", "default")
         yield f"variant = {choice.variant} ({chosen}; {choice.evidence})"
-    for name in sorted(choice.sources.keys() - {"variant", "arguments", "env", "model"}):
+    elsewhere = {"variant", "arguments", "env", "model"}
+    if settings.runtime == "process":
+        elsewhere.add("disable_cuda_graph")  # the embedded engine has none
+    for name in sorted(choice.sources.keys() - elsewhere):
         yield f"{name} = {getattr(settings, name)} ({choice.sources[name]})"
     for name, value in settings.env.items():
         whose = "catalog" if choice.env.get(name) == value else "inventory"

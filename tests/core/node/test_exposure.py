@@ -7,7 +7,7 @@ from samples import fabric_of, sparks, want
 
 from cluster.catalog import models
 from cluster.engine.exposure import ApiAccess, check_exposure, declared_access, running_access
-from cluster.engine.versions import vulnerabilities
+from cluster.engine.versions import VULNERABILITIES, vulnerabilities
 from cluster.findings import Finding, Level
 from cluster.plan.specs import declared_specs
 from cluster.settings.schema import Settings
@@ -114,3 +114,11 @@ def test_an_invalid_version_is_reported_elsewhere() -> None:
     finding = exposure(ApiAccess("0.0.0.0", 30000, keyed=False, sglang="main"))
     assert finding is not None
     assert "SGLang main" not in finding.what
+
+
+def test_a_build_that_names_no_release_may_have_every_vulnerability() -> None:
+    finding = exposure(ApiAccess("0.0.0.0", 30000, keyed=False, sglang="0.0.0.dev1+gabc"))
+    assert finding is not None
+    assert "SGLang's release is unknown; older ones run code that clients send" in finding.what
+    assert all(v.name in finding.what for v in VULNERABILITIES)
+    assert "with SGLang 0.5.22 or later" in finding.cure
