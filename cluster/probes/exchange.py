@@ -1,0 +1,173 @@
+"""What a probe sends to the head's engine, what came back, and the answer in it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+CHAT = "/v1/chat/completions"
+PLAIN = "/v1/completions"
+METRICS = "/metrics"
+# Bytes that are kept of one reply, all its events together. The longest answer, 128 tokens in 128
+# events, takes about 60 kB; /metrics of SGLang 0.5.23 about 90 kB.
+MOST_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True)
+class ProbeRequest:
+    """One HTTP request to the head's engine.
+
+    + id: names the request among all of a probing
+    + body: the JSON object to POST, its "model" in it; None: a GET
+    + stream: the answer comes as server-sent events
+    """
+
+    id: str
+    path: str
+    body: Mapping[str, Any] | None = field(default=None, hash=False)
+    stream: bool = False
+
+
+@dataclass(frozen=True)
+class Round:
+    """Requests that are sent one after the other, or all at once."""
+
+    requests: tuple[ProbeRequest, ...]
+    together: bool = False
+
+
+@dataclass(frozen=True)
+class ProbeReply:
+    """What came in reply to one request. All of it is hostile until it is parsed.
+
+    + status: the HTTP status; 0: no answer
+    + body: of a reply that was not streamed, or of a refusal, cut at MOST_BYTES
+    + events: the payloads after `data: `, in order, together cut at MOST_BYTES; [DONE] may be there
+    + seconds: until the last byte
+    + why: why nothing or not all came: "deadline", or the error of the connection; "" if all came
+    """
+
+    id: str
+    status: int
+    body: str = ""
+    events: tuple[str, ...] = ()
+    seconds: float = 0.0
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call of a tool; arguments: the text as sent, which should be a JSON object."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The model's answer, as one reply has it.
+
+    + content, reasoning: "" where there is none
+    + pieces: the texts of the answer's events, in order; a whole answer is one
+    + finish: "stop", "length", "tool_calls"; "" where it is not stated
+    + logprobs: natural logarithms of the tokens' probabilities, the prompt's included if requested
+    + unreadable: why the reply has no answer; "" if it has one
+    """
+
+    content: str = ""
+    reasoning: str = ""
+    pieces: tuple[str, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+    finish: str = ""
+    logprobs: tuple[float, ...] = ()
+    unreadable: str = ""
+
+    @property
+    def text(self) -> str:
+        """Thoughts and content."""
+        return self.reasoning + self.content
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _Call(msgspec.Struct):
+    index: int | None = 0
+    function: _Function | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Logprobs(msgspec.Struct):
+    token_logprobs: list[float | None] | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Message | None = None
+    delta: _Message | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Body(msgspec.Struct):
+    choices: list[_Choice]
+
+
+def read_answer(reply: ProbeReply) -> Answer:
+    """The answer in a reply, never an error: `unreadable` says what is wrong with the reply."""
+    if reply.status != 200:
+        what = f"is answered {reply.status}" if reply.status else f"gets no answer ({reply.why})"
+        return Answer(unreadable=f"{what}: {reply.body[:200]}" if reply.body else what)
+    if reply.why:
+        return Answer(unreadable=f"breaks off ({reply.why})")
+    texts = [event for event in reply.events if event.strip() != "[DONE]"] or [reply.body]
+    try:
+        # Python's own reader takes half a surrogate pair, which is a finding of its own.
+        bodies = [msgspec.convert(json.loads(text), type=_Body) for text in texts]
+    except (ValueError, RecursionError, msgspec.ValidationError) as e:
+        return Answer(unreadable=f"is answered by something that is no completion: {e}")
+    choices = [choice for body in bodies for choice in body.choices[:1]]
+    if not choices:
+        return Answer(unreadable="is answered by a completion without a choice")
+    return _joined(choices)
+
+
+def _joined(choices: Sequence[_Choice]) -> Answer:
+    """The parts of a streamed answer, or the one part of a whole one, as an answer."""
+    content, reasoning, pieces, finish = "", "", list[str](), ""
+    names: dict[int, str] = {}
+    arguments: dict[int, str] = {}
+    logprobs: list[float] = []
+    for choice in choices:
+        part = choice.message or choice.delta or _Message()
+        said, thought = part.content or choice.text or "", part.reasoning_content or part.reasoning
+        content, reasoning = content + said, reasoning + (thought or "")
+        pieces += [text for text in (thought, said) if text]
+        finish = choice.finish_reason or finish
+        for place, call in enumerate(part.tool_calls or ()):
+            function, index = call.function or _Function(), call.index or 0
+            index = place if choice.message else index
+            names[index] = names.get(index, "") + (function.name or "")
+            given = function.arguments or ""
+            given = given if isinstance(given, str) else json.dumps(given)
+            arguments[index] = arguments.get(index, "") + given
+        if choice.logprobs:
+            logprobs += [x for x in choice.logprobs.token_logprobs or () if x is not None]
+    return Answer(
+        content=content,
+        reasoning=reasoning,
+        pieces=tuple(pieces),
+        calls=tuple(ToolCall(names[index], arguments[index]) for index in sorted(names)),
+        finish=finish,
+        logprobs=tuple(logprobs),
+    )

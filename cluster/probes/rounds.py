@@ -1,0 +1,181 @@
+"""What is asked, and in which order.
+
+At most 1,200 generated tokens in all, 60 s at 20 tokens/s for one stream: a test adds up both for
+every combination of abilities. An engine that thinks although it was asked not to reaches the
+limits, any other stops far below them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cluster.probes.abilities import Abilities
+from cluster.probes.exchange import CHAT, METRICS, PLAIN, ProbeRequest, Round
+
+# Generated tokens, at most, of one answer.
+ARITHMETIC_TOKENS = 64
+SCRIPT_TOKENS = 64
+TOOL_TOKENS = 80
+REASONING_TOKENS = 128
+ESSAY_TOKENS = 64
+SHORT_TOKENS = 32
+CONTINUATION_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with one right answer; answer: its number, or a word that must be in it."""
+
+    id: str
+    text: str
+    answer: str
+
+
+# One sum in different words.
+ARITHMETIC = (
+    Question("arithmetic 1", "What is 17 + 25? Answer with the number only.", "42"),
+    Question(
+        "arithmetic 2",
+        "A box holds seventeen apples. Twenty-five more are put in. How many apples does the box"
+        " hold then? Answer with the number only.",
+        "42",
+    ),
+)
+# What a language model of any size continues alike. A model without chat is asked nothing else.
+CONTINUATIONS = (
+    Question("count", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,", "12"),
+    Question("weekdays", "Monday, Tuesday, Wednesday, Thursday,", "Friday"),
+    Question("months", "January, February, March, April, May, June,", "July"),
+    Question("alphabet", "a b c d e f g h i j k l m n o p q r s", "t"),
+    Question("capital", "The capital of Germany is Berlin. The capital of France is", "Paris"),
+)
+SHORT = (
+    Question("product", "What is 6 times 7? Answer with the number only.", "42"),
+    Question("capital", "What is the capital of France? Answer with one word.", "Paris"),
+    Question("week", "How many days are in a week? Answer with the number only.", "7"),
+    Question("difference", "What is 100 minus 1? Answer with the number only.", "99"),
+    Question("opposite", "What is the opposite of hot? Answer with one word.", "cold"),
+)
+# The other three of the eight: of other lengths, and answered at length.
+FILLERS = (
+    "Name three colors of the rainbow.",
+    "Describe in one sentence what a bridge is for, and in another one what a tunnel is for.",
+    "Write one sentence about the sea.",
+)
+PLAIN_FILLERS = (
+    "The three primary colors are",
+    "A bridge carries a road over a river. A tunnel carries a road",
+    "The sea is",
+)
+SCRIPT = "请用中文写一句话介绍北京这座城市。"
+ESSAY = "Explain in three sentences how rain forms."
+PLAIN_ESSAYS = (
+    "Water from the sea rises into the air as vapor. When the air gets colder, the vapor",
+    "Once upon a time there was a little girl who lived with her grandmother in a house near",
+)
+THOUGHT = "Is 91 a prime number? Think it through step by step."
+WEATHER = "What is the weather in Paris, in degrees Celsius? Use the tool."
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the current weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "description": "Name of the city"},
+                "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]},
+            },
+            "required": ["city", "unit"],
+        },
+    },
+}
+# SGLang writes a required call by a grammar of its own, past the model's parser; only "auto" meets
+# the parser, but lets the model answer in words.
+TOOL_REQUESTS = (
+    ("tool, whole", "required", False),
+    ("tool, streamed", "required", True),
+    ("tool, parsed", "auto", True),
+)
+# Ends the id of a request that is sent among the eight.
+TOGETHER = ", together"
+# Plain prose, of which a model for English predicts most; a random one knows none of it.
+PASSAGE = (
+    "The sun rises in the east and sets in the west. In the morning people get up, wash their"
+    " hands and face, eat breakfast and go to work. Children go to school, where they learn to"
+    " read and write. In the evening the whole family sits at the table, eats dinner and talks"
+    " about the day."
+)
+
+
+def probe_rounds(abilities: Abilities, model: str) -> tuple[Round, ...]:
+    """The requests, round by round.
+
+    + model: the id in /v1/models
+    """
+    ask = Asking(model, abilities.quiet or {})
+    if abilities.basic:
+        alone = [
+            ask.plain(f"essay {n}", text, ESSAY_TOKENS, stream=n == 2)
+            for n, text in enumerate(PLAIN_ESSAYS, 1)
+        ]
+        short = [ask.plain(q.id, q.text, CONTINUATION_TOKENS) for q in CONTINUATIONS]
+        fillers = [
+            ask.plain(f"filler {n}", text, CONTINUATION_TOKENS)
+            for n, text in enumerate(PLAIN_FILLERS, 1)
+        ]
+    else:
+        alone = long_questions(abilities, ask)
+        short = [ask.chat(q.id, q.text, SHORT_TOKENS) for q in SHORT]
+        fillers = [ask.chat(f"filler {n}", text, SHORT_TOKENS) for n, text in enumerate(FILLERS, 1)]
+    eight = (*(replace(one, id=f"{one.id}{TOGETHER}") for one in short), *fillers)
+    passage = ask.plain("passage", PASSAGE, 1, echo=True, logprobs=1)
+    rounds = (Round((*alone, *short)), Round(eight, together=True), Round((passage,)))
+    if not abilities.speculative:
+        return rounds
+    metrics = [Round((ProbeRequest(id, METRICS),)) for id in ("metrics before", "metrics after")]
+    return (metrics[0], *rounds, metrics[1])
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How requests are written for one model; quiet: what keeps its thoughts short."""
+
+    model: str
+    quiet: Mapping[str, Any]
+
+    def chat(
+        self, id: str, text: str, tokens: int, stream: bool = False, **more: Any
+    ) -> ProbeRequest:
+        """A question to a model with chat; `more` wins over `quiet`."""
+        messages = [{"role": "user", "content": text}]
+        fields = {**self.quiet, "messages": messages, **more}
+        return self._request(id, CHAT, tokens, stream, fields)
+
+    def plain(
+        self, id: str, text: str, tokens: int, stream: bool = False, **more: Any
+    ) -> ProbeRequest:
+        """A text to continue."""
+        return self._request(id, PLAIN, tokens, stream, {"prompt": text, **more})
+
+    def _request(
+        self, id: str, path: str, tokens: int, stream: bool, fields: Mapping[str, Any]
+    ) -> ProbeRequest:
+        body = {"model": self.model, **fields, "max_tokens": tokens, "temperature": 0}
+        return ProbeRequest(id, path, {**body, "stream": True} if stream else body, stream)
+
+
+def long_questions(abilities: Abilities, ask: Asking) -> list[ProbeRequest]:
+    """What a model with chat is asked besides the short questions."""
+    questions = [ask.chat(q.id, q.text, ARITHMETIC_TOKENS) for q in ARITHMETIC]
+    questions.append(ask.chat("essay", ESSAY, ESSAY_TOKENS))
+    questions.append(ask.chat("script, whole", SCRIPT, SCRIPT_TOKENS))
+    questions.append(ask.chat("script, streamed", SCRIPT, SCRIPT_TOKENS, stream=True))
+    if abilities.tool_parser:
+        for id, choice, stream in TOOL_REQUESTS:
+            tools = {"tools": [TOOL], "tool_choice": choice}
+            questions.append(ask.chat(id, WEATHER, TOOL_TOKENS, stream, **tools))
+    if abilities.reasoning_parser and abilities.thinking:
+        thinks = ask.chat("thought", THOUGHT, REASONING_TOKENS, stream=True, **abilities.thinking)
+        questions.append(thinks)
+    return questions
