@@ -10,7 +10,7 @@ from pyinfra.api import Host, State
 from cluster.catalog.models import find_model
 from cluster.engine import serving
 from cluster.findings import Finding, Level, Refused
-from cluster.plan.decide import Decision, Readings, decide, exposure_findings
+from cluster.plan.decide import Decision, Readings, decide, exposure_findings, probes_off
 from cluster.plan.plan import find_split_group
 from cluster.plan.previous_group import members
 from cluster.rank.api_key import compare_key
@@ -107,7 +107,8 @@ def read_and_decide(deployment: nodes.Deployment) -> None:
     readings = Readings(nodes.read_light(deployment.hosts, deployment.declaration))
     deployment.decision = _decide(deployment, readings)
     exposed = exposure_findings(deployment.decision, runs=False) if deployment.running else ()
-    deployment.findings = (*deployment.decision.findings, *exposed)
+    unproven = probes_off(deployment.settings)
+    deployment.findings = (*deployment.decision.findings, *exposed, *unproven)
 
 
 def _decide(deployment: nodes.Deployment, readings: Readings, restart: str = "") -> Decision:

@@ -7,12 +7,14 @@ from functools import partial
 from pyinfra.api import Host, State
 
 from cluster import checks
-from cluster.findings import Finding
+from cluster.findings import Finding, Level, Refused, ok
 from cluster.node.readings import Rank
 from cluster.plan import decide, specs
+from cluster.rank import api_key
 from cluster.reports import doctor
 from cluster.reports.status import Status
-from control import preflight, run
+from control import preflight, run, secrets
+from control.asking import probe_running
 from control.status import Survey, group_url, nccl_findings, status_document, take_survey
 from facts import serving
 from operations import shell
@@ -30,6 +32,8 @@ def print_report(state: State) -> None:
     logs = [log for node in by_node for log in by_node[node]]
     problems = list(_find_problems(survey, status, logs))
     problems += doctor.check_problems(_check(survey), problems)
+    probed = _probe(survey, status)
+    problems += doctor.probe_problems(probed)
     alive = [r for r in status.ranks if r.health == 200]
     looked = [
         f"{len(survey.nodes)} of {len(survey.hosts)} nodes could be read",
@@ -41,6 +45,7 @@ def print_report(state: State) -> None:
     looked.append(f"{count} lines of {len(logs)} logs, against every symptom known")
     if len(survey.decision.fabric.nodes) > 1:
         looked.append(f"fabric: {survey.decision.fabric.summary}")
+    looked += [finding.what for finding in probed if finding.level is Level.OK]
     if survey.nodes:
         looked.append("GPU, driver, Docker, disks, memory, clocks, ports, links of every node read")
     # The inventory as a user in the project's folder would type it.
@@ -87,6 +92,25 @@ def _read_logs(survey: Survey, host: Host) -> list[doctor.RankLogText]:
         log = reading.value or serving.RankWords()
         logs.append(doctor.RankLogText(host.name, rank, log.lines, log.transport))
     return logs
+
+
+def _probe(survey: Survey, status: Status) -> tuple[Finding, ...]:
+    """What the probes find, where a whole group serves that nobody is changing."""
+    decision = survey.decision
+    head = decision.declaration.head
+    rank, changing = decision.running_ranks.get(head), status.holder and not status.holder.stale
+    healthy = status.served and all(r.healthy for r in status.ranks)
+    if rank is None or rank.spec is None or not healthy or changing:
+        return ()
+    key = ""
+    if api_key.is_keyed(rank.spec.volumes):
+        try:
+            key = secrets.find_api_key(decision.settings.api_key_file)
+        except Refused as refused:
+            return refused.findings
+        if not key:
+            return (ok("no probes: the API requires a key, and api_key_file is not set"),)
+    return probe_running(decision, survey.hosts[head], rank.spec, key)
 
 
 def _check(survey: Survey) -> list[Finding]:

@@ -21,7 +21,14 @@ from cluster.engine.nccl import collectives_of
 from cluster.lease import LeaseAnswer
 from cluster.node.readings import IMAGE_FOLDERS, NodeFacts, Rank
 from cluster.plan import previous_group, specs
-from cluster.plan.decide import Decision, Readings, assumed_version, decide, exposure_findings
+from cluster.plan.decide import (
+    Decision,
+    Readings,
+    assumed_version,
+    decide,
+    exposure_findings,
+    probes_off,
+)
 from cluster.rank.spec import local_url
 from cluster.reports import status
 from control import converge, deployment as nodes, inventory, run
@@ -209,7 +216,11 @@ def status_document(survey: Survey, url: str) -> status.Status:
     unread = [f"{node}: {why}" for node, why in survey.silent.items()]
     unread += [f"{r.node}: {r.lost}" for r in ranks if r.lost and r.node not in survey.silent]
     unsure = "; ".join(dict.fromkeys(finding.what for finding in decision.refusal))
-    judged = (*nccl_findings(survey), *exposure_findings(decision, runs=True, declared=False))
+    judged = (
+        *nccl_findings(survey),
+        *exposure_findings(decision, runs=True, declared=False),
+        *probes_off(decision.settings),
+    )
     by_level = {
         level: tuple(str(finding) for finding in judged if finding.level is level)
         for level in findings.Level

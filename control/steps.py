@@ -1,11 +1,14 @@
 """What each step of a deploy needs of the deployment: the image, files of the model, the API key,
 and the switch from what runs to what is declared."""
 
+from collections.abc import Callable
+
 from pyinfra.api import Host
 
 from cluster.command import Command
 from cluster.engine.nccl import collectives_of
 from cluster.engine.readiness import ready_limits
+from cluster.findings import Finding
 from cluster.node.host import drop_caches
 from cluster.plan.specs import cache_root, expand
 from cluster.rank import api_key, docker
@@ -153,8 +156,23 @@ def declared_group(deployment: Deployment) -> group.Group:
         ),
         rdma=deployment.fabric.transport == "rdma",
         collectives=collectives_of(deployment.specs, deployment.declaration, deployment.model),
+        probe=_probe(deployment),
         before_start=_before_start(deployment),
     )
+
+
+def _probe(deployment: Deployment) -> Callable[[], tuple[Finding, ...]] | None:
+    """What sends the probes to the declared group; None: none are to be sent."""
+    settings, spec = deployment.settings, next(iter(deployment.specs.values()))
+    if settings.probes == "off":
+        return None
+    from control.asking import probe  # a converged run does without
+
+    def send() -> tuple[Finding, ...]:
+        key = secrets.find_api_key(settings.api_key_file)
+        return probe(deployment.head, spec, deployment.model, settings.probes, key)
+
+    return send
 
 
 def previous_group(deployment: Deployment) -> group.Group | None:

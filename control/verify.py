@@ -19,6 +19,7 @@ from cluster.plan.decide import exposure_findings
 from cluster.rank import api_key
 from cluster.rank.spec import Spec
 from control import converge, inventory, secrets
+from control.asking import probe_running
 from control.deployment import Deployment
 from facts.serving import Endpoints, RankAllocation, RankLook
 from operations import shell
@@ -50,6 +51,8 @@ def verify_endpoints(state: State) -> None:
     problems = _check_ranks(deployment, ranks, specs)
     _log_memory(deployment, ranks)
     problems += _check_endpoints(reading.value, launch.served_model_name)
+    if not problems:
+        problems += _check_answers(deployment, spec, key)
     if problems:
         raise DeployError(f"not everything is serving: {'; '.join(problems)}")
     _show_use(inventory.api_url(head, launch), launch.served_model_name, key_file if key else "")
@@ -119,6 +122,19 @@ def _check_endpoints(replies: dict[str, EndpointReply], model: str) -> list[str]
     logger.info(f"    asked     {QUESTION}")
     logger.info(f"    answered  {answer}")
     return problems
+
+
+def _check_answers(deployment: Deployment, spec: Spec, key: str) -> list[str]:
+    """Log what the probes found; return what is wrong with the answers."""
+    wrong = []
+    for finding in probe_running(deployment.decision, deployment.head, spec, key):
+        if finding.level is Level.ERROR:
+            wrong.append(str(finding))
+        elif finding.level is Level.WARNING:
+            logger.warning(f"    warning: {finding}")
+        else:
+            logger.info(f"    {finding.what}")
+    return wrong
 
 
 def _show_use(url: str, model: str, key_file: str) -> None:

@@ -1,15 +1,20 @@
-"""What a rank answers now, and the load that it reports, by one command of bounded time."""
+"""What a rank answers now, the load that it reports, and its replies to the probes, each by one
+command of bounded time."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 from pyinfra.api import QuoteString, StringCommand
 
+from cluster.command import Command
 from cluster.engine.nccl import loaded_nccl
 from cluster.node.readings import Shown
+from cluster.probes.exchange import MOST_BYTES, ProbeReply, Round
 from cluster.reports.status import ServerLoad
 from facts import fact, serving
 
@@ -171,3 +176,38 @@ class _Listed(Struct):
     """What we read of /v1/models."""
 
     data: tuple[_Entry, ...] | None = None
+
+
+ASK_MODEL = (Path(__file__).parent / "scripts" / "ask_model.py").read_text()
+# Of all probes together. They take 60 s at 20 tokens/s; a large model in BF16 has 7 on two nodes.
+PROBE_SECONDS = 180
+# Beyond these, for a slow start of Python.
+GRACE = 10
+
+
+class Replies(fact.Fact[tuple[ProbeReply, ...]]):
+    """The engine's replies to the probes, in the order in which they came.
+
+    + python: the node's; kill: whether it has `timeout`
+    """
+
+    @staticmethod
+    def default() -> tuple[ProbeReply, ...]:
+        return ()
+
+    def command(self, python: str = "python3", kill: bool = True) -> StringCommand:
+        """Its stdin is what `probe_task` returns."""
+        return fact.render(Command((python, "-c", ASK_MODEL), PROBE_SECONDS + GRACE, kill=kill))
+
+    def parse(self, output: list[str]) -> tuple[ProbeReply, ...]:
+        return tuple(msgspec.json.decode(line, type=ProbeReply) for line in output)
+
+
+def probe_task(url: str, key: str, rounds: Sequence[Round], seconds: float = PROBE_SECONDS) -> str:
+    """What scripts/ask_model.py reads from stdin.
+
+    + url: where rank 0 serves, as its own node reaches it
+    + key: the API's; "" where it requires none
+    """
+    task = {"url": url, "key": key, "seconds": seconds, "most": MOST_BYTES, "rounds": list(rounds)}
+    return msgspec.json.encode(task).decode()

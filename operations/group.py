@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import gevent
 from pyinfra.api import Host
+from pyinfra.context import ctx_host, ctx_state
 
 from cluster.command import Command
 from cluster.engine import readiness, serving
@@ -40,6 +41,8 @@ class Group:
     + fetch_answers: fetches the model's id and a completion from the head, each rank's health
     + rdma: whether the log should show NCCL on RDMA
     + collectives: what the NCCL that it loads is judged by; None: not at all
+    + probe: sends the probes to the head and judges the answers, an error for each with which the
+      group must not serve; None: none are sent
     + before_start: what every node runs right before its rank starts; it may fail
     + interrupted: the interrupt that ends the wait; None: there was none
     """
@@ -56,6 +59,7 @@ class Group:
     fetch_answers: Callable[[], serving.GroupAnswers]
     rdma: bool
     collectives: Collectives | None = None
+    probe: Callable[[], tuple[Finding, ...]] | None = None
     before_start: Command | None = None
     interrupted: Callable[[], Finding | None] = lambda: None
 
@@ -133,6 +137,35 @@ def verify_model(group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
         fg="green",
     )
     return ()
+
+
+def probe_model(group: Group) -> tuple[Finding, ...]:
+    """Send the probes, if there are any, and log how they were answered.
+
+    Returns why the group must not serve; () if it may. An interrupt ends the wait for answers.
+    """
+    if group.probe is None:
+        return ()
+    head, probe = group.head, group.probe
+
+    def within() -> tuple[Finding, ...]:
+        with ctx_state.use(head.state), ctx_host.use(head):
+            return probe()
+
+    asking = gevent.spawn(within)
+    with shell.report_every(lambda seconds: head.log(f"probing the answers, {seconds:.0f} s")):
+        while not asking.ready():
+            if interrupt := group.interrupted():
+                asking.kill(block=False)
+                return (interrupt,)
+            asking.join(PAUSE / 4)
+    findings: tuple[Finding, ...] = asking.get()
+    for finding in findings:
+        if finding.level is Level.WARNING:
+            head.log_styled(f"warning: {finding}", fg="yellow")
+        elif finding.level is Level.OK:
+            head.log(finding.what)
+    return tuple(finding for finding in findings if finding.level is Level.ERROR)
 
 
 def wait_until_ready(group: Group) -> tuple[Finding, ...]:

@@ -13,7 +13,7 @@ stop head, workers   stops rank 0, then the others                   started aga
 create containers    removes old containers, creates new ones        kept as NAME.failed, stopped
 start                starts all ranks at once                        stopped
 wait until ready     waits until every rank is healthy
-verify               fetches the model's id and a completion
+verify               fetches the model's id and a completion; then the probes' answers
 keep                 turns restart policies on                       nothing is undone from here on
 note served          notes that the kernels are compiled
 remove previous      removes NAME.previous
@@ -175,6 +175,7 @@ def _switch_over(switch: Switch, phases: Phases) -> None:
         raise PhaseFailed([lost])
     failures = groups.start_ranks(group) if group.start else ()
     failures = failures or groups.wait_until_ready(group) or groups.verify_model(group)
+    failures = failures or groups.probe_model(group)
     if failures:
         raise PhaseFailed(failures, started=True)
     if switch.taken():

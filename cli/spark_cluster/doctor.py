@@ -10,8 +10,8 @@ import click
 from spark_cluster import commands, printable
 from spark_cluster.project import find_project
 
-# For reading the nodes and every log, and for the probe between the nodes.
-SECONDS = 150
+# For reading the nodes and every log, for the probe between the nodes, and for the model's answers.
+SECONDS = 150 + 200
 COLORS = {"error": "red", "warning": "yellow"}
 
 
@@ -20,7 +20,8 @@ COLORS = {"error": "red", "warning": "yellow"}
 @commands.data_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(inventory: Path | None, data: tuple[str, ...], as_json: bool) -> int:
-    """Explain what is wrong, why, and how to fix it. Reads nodes, containers and logs.
+    """Explain what is wrong, why, and how to fix it. Reads nodes, containers and logs, and asks the
+    model a few questions.
 
     \b
     Exit code 0: nothing is wrong, or there are only warnings

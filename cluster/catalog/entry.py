@@ -200,6 +200,7 @@ class Layer:
     + offloaded_bytes: of the weights that stay on the node's disk, out of the GPU's memory
     + mamba_slots: requests' states that the pool holds (--max-mamba-cache-size)
     + mamba_slots_per_request: slots that one running request takes
+    + probes: "basic" for a model that is too small for the others, or no chat model
     + values: those whose evidence is another than the layer's
     """
 
@@ -218,6 +219,7 @@ class Layer:
     mamba_slots: Count | None = None
     mamba_slots_per_request: Count | None = None
     disable_cuda_graph: bool | None = None
+    probes: Literal["full", "basic", ""] = ""
     values: tuple[Value, ...] = ()
 
     def stated(self) -> set[str]:

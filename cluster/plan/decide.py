@@ -13,7 +13,7 @@ from re import match
 from cluster.catalog.models import Model
 from cluster.engine import exposure, versions
 from cluster.fabric import Fabric, FabricOptions, NodeOverrides, choose_fabric
-from cluster.findings import Finding, Refused, error
+from cluster.findings import Finding, Refused, error, warning
 from cluster.node.readings import NodeFacts, Rank
 from cluster.plan.plan import Plan, make_plan
 from cluster.plan.previous_group import members, undo_interrupted_switch
@@ -244,3 +244,11 @@ def exposure_findings(
         version = decision.version or named_version(declaration)
         apis.append(exposure.declared_access(settings, len(declaration.names), version))
     return tuple(dict.fromkeys(f for api in apis for f in exposure.check_exposure(api, settings)))
+
+
+def probes_off(settings: Settings) -> tuple[Finding, ...]:
+    """That nothing proves the model's answers right, where the settings have it so."""
+    if settings.probes != "off" or settings.state != "running":
+        return ()
+    what = "probes = 'off': the group counts as ready if it answers, however wrong its answers are"
+    return (warning(what, cure="--data probes=auto", key="probes-off"),)

@@ -82,6 +82,19 @@ def check_problems(findings: Iterable[Finding], others: Sequence[Problem]) -> It
         )
 
 
+def probe_problems(findings: Iterable[Finding]) -> Iterator[Problem]:
+    """What is wrong with the model's answers."""
+    for finding in findings:
+        if finding.level is not Level.OK:
+            yield Problem(
+                level="error" if finding.level is Level.ERROR else "warning",
+                key=finding.key,
+                cause=finding.what,
+                where=finding.where,
+                cure=finding.cure,
+            )
+
+
 def name_inventory(ailment: Problem, inventory: str) -> Problem:
     """The same with the inventory's name where a cure says INVENTORY."""
     return replace(ailment, cure=ailment.cure.replace("INVENTORY", inventory))

@@ -113,8 +113,8 @@ class Status:
     + wanted: the model as declared; served: the ids that the head really serves
     + drift: of the whole group; `unsure`: why it could not be determined, "" where it could
     + unread: what could not be read, a sentence each
-    + errors, warnings: what is wrong with the NCCL that the ranks loaded, and who may use the API,
-      where that is anybody
+    + errors, warnings: what is wrong with the NCCL that the ranks loaded, who may use the API,
+      where that is anybody, and that no probes are asked
     """
 
     version: int = VERSION

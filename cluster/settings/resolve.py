@@ -18,7 +18,7 @@ DEFAULT_IMAGE = "lmsysorg/sglang:spark"
 # Settings whose `auto` is what the entry states under the same name.
 SAME_NAMES = (
     *("mem_fraction", "kv_cache_dtype", "context_length"),
-    *("reasoning_parser", "tool_call_parser", "trust_remote_code"),
+    *("reasoning_parser", "tool_call_parser", "trust_remote_code", "probes"),
 )
 # What SGLang calls the setting `draft`.
 DRAFT_PATH = ("--speculative-draft-model-path", "--speculative-draft-model")
@@ -89,6 +89,7 @@ def _values(
     origin = {name: where for where, layer in layers for name in layer.stated()}
     values: dict[str, tuple[Any, str]] = {
         "mem_fraction": (USUAL_FRACTION, ""),
+        "probes": ("full", ""),
         "image": (image_reference(image) if image else DEFAULT_IMAGE, origin.get("image", "")),
         "disable_cuda_graph": _graphs_off(stated, image, nodes),
     }

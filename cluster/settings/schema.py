@@ -126,6 +126,10 @@ class Settings:
     """`stopped` keeps the containers, `absent` removes them. Weights stay in either case."""
     rollback: bool = True
     """If the new group does not become ready, bring back the one that served before."""
+    probes: Literal["auto", "full", "basic", "strict", "off"] = "auto"
+    """Questions that a started group must answer right, or its start has failed. `basic`: those for
+    a small or base model; `strict`: one that is not yet proven on real models fails the start too,
+    instead of a warning; `off`: none. `auto`: the catalog's, else `full`."""
     head_only: bool = False
     """Serve from the head alone; the workers' ranks are removed."""
     tensor_parallel: Positive | Auto = "auto"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,7 @@ from cluster.engine import readiness
 from cluster.engine.nccl import Collectives
 from cluster.engine.readiness import Limits, RankHealth
 from cluster.engine.serving import EndpointReply, GroupAnswers
-from cluster.findings import error
+from cluster.findings import Finding, error, ok, warning
 from cluster.node.readings import Rank
 from cluster.plan.phases import ORPHAN_SECONDS
 from cluster.rank import docker
@@ -143,6 +144,47 @@ def test_another_key_is_accepted_only_for_the_previous_group() -> None:
     assert groups.verify_model(group, locked=True) == ()
     assert "requires a different API key" in log_of(group)
     assert groups.verify_model(group) != ()
+
+
+# ---- probe
+
+
+def test_no_probe_is_sent_where_none_is_wanted() -> None:
+    group = make_group()
+    assert groups.probe_model(group) == ()
+    assert log_of(group) == ""
+
+
+def test_right_answers_are_logged_and_doubtful_ones_are_warnings() -> None:
+    group = make_group(probe=lambda: (warning("91 apples", HEAD), ok("probes: 7 right")))
+    assert groups.probe_model(group) == ()
+    assert log_of(group) == "warning: spark-1: 91 apples\nprobes: 7 right"
+
+
+def test_a_wrong_answer_is_why_the_group_must_not_serve() -> None:
+    wrong = error("41 apples", HEAD, key="probe-sums")
+    assert groups.probe_model(make_group(probe=lambda: (wrong, ok("probes")))) == (wrong,)
+
+
+def test_an_interrupt_ends_the_wait_for_answers() -> None:
+    interrupt = error("interrupted by SIGINT")
+
+    def answer() -> tuple[Finding, ...]:
+        gevent.sleep(60)
+        return ()
+
+    group = make_group(probe=answer, interrupted=lambda: interrupt)
+    begun = time.monotonic()
+    assert groups.probe_model(group) == (interrupt,)
+    assert time.monotonic() - begun < 10
+
+
+def test_what_goes_wrong_while_probing_is_not_taken_for_right_answers() -> None:
+    def broken() -> tuple[Finding, ...]:
+        raise ValueError("of another kind")
+
+    with pytest.raises(ValueError, match="of another kind"):
+        groups.probe_model(make_group(probe=broken))
 
 
 # ---- wait

@@ -20,7 +20,7 @@ from world import World
 from cluster.command import Command
 from cluster.engine.readiness import Limits, RankHealth
 from cluster.engine.serving import EndpointReply, GroupAnswers
-from cluster.findings import Finding, Refused, error
+from cluster.findings import Finding, Refused, error, ok
 from cluster.node.readings import Rank
 from cluster.plan.plan import make_plan
 from cluster.plan.previous_group import undo_interrupted_switch
@@ -58,6 +58,7 @@ class FakeHost:
 
     name: str
     logged: list[str]
+    state: None = None
 
     def log(self, text: str) -> None:
         self.logged.append(text)
@@ -71,11 +72,13 @@ class Cluster:
     """The world behind the hosts.
 
     + bad: labels of ranks that end as soon as they start
+    + nonsense: labels of ranks that answer the probes wrong
     + fault: which command (counted from 0) does not come through, and how
     """
 
     world: World
     bad: frozenset[str] = frozenset()
+    nonsense: frozenset[str] = frozenset()
     fault: tuple[int, str] = (-1, "")
     count: int = 0
     taken: bool = False
@@ -158,7 +161,7 @@ class Cluster:
                 runtime=docker,
                 plan=plan,
                 stop_seconds=30,
-                group=None if serves else self.group(specs),
+                group=None if serves else replace(self.group(specs), probe=self.probe(specs)),
                 previous=self.group(dict(previous.specs)) if previous else None,
                 lost=lambda: None,
                 taken=lambda: self.taken,
@@ -178,6 +181,12 @@ class Cluster:
             restarts={},
             fetch_answers=lambda: GroupAnswers((), EndpointReply(0), EndpointReply(0)),
             rdma=False,
+        )
+
+    def probe(self, specs: Specs) -> Callable[[], tuple[Finding, ...]]:
+        wrong = any(spec.dump() in self.nonsense for spec in specs.values())
+        return lambda: (
+            (error("41 apples", key="probe-sums"),) if wrong else (ok("probes: 8 right"),)
         )
 
     # ---- what is true
@@ -312,6 +321,20 @@ def test_a_run_that_was_overtaken_while_it_waited_changes_nothing_more(
     assert cluster.run(new()) is False
     assert "this run changes nothing more" in cluster.logged
     assert {r.restart_policy for s in cluster.world.facts.values() for r in s.ranks} == {"no"}
+
+
+def test_a_group_that_answers_wrong_gives_way_to_the_one_before_which_is_not_probed(
+    make_cluster: Callable[..., Cluster],
+) -> None:
+    labels = frozenset(spec.dump() for s in (old(), new()) for spec in s.values())
+    cluster = make_cluster(World(running(old())), nonsense=labels)
+    assert cluster.run(new()) is False
+    assert cluster.serves(old())
+    assert "41 apples" in cluster.logged
+    cluster.nonsense = frozenset()
+    assert cluster.run(new()) is True
+    assert cluster.serves(new())
+    assert "probes: 8 right" in cluster.logged
 
 
 def test_an_unexplained_failure_is_rolled_back_too(

@@ -1,22 +1,112 @@
-"""What the server answers: the OpenAI shapes as SGLang fills them, with words for tokens."""
+"""What the server answers: the OpenAI shapes as SGLang fills them, with words for tokens.
 
+A known question (KNOWN) gets its right answer, a required tool its call, a text to be scored likely
+tokens. `kind` in these functions is what is wrong with the answers, see NONSENSE; "" is nothing.
+"""
+
+import json
+import re
 import time
 
 WORDS = ["This", " is", " a", " stub:", " no", " model", " answered", "."]
 THOUGHT = ["A", " stub", " thinks", "."]
 CONTEXT = 32768
+CHINESE = "北京是中国的首都。"
+# A part of a question, or the end of a text, and what a model says to it.
+KNOWN = (
+    ("17 + 25", "42"),
+    ("seventeen apples", "42"),
+    ("6 times 7", "42"),
+    ("capital of France", "Paris"),
+    ("days are in a week", "7"),
+    ("100 minus 1", "99"),
+    ("opposite of hot", "cold"),
+    ("中文", CHINESE),
+    ("91 a prime", "91 is 7 times 13, so it is not prime."),
+    ("9, 10, 11,", " 12, 13, 14, 15"),
+    ("Wednesday, Thursday,", " Friday, Saturday, Sunday."),
+    ("May, June,", " July, August, September."),
+    ("p q r s", " t u v w x y z"),
+    (
+        "how rain forms",
+        "Water rises from the sea as vapor. It cools and turns into clouds. Drops fall.",
+    ),
+)
+# What can be wrong with the answers.
+NONSENSE = (
+    "sums",  # every number is another
+    "bangs",  # "!" up to the limit
+    "loop",  # a phrase, over and over
+    "echo",  # the question
+    "broken",  # code points cut in two
+    "tools",  # the call as text, in its tags
+    "arguments",  # a call whose arguments are no JSON
+    "thoughts",  # the tags of thoughts in the answer
+    "neighbours",  # the answer to another request, where several are under way
+    "unlikely",  # scored tokens are no more likely than any other
+    "ceiling",  # every draft token is accepted
+    "empty",  # no text
+)
+# Accept length of speculative decoding; `ceiling` is its draft tokens.
+ACCEPTED = 2.1
+CALL = {"city": "Paris", "unit": "celsius"}
 
 
-def words(query, thinks):
+def words(query, thinks, kind=""):
     """(reasoning tokens, answer tokens, finish reason) for a request."""
     limit = query.get("max_completion_tokens") or query.get("max_tokens") or 128
-    thought = THOUGHT if thinks else []
-    words = WORDS
-    if query.get("ignore_eos"):
-        words = [WORDS[i % len(WORDS)] for i in range(max(0, limit - len(thought)))]
+    thought = THOUGHT if thinks and not silenced(query) else []
+    words = spoken(query, kind)
+    if query.get("ignore_eos") or kind in ("bangs", "loop"):
+        words = [words[i % len(words)] for i in range(max(0, limit - len(thought)))]
+    if kind == "thoughts":
+        thought, words = [], ["<think>", *THOUGHT, "</think>", *words]
     reasoning, answer = thought[:limit], words[: max(0, limit - len(thought))]
-    full = len(thought) + len(WORDS) <= limit and not query.get("ignore_eos")
+    full = len(thought) + len(words) <= limit and not query.get("ignore_eos")
     return reasoning, answer, "stop" if full else "length"
+
+
+def silenced(query):
+    """Whether a request switches thinking off, by the template's argument or by its effort."""
+    given = query.get("chat_template_kwargs") or {}
+    off = any(value is False for value in given.values())
+    return off or query.get("reasoning_effort") == "none"
+
+
+def asked_text(query):
+    messages = query.get("messages") or [{}]
+    return str(query.get("prompt") or messages[-1].get("content") or "")
+
+
+def spoken(query, kind):
+    """The tokens of the answer before any limit: words, of Chinese its characters."""
+    text = asked_text(query)
+    answer = next((answer for part, answer in KNOWN if part in text), "")
+    if kind == "bangs":
+        return ["!"]
+    if kind == "loop":
+        return [" the", " of", " and"]
+    if kind == "echo":
+        answer = text
+    if kind == "sums":
+        answer = re.sub(r"\d+", lambda number: str(int(number[0]) + 1), answer)
+    if kind == "broken":
+        answer = re.sub(r"[^\x00-\x7f]", "\ufffd", answer)
+    if kind == "neighbours" and query.get("neighbours"):
+        answer = "Blue"
+    if kind == "empty":
+        return []
+    return re.findall(r"[^\x00-\x7f]|\s*[\x21-\x7f]+", answer) or WORDS
+
+
+def tool_call(query, kind):
+    """The call of the first tool that a request offers; None: there is none."""
+    if not query.get("tools") or query.get("tool_choice") == "none" or kind in ("tools", "bangs"):
+        return None
+    name = query["tools"][0]["function"]["name"]
+    arguments = json.dumps(CALL)[: -4 if kind == "arguments" else None]
+    function = {"name": name, "arguments": arguments}
+    return {"id": "call_0", "index": 0, "type": "function", "function": function}
 
 
 def usage(query, reasoning, answer):
@@ -37,27 +127,44 @@ def envelope(query, kind, **rest):
     return {**head, **rest}
 
 
-def chat(query, thinks):
-    reasoning, answer, finish = words(query, thinks)
+def chat(query, thinks, kind=""):
+    reasoning, answer, finish = words(query, thinks, kind)
+    if call := tool_call(query, kind):
+        reasoning, answer, finish = [], [], "tool_calls"
+    elif query.get("tools") and kind == "tools":
+        answer = [f"<tool_call>{json.dumps(CALL)}</tool_call>"]
     message = {
         "role": "assistant",
         "content": "".join(answer),
         "reasoning_content": "".join(reasoning) or None,
-        "tool_calls": None,
+        "tool_calls": [call] if call else None,
     }
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
-    counted = usage(query, reasoning, answer)
+    counted = usage(query, reasoning, answer or [""])
     return envelope(query, "chat.completion", choices=[choice], usage=counted)
 
 
-def chat_chunks(query, thinks):
+def chat_chunks(query, thinks, kind=""):
     """Role, tokens (reasoning ones carry no "content"), finish, and usage where it is asked for."""
-    reasoning, answer, finish = words(query, thinks)
+    reasoning, answer, finish = words(query, thinks, kind)
+    call = tool_call(query, kind)
+    if call:
+        reasoning, answer, finish = [], [], "tool_calls"
+    elif query.get("tools") and kind == "tools":
+        answer = ["<tool_call>", json.dumps(CALL), "</tool_call>"]
     yield chunk(query, {"reasoning_content": None, "role": "assistant", "content": ""})
     for token in reasoning:
         yield chunk(query, {"reasoning_content": token})
     for token in answer:
         yield chunk(query, {"reasoning_content": None, "content": token})
+    if call:
+        name, whole = call["function"]["name"], call["function"]["arguments"]
+        for function in (
+            {"name": name, "arguments": ""},
+            {"arguments": whole[:9]},
+            {"arguments": whole[9:]},
+        ):
+            yield chunk(query, {"tool_calls": [{**call, "function": function}]})
     yield chunk(query, {"reasoning_content": None}, finish)
     if (query.get("stream_options") or {}).get("include_usage"):
         counted = usage(query, reasoning, answer)
@@ -69,15 +176,22 @@ def chunk(query, delta, finish=None):
     return envelope(query, "chat.completion.chunk", choices=[{**choice, "matched_stop": None}])
 
 
-def completion(query):
-    _, answer, finish = words(query, thinks=False)
+def completion(query, kind=""):
+    _, answer, finish = words(query, thinks=False, kind=kind)
     choice = {"index": 0, "text": "".join(answer), "logprobs": None, "finish_reason": finish}
+    if query.get("echo") and query.get("logprobs") is not None:
+        tokens = re.findall(r"\s*\S+", asked_text(query))
+        choice["text"] = asked_text(query) + choice["text"]
+        likely = -11.0 if kind == "unlikely" else -2.0
+        scored = [None, *[likely] * (len(tokens) - 1), *[-0.5] * len(answer)]
+        offsets = {"tokens": tokens + answer, "top_logprobs": None, "text_offset": []}
+        choice["logprobs"] = {**offsets, "token_logprobs": scored}
     counted = usage(query, [], answer)
     return envelope(query, "text_completion", choices=[choice], usage=counted)
 
 
-def completion_chunks(query):
-    _, answer, finish = words(query, thinks=False)
+def completion_chunks(query, kind=""):
+    _, answer, finish = words(query, thinks=False, kind=kind)
     for i, token in enumerate(answer, 1):
         ending = finish if i == len(answer) else None
         choice = {"index": 0, "text": token, "logprobs": None, "finish_reason": ending}

@@ -11,18 +11,21 @@
     STUB_GATED=401            the weights need a token: without a readable one at HF_TOKEN_PATH,
                               Hugging Face's refusal and exit 1; 403: whatever the token
     STUB_COMPLETION_FAILS=1   completions answer 500, all else is well
+    STUB_NONSENSE=KIND        its answers are wrong in this way: one of answers.NONSENSE
     STUB_NCCL=2.29.7          the NCCL that it tells
     STUB_CAPTURE_STOPS=1      the capture of CUDA graphs, where they are on, never ends
 
     STUB_BY_MODEL={"ORG/NAME": {"STUB_NEVER_READY": "1"}}   any of these for some models alone
 
 A model called stub/NAME has the faults of BY_MODEL, and any model takes the environment's.
+A file stub-nonsense in the model's folder of the hub's cache names a KIND too, while it is there.
 SGLANG_HEALTH_CHECK_TIMEOUT=20 is the real one's: seconds until /health gives up on lost ranks.
 """
 
 import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 BY_MODEL = {
     "stub/exit-rank-0": {"STUB_EXIT_RANK": "0"},
@@ -33,6 +36,7 @@ BY_MODEL = {
     "stub/not-accepted": {"STUB_GATED": "403"},
     "stub/completion-fails": {"STUB_COMPLETION_FAILS": "1"},
     "stub/slow": {"STUB_LOAD_SECONDS": "15"},
+    "stub/nonsense": {"STUB_NONSENSE": "bangs"},
 }
 OUT_OF_MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
 
@@ -51,6 +55,15 @@ class Faults:
     gated: str
     completion_fails: bool
     capture_stops: bool
+    always_nonsense: str
+    folder: Path
+
+    def nonsense(self):
+        """What is wrong with an answer that is given now, "" where it is right."""
+        try:
+            return (self.folder / "stub-nonsense").read_text().strip()
+        except OSError:
+            return self.always_nonsense
 
 
 def faults(model):
@@ -70,4 +83,6 @@ def faults(model):
         gated=settings.get("STUB_GATED", ""),
         completion_fails=bool(settings.get("STUB_COMPLETION_FAILS")),
         capture_stops=bool(settings.get("STUB_CAPTURE_STOPS")),
+        always_nonsense=settings.get("STUB_NONSENSE", ""),
+        folder=Path(os.environ.get("HF_HOME", "/"), "hub", f"models--{model.replace('/', '--')}"),
     )

@@ -4,6 +4,7 @@ import copy
 import json
 import sys
 import time
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,6 +23,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, args, faults, peers, handler):
         self.args, self.faults, self.peers = args, faults, peers
         self.status = "starting"  # then "up", at last "leaving"
+        self.under_way = 0  # completions
         super().__init__((args.host, args.port), handler)
 
     def handle_error(self, request, client_address):
@@ -162,9 +164,14 @@ class Front(Handler):
         return {**args, **capacity, "version": __version__, "stub": True}
 
     def metrics(self):
-        name = self.server.args.served_model_name
+        args = self.server.args
+        values = {"num_running_reqs": 0.0, "num_queue_reqs": 0.0}
+        if args.speculative_algorithm:
+            ceiling = float(args.speculative_num_draft_tokens or 4)
+            wrong = self.server.faults.nonsense() == "ceiling"
+            values["spec_accept_length"] = ceiling if wrong else answers.ACCEPTED
         lines = [
-            f'sglang:{m}{{model_name="{name}"}} 0.0' for m in ("num_running_reqs", "num_queue_reqs")
+            f'sglang:{m}{{model_name="{args.served_model_name}"}} {v}' for m, v in values.items()
         ]
         data = ("\n".join(lines) + "\n").encode()
         self.send_response(200)
@@ -176,14 +183,29 @@ class Front(Handler):
 
     def chat(self):
         thinks = bool(self.server.args.reasoning_parser)
-        if self.query.get("stream"):
-            return self.stream(answers.chat_chunks(self.query, thinks))
-        return self.whole(answers.chat(self.query, thinks))
+        with self.kind() as kind:
+            if self.query.get("stream"):
+                return self.stream(answers.chat_chunks(self.query, thinks, kind))
+            return self.whole(answers.chat(self.query, thinks, kind))
 
     def completion(self):
-        if self.query.get("stream"):
-            return self.stream(answers.completion_chunks(self.query))
-        return self.whole(answers.completion(self.query))
+        with self.kind() as kind:
+            if self.query.get("stream"):
+                return self.stream(answers.completion_chunks(self.query, kind))
+            return self.whole(answers.completion(self.query, kind))
+
+    @contextmanager
+    def kind(self):
+        """What is wrong with the answers; meanwhile this request is under way."""
+        kind = self.server.faults.nonsense()
+        self.server.under_way += 1
+        try:
+            if kind == "neighbours":
+                time.sleep(0.1)  # or none of several requests would meet another
+                self.query["neighbours"] = self.server.under_way > 1
+            yield kind
+        finally:
+            self.server.under_way -= 1
 
     def refused(self):
         """Answer a request that can't be served; True where that was done."""
