@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyinfra_runs import run_pyinfra
+from right_answers import ASKING, printed
 
 from cluster.catalog.models import find_model
 from cluster.fabric import FabricOptions, choose_fabric
@@ -31,6 +32,9 @@ VERSION = "0.5.3.post3"
 LEASE = "dir=$base/spark-serving"
 COMMIT = "c" * 40
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+RIGHT = printed()
 
 
 def node_name(rank: int) -> str:
@@ -135,6 +139,7 @@ class Spark:
 
     def responses(self, cluster: Fakes) -> dict[str, Any]:
         usual = {
+            ASKING: RIGHT,
             f"printf '%s\\n' '{MARK} begin gpus'": self.reading(full=True),
             f"{MARK} docker": self.reading(full=False),
             "metadata as m": [VERSION],
@@ -286,7 +291,7 @@ class Run:
 
     READINGS = (
         *(MARK, "/v1/models", "metadata as m", '"seconds": '),
-        *("weights_here", "label=spark-serving.task"),
+        *("weights_here", "label=spark-serving.task", ASKING),
     )
 
     @property
