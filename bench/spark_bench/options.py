@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from spark_bench.load.profile import Profile
     from spark_bench.load.sweep import Sweep
     from spark_bench.metrics.goodput import Slo
+    from spark_bench.results.quality_schema import QualityResult
     from spark_bench.results.schema import Published, Result
 
 
@@ -193,3 +194,44 @@ class RunOutcome(Struct, frozen=True):
     misplaced: bool = False
     notes: tuple[str, ...] = ()
     plan: tuple[str, ...] = ()
+
+
+class QualityOptions(Struct, frozen=True, kw_only=True):
+    """All options of `spark-bench quality`. Times are seconds.
+
+    tasks: what to ask, in this order
+    items: the file of the task "items"
+    limit: ask only the first so many items of each task
+    lengths: of `needle`, tokens of its texts; empty: as the context allows
+    thinking: "default", "on" or "off": what to request of the chat template
+    max_tokens: most tokens of an answer; None: as each task has it
+    answers: keep the answers in the result
+    resume: the file that goes on, with what is in it
+    """
+
+    tasks: tuple[str, ...]
+    server: ServerOptions = ServerOptions()
+    items: Path | None = None
+    limit: int | None = None
+    seed: int = 0
+    lengths: tuple[int, ...] = ()
+    thinking: str = "default"
+    max_tokens: int | None = None
+    timeout: float = 600.0
+    concurrency: int = 8
+    answers: bool = True
+    resume: tuple[Path, QualityResult] | None = None
+    output: OutputOptions = OutputOptions()
+
+
+class QualityOutcome(Struct, frozen=True):
+    """How `spark-bench quality` ended.
+
+    results: one for each task that was begun; everything else as in RunOutcome
+    """
+
+    results: tuple[QualityResult, ...]
+    written: tuple[Path, ...]
+    interrupted: bool = False
+    misplaced: bool = False
+    notes: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ main = LazyCommands(
     "spark-bench",
     modules={
         "run": "spark_bench.cli.run",
+        "quality": "spark_bench.cli.quality",
         "all": "spark_bench.cli.all",
         "verify": "spark_bench.cli.verify",
         "profiles": "spark_bench.cli.profiles",
@@ -19,6 +20,7 @@ main = LazyCommands(
     },
     shorts={
         "run": "Send a load to a server and measure it.",
+        "quality": "Score the answers of what serves.",
         "all": "Deploy and measure every model in turn.",
         "verify": "Check how accurately this machine measures.",
         "profiles": "List the load profiles.",

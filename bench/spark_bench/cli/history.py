@@ -18,7 +18,10 @@ from spark_bench.printable import json_text, printable
 if TYPE_CHECKING:
     from spark_bench.history.database import Filters, HistoryStore
 
-EMPTY = "no such result: spark-bench run adds its own, spark-bench history add FILES… adds others"
+EMPTY = (
+    "no such result: spark-bench run and quality add their own, "
+    "spark-bench history add FILES… adds others"
+)
 STORE = click.option(
     "--store",
     "place",
@@ -106,9 +109,11 @@ def list_results(place: Path | None, limit: int, **typed: Any) -> None:
 @STORE
 def show_result(place: Path | None, id: str | None) -> None:
     """Show a result as `run` printed it; without an ID, the newest."""
-    from spark_bench.display import tables, terminal
+    from spark_bench.display import quality_tables, tables, terminal
     from spark_bench.history.database import resolve_id
-    from spark_bench.results.codec import read_result
+    from spark_bench.results import files
+    from spark_bench.results.codec import read_quality, read_result
+    from spark_bench.results.quality_schema import QualityResult
 
     with open_store(place) as store:
         ids = store.ids()
@@ -120,13 +125,17 @@ def show_result(place: Path | None, id: str | None) -> None:
             f"{entry.path}: the file of {entry.id} is gone: spark-bench history add FILE from "
             "where it is now, or spark-bench history forget --missing"
         )
-    result = read_result(Path(entry.path))
+    path = Path(entry.path)
+    result = read_quality(path) if files.claims_quality(path) else read_result(path)
     if result.id != entry.id:
         raise BadInput(
             f"{entry.path} holds {result.id} now: {entry.id} was there before and was written "
             "over; spark-bench history forget drops it"
         )
-    terminal.print_all(tables.result_tables(result))
+    if isinstance(result, QualityResult):
+        terminal.print_all(quality_tables.quality_tables(result))
+    else:
+        terminal.print_all(tables.result_tables(result))
     click.echo(f"{printable(entry.id)}\n{printable(entry.path)}")
 
 

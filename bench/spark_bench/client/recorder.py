@@ -9,7 +9,7 @@ of one stream in one read, which share a stamp. Both are measured; see Audit.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -77,13 +77,25 @@ class Recorder:
             self._pool.stopping |= stopped
             loop.store.close()
 
-    def record(self, load: Load, report: ReportProgress | None = None) -> Recording:
+    def record(
+        self,
+        load: Load,
+        report: ReportProgress | None = None,
+        take: Callable[[Exchange], None] | None = None,
+    ) -> Recording:
         """Send a load; returns once everything is answered, timed out, or `stop` was called.
 
         report: called twice a second with the progress
+        take: called with each request soon after it has ended, for loads whose times don't matter;
+            the recording then has none of them. What it takes delays the load.
         """
         with undisturbed():
-            return Loop(self._pool, load, report).record()
+            return Loop(self._pool, load, report, take).record()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called: no other load begins."""
+        return self._pool.stopping
 
     def stop(self) -> None:
         """End the current load, and let no other begin; safe in a signal handler."""
@@ -97,9 +109,16 @@ class Recorder:
 class Loop:
     """One load over a pool's connections."""
 
-    def __init__(self, pool: Pool, load: Load, report: ReportProgress | None = None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        load: Load,
+        report: ReportProgress | None = None,
+        take: Callable[[Exchange], None] | None = None,
+    ) -> None:
         self.pool = pool
         self.report = report
+        self.take = take
         self.tally = Tally(len(load.jobs))
         self.offset_ns = clock.offset_ns()
         self.store = ResponseStore(self.offset_ns)
@@ -118,6 +137,7 @@ class Loop:
         self._loop()
         interrupted = self.pool.stopping
         self.in_flight.give_up()
+        self._take_ended()
         self._report(time.perf_counter_ns())
         return Recording(
             self.store,
@@ -221,11 +241,17 @@ class Loop:
         """Do what is done now and then: timeouts, the wall clock, progress."""
         self.check_ns = moment + CHECK_NS
         self.in_flight.check_all(moment)
+        self._take_ended()
         if moment >= self.report_ns:
             self.report_ns = moment + REPORT_NS
             moved = abs(clock.offset_ns() - self.offset_ns)
             self.tally.step_ns = max(self.tally.step_ns, moved)
             self._report(moment)
+
+    def _take_ended(self) -> None:
+        if self.take is not None:
+            for exchange in self.store.take():
+                self.take(exchange)
 
     def _report(self, moment: int) -> None:
         if self.report is None:

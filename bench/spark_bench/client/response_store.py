@@ -101,6 +101,13 @@ class ResponseStore:
         for index in sorted(self._outcomes):
             yield self._exchange(self._outcomes[index])
 
+    def take(self) -> Iterator[Exchange]:
+        """Yield every request that has ended, in the order of their indices, and forget it."""
+        for index in sorted(self._outcomes):
+            yield self._exchange(self._outcomes.pop(index))
+            self.held -= sum(len(piece) + OVERHEAD for piece in self._memory.pop(index, ()))
+            self._places.pop(index, None)
+
     def close(self) -> None:
         """Close the temporary file, which has no name and so leaves nothing behind."""
         if self._file:

@@ -164,6 +164,7 @@ class Progress(Struct, frozen=True):
     reads: number of reads so far (about one per stream event)
     first_ms: sampled milliseconds from send to first read, since the last snapshot
     gap_ms: sampled milliseconds between the last two reads of a stream
+    remark: what to show instead of rates and latencies; "": nothing
     """
 
     seconds: float
@@ -175,6 +176,7 @@ class Progress(Struct, frozen=True):
     reads: int
     first_ms: tuple[float, ...] = ()
     gap_ms: tuple[float, ...] = ()
+    remark: str = ""
 
 
 ReportProgress = Callable[[Progress], None]

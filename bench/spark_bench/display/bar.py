@@ -36,11 +36,11 @@ class Bar:
     def step(self, text: str) -> None:
         self._send(DrawMessage(step=text))
 
-    def start(self, total: int, label: str) -> None:
+    def start(self, total: int, label: str, thing: str = "request") -> None:
         # Otherwise its imports would compete with the client for the CPU.
         self._wait_until_ready()
         self._under_way = True
-        self._send(DrawMessage(label=label, total=total))
+        self._send(DrawMessage(label=label, total=total, thing=thing))
 
     def update(self, progress: Progress) -> None:
         if self._under_way:
@@ -110,7 +110,7 @@ class Bar:
 class DrawMessage(Struct, frozen=True, omit_defaults=True):
     """One JSON line to the drawing process; one of:
 
-    label, total: a load of `total` requests starts
+    label, total, thing: a load of `total` requests starts, or of what they are called
     look: its progress
     step: what is happening before it starts
     say: a line to print
@@ -118,6 +118,7 @@ class DrawMessage(Struct, frozen=True, omit_defaults=True):
 
     label: str | None = None
     total: int = 0
+    thing: str = "request"
     look: Progress | None = None
     say: str | None = None
     step: str | None = None

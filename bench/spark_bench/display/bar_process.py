@@ -40,7 +40,7 @@ def draw_messages(lines: Iterable[bytes], console: Console) -> None:
                 screen.update(Text(f"{line.step} ..."), refresh=True)
             if line.label is not None:
                 live, label = progress.Live(), line.label
-                screen.update(Text(f"{label}: {plural(line.total or 0, 'request')}"), refresh=True)
+                screen.update(Text(f"{label}: {plural(line.total or 0, line.thing)}"), refresh=True)
             if line.look is not None:
                 screen.update(render_view(label, live.view(line.look)), refresh=True)
             if line.say is not None:
@@ -60,6 +60,9 @@ def render_view(label: str, view: progress.View) -> RenderableType:
         f"{now.done}/{now.total}  {duration(now.seconds)}  {duration(view.left)} left",
     )
     failed = f", [red]{now.failed} failed[/]" if now.failed else ""
+    if now.remark:
+        line = Text.from_markup(f"  {now.in_flight} in flight{failed}, ")
+        return Group(head, line.append(now.remark))
     return Group(
         head,
         Text.from_markup(

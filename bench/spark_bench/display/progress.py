@@ -22,8 +22,11 @@ class ProgressDisplay(Protocol):
     def step(self, text: str) -> None:
         """Show what is happening until the next step or load starts; it may take a while."""
 
-    def start(self, total: int, label: str) -> None:
-        """A load of `total` requests starts; label: its name ("quick", "repeat 2 of 3")."""
+    def start(self, total: int, label: str, thing: str = "request") -> None:
+        """A load of `total` requests starts; label: its name ("quick", "repeat 2 of 3").
+
+        thing: what they are called; of anything but requests, remarks are shown, not latencies
+        """
 
     def update(self, progress: Progress) -> None:
         """Show its progress; ignored outside a load, such as while it is prepared."""
@@ -50,7 +53,7 @@ class Silent:
     def step(self, text: str) -> None:
         pass
 
-    def start(self, total: int, label: str) -> None:
+    def start(self, total: int, label: str, thing: str = "request") -> None:
         pass
 
     def update(self, progress: Progress) -> None:
@@ -89,21 +92,24 @@ class Plain:
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
         self._live, self._label, self._next = Live(), "", 0.0
-        self._under_way = False
+        self._under_way, self._remark = False, ""
 
     def step(self, text: str) -> None:
         self.say(f"{text} ...")
 
-    def start(self, total: int, label: str) -> None:
+    def start(self, total: int, label: str, thing: str = "request") -> None:
         self._live, self._label, self._next = Live(), label, EVERY
-        self._under_way = True
-        self.say(f"{label}: {plural(total, 'request')}; p50/p99 below are approximate (from reads)")
+        self._under_way, self._remark = True, ""
+        approximate = "; p50/p99 below are approximate (from reads)" if thing == "request" else ""
+        self.say(f"{label}: {plural(total, thing)}{approximate}")
 
     def update(self, progress: Progress) -> None:
-        if not self._under_way:
+        # A remark that says nothing new is left out: answers may take minutes.
+        if not self._under_way or (progress.remark and progress.remark == self._remark):
             return
         view = self._live.view(progress)
         if progress.seconds >= self._next:
+            self._remark = progress.remark
             # Updates come a little late; a schedule that drifted with them would skip seconds.
             self._next = max(self._next + EVERY, progress.seconds + EVERY / 2)
             self.say(f"{self._label}: {progress_line(view)}")
@@ -127,6 +133,11 @@ def progress_line(view: View) -> str:
     """A view as one line."""
     now = view.progress
     failed = f" ({now.failed} failed)" if now.failed else ""
+    if now.remark:
+        return (
+            f"{duration(now.seconds)} {now.done}/{now.total} done{failed}, {now.remark}, "
+            f"{duration(view.left)} left"
+        )
     return (
         f"{duration(now.seconds)} {now.done}/{now.total} done{failed}, {now.in_flight} in flight, "
         f"{digits(view.requests_per_second)} req/s, ~{digits(view.tokens_per_second)} tok/s, "

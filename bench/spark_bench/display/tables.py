@@ -45,18 +45,19 @@ def result_tables(result: Result) -> Iterator[RenderableType]:
         lines += server_lines(result.server)
     if result.nodes:
         lines += node_lines(result.nodes)
-    yield _grid([*lines, ("client", client_line(result.audit))])
+    yield labeled_lines([*lines, ("client", client_line(result.audit))])
     if result.notes:
-        yield _grid(("note", note) for note in result.notes)
+        yield labeled_lines(("note", note) for note in result.notes)
 
 
 def _head(result: Result, swept: str = "") -> RenderableType:
     partial = [("partial", result.reason)] if result.status == "partial" else []
     load = (result.config.profile, load_line(result.config, swept))
-    return _grid([*partial, load, ("server", server_line(result))])
+    return labeled_lines([*partial, load, ("server", server_line(result))])
 
 
-def _grid(rows: Iterable[tuple[str, str]]) -> Table:
+def labeled_lines(rows: Iterable[tuple[str, str]]) -> Table:
+    """Lines, each with a label in front."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold", no_wrap=True, min_width=10)
     grid.add_column(overflow="fold")
@@ -224,7 +225,7 @@ def published_tables(results: Sequence[Result]) -> Iterator[RenderableType]:
             last = index == len(rows) - 1
             table.add_row("" if index else load, *row, end_section=last)
     yield table
-    yield _grid(sources)
+    yield labeled_lines(sources)
 
 
 def load_value(result: Result, over: str) -> float:

@@ -7,10 +7,11 @@ processes write and comes with Python. DuckDB lets one process write and is for 
 
 from pathlib import Path
 
+from spark_bench.results.quality_schema import QualityResult
 from spark_bench.results.schema import Result
 
 
-def remember_result(result: Result, path: Path, store: Path | None = None) -> None:
+def remember_result(result: Result | QualityResult, path: Path, store: Path | None = None) -> None:
     """Add the result in the file at `path`, replacing any entry with its id.
 
     store: None means default_store()

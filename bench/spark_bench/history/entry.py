@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 
 from spark_bench.compare.metric_names import collect_figures
 from spark_bench.errors import BadInput
-from spark_bench.results import codec, files, schema
+from spark_bench.results import codec, files, quality_schema, schema
 
 
 class EntryFigure(Struct, frozen=True):
@@ -21,11 +21,13 @@ class EntryFigure(Struct, frozen=True):
 
 
 class HistoryEntry(Struct, frozen=True, kw_only=True):
-    """One result.
+    """One result, of `run` or of `quality`.
 
     created: when the run ended: UTC, ISO 8601 to the microsecond, so that it sorts as text
     path: its file's absolute path
-    verdict: of the client's audit, "exact" or "approximate"
+    verdict: of the client's audit, "exact" or "approximate"; of `quality`, "quality"
+    profile: of `quality`, the task
+    num_prompts, completed, failed: of `quality`, items
     load: what was sent, in short (see `load_text`); runs of the same load can be compared
     nodes: how many served it; None: unknown
     figures: by the summary's key; also "steady.…" and "tokens_per_joule"
@@ -69,8 +71,10 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
 COLUMNS = tuple(name for name in HistoryEntry.__struct_fields__ if name != "figures")
 
 
-def entry_of(result: schema.Result, path: Path) -> HistoryEntry:
+def entry_of(result: schema.Result | quality_schema.QualityResult, path: Path) -> HistoryEntry:
     """The entry for the result in the file at `path`."""
+    if isinstance(result, quality_schema.QualityResult):
+        return quality_entry(result, path)
     config, server = result.config, result.provenance.server
     figures = {}
     for name, value in collect_figures(result).items():
@@ -89,7 +93,7 @@ def entry_of(result: schema.Result, path: Path) -> HistoryEntry:
         endpoint=config.endpoint,
         engine=server.engine or "",
         engine_version=server.version or "",
-        nodes=count_nodes(result),
+        nodes=count_nodes(result.provenance),
         num_prompts=config.num_prompts,
         input_len=config.input_len,
         output_len=config.output_len,
@@ -102,6 +106,56 @@ def entry_of(result: schema.Result, path: Path) -> HistoryEntry:
     )
 
 
+def quality_entry(result: quality_schema.QualityResult, path: Path) -> HistoryEntry:
+    """The entry for the result of `quality` in the file at `path`."""
+    config, server, score = result.config, result.provenance.server, result.score
+    figures = {
+        name: EntryFigure(value)
+        for name in ("stopped_by_length", "empty", "unreadable")
+        if (value := getattr(score, name)) is not None
+    }
+    if score.score is not None:
+        figures["score"] = EntryFigure(score.score, score.low, score.high)
+    return HistoryEntry(
+        id=result.id,
+        created=timestamp(result.created),
+        path=str(path.absolute()),
+        status=result.status,
+        verdict="quality",
+        model=config.model,
+        profile=config.task,
+        load=protocol_text(config),
+        url=config.url,
+        endpoint=config.protocol.endpoint,
+        engine=server.engine or "",
+        engine_version=server.version or "",
+        nodes=count_nodes(result.provenance),
+        num_prompts=config.items.count,
+        input_len=None,
+        output_len=config.protocol.max_tokens,
+        max_concurrency=config.concurrency,
+        request_rate=None,
+        repeats=1,
+        completed=score.answered,
+        failed=score.failed,
+        figures=figures,
+    )
+
+
+def protocol_text(config: quality_schema.QualityConfig) -> str:
+    """Everything that a score depends on, except the model: "300x 1a2b3c4d chat t0 2048".
+
+    The items' number and hash, the endpoint, the temperature, and the most tokens of an answer.
+    """
+    items, protocol = config.items, config.protocol
+    words = [f"{items.count}x {items.sha256[:8]} {protocol.endpoint}"]
+    if protocol.thinking != "default":
+        words.append(f"thinking-{protocol.thinking}")
+    if protocol.temperature is not None:
+        words.append(f"t{protocol.temperature:g}")
+    return " ".join([*words, str(protocol.max_tokens)])
+
+
 def timestamp(when: datetime) -> str:
     """A time in UTC, always of the same length.
 
@@ -111,11 +165,11 @@ def timestamp(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
-def count_nodes(result: schema.Result) -> int | None:
-    """How many nodes served it, by the deployment or the engine's settings; None: unknown."""
-    if deployment := result.provenance.deployment:
+def count_nodes(provenance: schema.Provenance) -> int | None:
+    """How many nodes served, by the deployment or the engine's settings; None: unknown."""
+    if deployment := provenance.deployment:
         return len(deployment.ranks)
-    nnodes = result.provenance.server.settings.get("nnodes")
+    nnodes = provenance.server.settings.get("nnodes")
     return nnodes if isinstance(nnodes, int) and not isinstance(nnodes, bool) else None
 
 
@@ -167,11 +221,12 @@ def collect_results(words: Sequence[str]) -> CollectedResults:
     refused: list[str] = []
     others = 0
     for path, itself in files.find_files(words).items():
-        if not itself and not files.claims_result(path):
+        scored = files.claims_quality(path)
+        if not itself and not scored and not files.claims_result(path):
             others += 1
             continue
         try:
-            entry = entry_of(codec.read_result(path), path)
+            entry = entry_of((codec.read_quality if scored else codec.read_result)(path), path)
             entries[entry.id] = entry
         except BadInput as error:
             refused.append(error.message)

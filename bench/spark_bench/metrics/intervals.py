@@ -1,6 +1,8 @@
-"""Confidence intervals: over the repeats of a run, and within one run over its requests."""
+"""Confidence intervals: over the repeats of a run, within one run over its requests, of a share."""
 
 from collections.abc import Callable, Sequence
+from math import sqrt
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -51,6 +53,25 @@ class Interval(Struct, frozen=True):
     method: Literal["student-t", "bootstrap"]
     median: float | None = None
     level: float = LEVEL
+
+
+def wilson(right: int, n: int, level: float = LEVEL) -> tuple[float, float] | tuple[None, None]:
+    """Wilson's score interval of a share: `right` of `n`; (None, None) of nothing.
+
+    Unlike the normal approximation it stays between 0 and 1, and has a width at 0 and 1 too
+    (E. B. Wilson, JASA 22, 1927, pp. 209-212).
+
+    >>> "{:.4f} {:.4f}".format(*wilson(8, 10))
+    '0.4902 0.9433'
+    """
+    if not n:
+        return None, None
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share, width = right / n, z * z / n
+    middle = (share + width / 2) / (1 + width)
+    half = z / (1 + width) * sqrt(share * (1 - share) / n + width / (4 * n))
+    # At the ends the formula is exact, and its rounding errors are not.
+    return (middle - half if right else 0.0), (middle + half if right < n else 1.0)
 
 
 def over_repeats(summaries: Sequence[Summary]) -> dict[str, Interval]:

@@ -6,7 +6,7 @@ Decoding is strict: anything that was read is valid.
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,8 +14,10 @@ import numpy as np
 from msgspec import Struct
 
 from spark_bench import errors, record
+from spark_bench.results.quality_schema import QUALITY_KIND, QUALITY_VERSION, QualityResult
 from spark_bench.results.schema import KIND, SCHEMA_VERSION, Result
 
+AnyResult = TypeVar("AnyResult", Result, QualityResult)
 # What decoding raises for invalid JSON and for endless nesting.
 NOT_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
 # These keys come first in the file, for people who look at its head.
@@ -38,7 +40,7 @@ class _Version(Struct, frozen=True):
     kind: str
 
 
-def encode_result(result: Result) -> bytes:
+def encode_result(result: Result | QualityResult) -> bytes:
     """Encode a result as the bytes of its file: indented JSON with a final newline."""
     names = dict.fromkeys((*_HEAD, *result.__struct_fields__))
     fields = {name: getattr(result, name) for name in names}
@@ -47,8 +49,17 @@ def encode_result(result: Result) -> bytes:
 
 def decode_result(data: bytes) -> Result:
     """Decode a result. Raises InvalidResult if the data is not a valid one."""
+    return _decode(data, Result)
+
+
+def decode_quality(data: bytes) -> QualityResult:
+    """Decode a result of `spark-bench quality`. Raises InvalidResult if it is not a valid one."""
+    return _decode(data, QualityResult)
+
+
+def _decode(data: bytes, kind: type[AnyResult]) -> AnyResult:
     try:
-        result = msgspec.json.decode(data, type=Result)
+        result = msgspec.json.decode(data, type=kind)
         written = msgspec.json.decode(data)
         for difference in _differences(written, msgspec.to_builtins(result), "$"):
             raise InvalidResult(difference)
@@ -64,7 +75,7 @@ def _why(error: Exception) -> str:
     return "it is nested deeper than any result" if deep else str(error)
 
 
-def _impossible(result: Result) -> Iterator[str]:
+def _impossible(result: Result | QualityResult) -> Iterator[str]:
     """Yield what is wrong with values that have the right type but that no run can have.
 
     Readers rely on this check.
@@ -73,10 +84,35 @@ def _impossible(result: Result) -> Iterator[str]:
         urlsplit(result.config.url)
     except ValueError as error:
         yield f"{error} - at `$.config.url`"
-    starts = ((r.started, f"repeats[{i}].started") for i, r in enumerate(result.repeats))
+    repeats = result.repeats if isinstance(result, Result) else ()
+    starts = ((r.started, f"repeats[{i}].started") for i, r in enumerate(repeats))
     for when, place in ((result.created, "created"), *starts):
         if when.tzinfo is None or when.year not in _YEARS:
             yield f"{when} is not a plausible time with a time zone - at `$.{place}`"
+    yield from (
+        _impossible_score(result) if isinstance(result, QualityResult) else _impossible_run(result)
+    )
+
+
+def _impossible_score(result: QualityResult) -> Iterator[str]:
+    """Yield what is wrong with a score: it must follow from its items."""
+    if len(ids := {item.id for item in result.items}) != len(result.items):
+        yield f"{len(result.items) - len(ids)} items have the id of another - at `$.items`"
+    failed = sum(bool(item.failure) for item in result.items)
+    right = sum(item.right is True and not item.failure for item in result.items)
+    score = result.score
+    if (score.answered + score.failed, score.failed, score.right) != (
+        len(result.items),
+        failed,
+        right,
+    ):
+        yield (
+            f"{score.right} right of {score.answered} answered and {score.failed} failed, but "
+            f"`items` has {right} right and {failed} failed of {len(result.items)} - at `$.score`"
+        )
+
+
+def _impossible_run(result: Result) -> Iterator[str]:
     whole = msgspec.to_builtins(result)
     for place, number in _numbers(whole, "$"):
         if isinstance(number, int) and abs(number) > _LARGEST:
@@ -138,39 +174,48 @@ def read_result(path: Path) -> Result:
 
     Raises BadInput that names the file, the place in it, and what was expected.
     """
+    return _read(path, Result, KIND, SCHEMA_VERSION)
+
+
+def read_quality(path: Path) -> QualityResult:
+    """Read a result file of `spark-bench quality`. Raises BadInput like `read_result`."""
+    return _read(path, QualityResult, QUALITY_KIND, QUALITY_VERSION)
+
+
+def _read(path: Path, kind: type[AnyResult], name: str, version: int) -> AnyResult:
+    """Read a result of a kind. name, version: what the file must say of itself"""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise errors.BadInput(f"{path} can't be read: {error.strerror}.") from error
     # A fast path for thousands of files: if a result encodes to the same bytes, no key is missing.
     with suppress(*NOT_JSON):
-        result = msgspec.json.decode(data, type=Result)
+        result = msgspec.json.decode(data, type=kind)
         if encode_result(result) == data and not any(_impossible(result)):
             return result
     try:
-        _check_version(data)
-        return decode_result(data)
+        _check_version(data, name, version)
+        return _decode(data, kind)
     except InvalidResult as error:
-        raise errors.BadInput(f"{path} is not a result of spark-bench run: {error}.") from error
+        raise errors.BadInput(f"{path} is not a result of {name}: {error}.") from error
 
 
-def _check_version(data: bytes) -> None:
+def _check_version(data: bytes, kind: str, version: int) -> None:
     """Raise InvalidResult for another kind or version, before fields are compared."""
     try:
         head = msgspec.json.decode(data, type=_Version)
     except NOT_JSON as error:
         raise InvalidResult(_why(error)) from error
-    if head.kind != KIND:
-        raise InvalidResult(f"its kind is '{head.kind}', expected '{KIND}'")
-    if head.schema_version != SCHEMA_VERSION:
+    if head.kind != kind:
+        raise InvalidResult(f"its kind is '{head.kind}', expected '{kind}'")
+    if head.schema_version != version:
         cure = (
             "install a newer spark-bench"
-            if head.schema_version > SCHEMA_VERSION
+            if head.schema_version > version
             else "read it with the spark-bench that its provenance.client.version names"
         )
         raise InvalidResult(
-            f"its schema version is {head.schema_version}, this spark-bench reads "
-            f"{SCHEMA_VERSION}; {cure}"
+            f"its schema version is {head.schema_version}, this spark-bench reads {version}; {cure}"
         )
 
 

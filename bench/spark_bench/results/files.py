@@ -15,7 +15,7 @@ from typing import BinaryIO
 import msgspec
 
 from spark_bench.errors import BadInput, BenchError
-from spark_bench.results import codec, schema
+from spark_bench.results import codec, quality_schema, schema
 
 FOLDER = Path("benchmark_results")
 _BUFFER = 1 << 20  # bytes of request lines to write at once
@@ -97,13 +97,13 @@ def new_id(now: datetime) -> str:
     return f"{utc:%Y%m%dT%H%M%S}{utc.microsecond // 1000:03}Z-{token_hex(4)}"
 
 
-def default_path(profile: str, when: datetime, folder: Path = FOLDER) -> Path:
+def default_path(profile: str, when: datetime, folder: Path = FOLDER, kind: str = "bench") -> Path:
     """A free name for a run's result, reserved with an empty file so that no other run takes it.
 
     Call this at the end of a run. If the folder can't be written, `write_result` reports it.
     """
     name = re.sub(r"[^\w.-]+", "-", profile)
-    first = folder / f"bench_{name}_{when:%Y%m%d_%H%M%S}.json"
+    first = folder / f"{kind}_{name}_{when:%Y%m%d_%H%M%S}.json"
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         for path in _names(first):
@@ -127,7 +127,7 @@ def _names(first: Path) -> Iterator[Path]:
 # ---- writing
 
 
-def write_result(result: schema.Result, path: Path) -> None:
+def write_result(result: schema.Result | quality_schema.QualityResult, path: Path) -> None:
     """Write a result: create the folder, and replace an existing file in one step.
 
     Raises NotSaved, which holds the encoded result, if the disk is full, the path is a folder,
@@ -135,7 +135,10 @@ def write_result(result: schema.Result, path: Path) -> None:
     """
     data = codec.encode_result(result)
     try:
-        codec.decode_result(data)
+        if isinstance(result, schema.Result):
+            codec.decode_result(data)
+        else:
+            codec.decode_quality(data)
         with replacing(path) as file:
             file.write(data)
     except NotSaved as error:
@@ -186,6 +189,7 @@ def save_somewhere(data: bytes, candidates: Iterable[Path]) -> Path | None:
 # ---- finding
 
 _KIND = f'"{schema.KIND}"'.encode()
+_QUALITY_KIND = f'"{quality_schema.QUALITY_KIND}"'.encode()
 _HEAD_BYTES = 400  # enough of a file to contain a result's kind
 
 
@@ -219,8 +223,17 @@ def find_files(words: Sequence[str]) -> dict[Path, bool]:
 
 def claims_result(path: Path) -> bool:
     """Whether a file's first bytes say that it is a result; reading it finds any other damage."""
+    return _claims(path, _KIND)
+
+
+def claims_quality(path: Path) -> bool:
+    """Whether a file's first bytes say that it is a result of `spark-bench quality`."""
+    return _claims(path, _QUALITY_KIND)
+
+
+def _claims(path: Path, kind: bytes) -> bool:
     try:
         with path.open("rb") as file:
-            return _KIND in file.read(_HEAD_BYTES)
+            return kind in file.read(_HEAD_BYTES)
     except OSError:
         return False

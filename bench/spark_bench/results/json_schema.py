@@ -1,6 +1,7 @@
-"""The result file's JSON Schema (2020-12), generated from its types.
+"""The result files' JSON Schemas (2020-12), generated from their types.
 
-After changing the types, run `python -m spark_bench.results.json_schema` to rewrite schema.json.
+After changing the types, run `python -m spark_bench.results.json_schema` to rewrite schema.json
+and quality.schema.json.
 """
 
 import json
@@ -12,20 +13,30 @@ import msgspec
 from msgspec import structs
 
 from spark_bench.results.codec import Row
+from spark_bench.results.quality_schema import QualityResult
 from spark_bench.results.schema import Config, Result
 
 FILE = Path(__file__).with_name("schema.json")
+QUALITY_FILE = FILE.with_name("quality.schema.json")
 
 
 def schema() -> dict[str, Any]:
-    """The schema of a result; `#/$defs/Row` is the schema of a line of its requests file.
+    """The schema of a result; `#/$defs/Row` is the schema of a line of its requests file."""
+    return _schema_of("A result of spark-bench run", Result, Row)
+
+
+def quality_schema() -> dict[str, Any]:
+    """The schema of a result of `spark-bench quality`."""
+    return _schema_of("A result of spark-bench quality", QualityResult)
+
+
+def _schema_of(title: str, *types: type) -> dict[str, Any]:
+    """The schema of the first type, with definitions of all.
 
     It is as strict as the reader: every key is required but those that are left out where they say
     nothing, and no other is allowed.
     """
-    (result, _), definitions = msgspec.json.schema_components(
-        (Result, Row), ref_template="#/$defs/{name}"
-    )
+    (result, *_), definitions = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
     optional = {each.name for each in structs.fields(Config) if each.default is msgspec.UNSET}
     for name, kind in definitions.items():
         if "properties" in kind:
@@ -36,16 +47,17 @@ def schema() -> dict[str, Any]:
             kind["description"] = cleandoc(kind["description"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A result of spark-bench run",
+        "title": title,
         **result,
         "$defs": definitions,
     }
 
 
-def schema_text() -> str:
-    """The contents of schema.json."""
-    return json.dumps(schema(), indent=2, sort_keys=True) + "\n"
+def schema_text(document: dict[str, Any]) -> str:
+    """The contents of a schema's file."""
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
 if __name__ == "__main__":
-    FILE.write_text(schema_text())
+    FILE.write_text(schema_text(schema()))
+    QUALITY_FILE.write_text(schema_text(quality_schema()))

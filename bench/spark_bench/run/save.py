@@ -23,7 +23,7 @@ from spark_bench import history, record
 from spark_bench.load import trace
 from spark_bench.metrics.figures import Summary
 from spark_bench.options import RunOptions
-from spark_bench.results import assemble, codec, files, redact, schema
+from spark_bench.results import assemble, codec, files, quality_schema, redact, schema
 from spark_bench.run import measure, negotiate, reach, responses
 
 BLOCK = 1024 * 1024
@@ -67,20 +67,31 @@ def save_result(
     problems: list[str] = []
     requests = _save_requests(path, repeats, problems) if options.output.save_requests else None
     result = _build_result(config, provenance, repeats, notes, requests, reason)
+    written, notes = write_or_spare(result, path, history_too=options.output.history)
+    misplaced = bool(problems) or written is None
+    return SavedResult(result, written, misplaced, (*problems, *notes))
+
+
+def write_or_spare(
+    result: schema.Result | quality_schema.QualityResult, path: Path, *, history_too: bool
+) -> tuple[Path | None, tuple[str, ...]]:
+    """Write a result to its path, or wherever it can be written, and add it to the history.
+
+    Returns the path, None if it had to go elsewhere, and sentences on what went wrong.
+    """
     try:
         files.write_result(result, path)
     except files.NotSaved as error:
         spare = Path(tempfile.gettempdir()) / path.name
         copy = files.save_somewhere(error.data, [Path.cwd() / path.name, spare])
         printed = f"It is printed{f', and written to {copy}' if copy else ''} instead."
-        return SavedResult(result, None, True, (*problems, error.message, printed))
-    notes = tuple(problems)
-    if options.output.history:
+        return None, (error.message, printed)
+    if history_too:
         try:
             history.remember_result(result, path)
         except click.ClickException as error:
-            notes += (f"not in the history: {error.message}",)
-    return SavedResult(result, path, bool(problems), notes)
+            return path, (f"not in the history: {error.message}",)
+    return path, ()
 
 
 def _save_requests(

@@ -9,8 +9,9 @@ import time
 import numpy as np
 import pytest
 from made_requests import answer, failed
+from scipy.stats import binomtest
 from spark_bench.metrics.figures import Summary
-from spark_bench.metrics.intervals import over_repeats, over_requests
+from spark_bench.metrics.intervals import over_repeats, over_requests, wilson
 from spark_bench.metrics.summary import summarize
 from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
@@ -53,6 +54,18 @@ def test_repeats_cover_the_truth_19_times_of_20() -> None:
         held += interval.low <= 100 <= interval.high
     # Binomial(300, 0.95): within 3 standard deviations.
     assert abs(held / TRIALS - 0.95) < 0.04
+
+
+@pytest.mark.parametrize("n", [1, 2, 10, 97, 1319])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.93, 1.0])
+def test_wilson_is_scipys(n: int, share: float) -> None:
+    right = round(share * n)
+    theirs = binomtest(right, n).proportion_ci(method="wilson")
+    assert wilson(right, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_wilson_of_nothing_is_none() -> None:
+    assert wilson(0, 0) == (None, None)
 
 
 def drawn(rng: np.random.Generator, n: int) -> list[Request]:

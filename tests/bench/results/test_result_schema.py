@@ -8,7 +8,13 @@ import msgspec
 import pytest
 from result_samples import a_request, a_result
 from spark_bench.results.codec import START_NS, encode_result, to_row
-from spark_bench.results.json_schema import FILE, schema_text
+from spark_bench.results.json_schema import (
+    FILE,
+    QUALITY_FILE,
+    quality_schema,
+    schema,
+    schema_text,
+)
 
 SCHEMA = json.loads(FILE.read_bytes())
 
@@ -24,9 +30,9 @@ def a_document() -> Any:
 
 
 def test_the_schema_file_matches_the_types() -> None:
-    assert FILE.read_text() == schema_text(), (
-        "write it anew: python -m spark_bench.results.json_schema"
-    )
+    cure = "write it anew: python -m spark_bench.results.json_schema"
+    assert FILE.read_text() == schema_text(schema()), cure
+    assert QUALITY_FILE.read_text() == schema_text(quality_schema()), cure
 
 
 def test_it_is_a_schema() -> None:

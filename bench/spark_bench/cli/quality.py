@@ -1,0 +1,192 @@
+"""`spark-bench quality`."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import click
+
+from spark_bench import INVENTORY, PROJECT, secret
+from spark_bench.cli import commands
+from spark_bench.printable import json_text
+
+# A request failed, or the result could not be written where it should be.
+INCOMPLETE = 1
+
+EPILOG = """
+\b
+Tasks:
+  arith    word problems of three levels, generated from --seed
+
+\b
+Examples:
+  spark-bench quality                    arith of what is deployed
+  spark-bench quality arith --limit 60 --thinking off
+  spark-bench quality --resume benchmark_results/quality_arith_….json
+
+\b
+Exit codes:
+  0    done, and every item has an answer
+  1    some have none, the server is unreachable, or the result could not be
+       written where it should be, and was printed instead
+  2    an option, a setting or a file is invalid; nothing was sent
+  130  stopped by Ctrl-C; what was answered is written, marked partial
+"""
+
+task, server, asking, output = map(commands.section_option, ("Task", "Server", "Ask", "Output"))
+
+
+OPTIONS = [
+    task("--limit", metavar="N", type=commands.integer(), help="Ask only the first N items."),
+    task(
+        "--seed",
+        metavar="N",
+        type=commands.integer(min=0),
+        default=0,
+        help="The same seed generates the same items.",
+        show_default=True,
+    ),
+    task(
+        "--resume",
+        metavar="FILE",
+        type=commands.EXISTING_FILE,
+        help="Ask what has no answer yet in this result, and write it anew.",
+    ),
+    server(
+        "--url",
+        envvar="SPARK_BENCH_URL",
+        show_envvar=True,
+        help="Default: the project's head, else http://localhost:30000.",
+    ),
+    server(
+        "--project",
+        type=commands.ANY_PATH,
+        default=PROJECT,
+        help="Checkout of the project that deployed it.",
+        show_default=True,
+    ),
+    server(
+        "--inventory",
+        type=commands.ANY_PATH,
+        default=INVENTORY,
+        help="The project's inventory.",
+        show_default=True,
+    ),
+    server("--model", metavar="NAME", help="Default: the model that the server lists."),
+    server(
+        "--api-key-file", type=commands.EXISTING_FILE, help="Default: $SPARK_BENCH_API_KEY, if set."
+    ),
+    asking(
+        "--endpoint",
+        type=click.Choice(["chat", "completions"]),
+        default="chat",
+        help="API to use; completions is for models without a chat template.",
+        show_default=True,
+    ),
+    asking(
+        "--thinking",
+        type=click.Choice(["default", "on", "off"]),
+        default="default",
+        help="What to request of the chat template (enable_thinking).",
+        show_default=True,
+    ),
+    asking(
+        "--max-tokens",
+        metavar="N",
+        type=commands.integer(),
+        help="Most tokens of an answer, thoughts included. Default: as the task has it.",
+    ),
+    asking(
+        "-c",
+        "--concurrency",
+        metavar="N",
+        type=commands.integer(),
+        default=8,
+        help="Most requests in flight.",
+        show_default=True,
+    ),
+    asking(
+        "--temperature",
+        metavar="T",
+        type=commands.non_negative_number,
+        default=0.0,
+        help="Sampling temperature.",
+        show_default=True,
+    ),
+    asking(
+        "--timeout",
+        default=600,
+        show_default=True,
+        help="Time limit of one request.",
+        metavar="SECONDS",
+        type=commands.positive_number(),
+    ),
+    asking(
+        "--extra-body",
+        metavar="JSON",
+        type=commands.json_object,
+        help="Merge these fields into each request.",
+    ),
+    output(
+        "--output",
+        type=commands.ANY_PATH,
+        help="Default: benchmark_results/quality_TASK_TIME.json.",
+    ),
+    output("--answers/--no-answers", default=True, help="Keep the answers in the result."),
+    output("--history/--no-history", default=True, help="Add the result to `history`."),
+    output(
+        "--json", "as_json", is_flag=True, help="Print the result as JSON; the rest goes to stderr."
+    ),
+    output("--quiet", is_flag=True, help="No progress, no tables."),
+]
+
+
+def quality_flags(function: Callable[..., Any]) -> Any:
+    """Add the tasks and all options."""
+    flags = [click.argument("tasks", metavar="[TASK]...", nargs=-1), *OPTIONS]
+    return reduce(lambda decorated, flag: flag(decorated), reversed(flags), function)
+
+
+@click.command("quality", cls=commands.SectionCommand, epilog=EPILOG)
+@quality_flags
+@click.pass_context
+def command(context: click.Context, /, **typed: Any) -> None:
+    """Score the answers of what serves: items with known answers, asked and graded.
+
+    Each TASK makes a result of its own. Without TASK: arith.
+    """
+    from spark_bench.cli.check_quality import check_quality_options
+    from spark_bench.display import quality_tables, terminal
+    from spark_bench.display.progress import choose_display
+    from spark_bench.quality.evaluate import evaluate
+    from spark_bench.results.codec import encode_result
+
+    chosen = {
+        name
+        for name in typed
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    options = check_quality_options(typed, os.environ, chosen)
+    # The key is only for the server: child processes (ssh, git) need none.
+    os.environ.pop(secret.VARIABLE, None)
+    with choose_display(sys.stderr, quiet=options.output.quiet) as show:
+        outcome = evaluate(options, show)
+    # A result that could not be written is printed, so that it is not lost.
+    as_json = options.output.as_json or outcome.misplaced
+    if not options.output.quiet:
+        stream = sys.stderr if as_json else sys.stdout
+        for result in outcome.results:
+            terminal.print_all(quality_tables.quality_tables(result), stream)
+        for path in outcome.written:
+            click.echo(f"written to {path}", file=stream)
+    for note in outcome.notes:
+        commands.print_message(note)
+    if as_json:
+        for result in outcome.results:
+            click.echo(json_text(encode_result(result)), nl=False)
+    if outcome.interrupted:
+        raise click.exceptions.Exit(commands.INTERRUPTED)
+    if outcome.misplaced or any(result.status == "partial" for result in outcome.results):
+        raise click.exceptions.Exit(INCOMPLETE)

@@ -1,0 +1,184 @@
+"""The requests of items, and the message in a response."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from spark_bench import record
+from spark_bench.client.target import Envelope
+from spark_bench.load import arrivals
+from spark_bench.protocol import content, openai, reading
+from spark_bench.protocol.deltas import lenient_json
+from spark_bench.protocol.dialects import Asking, dialect
+from spark_bench.protocol.failures import Failure
+from spark_bench.quality.grading import grade
+from spark_bench.quality.items import Item
+from spark_bench.results import redact
+from spark_bench.results.quality_schema import AnsweredCall, AnsweredItem, QualityProtocol
+from spark_bench.run.reach import ReachedServer
+
+# Most characters of an answer, and of the arguments of a call, that a result keeps.
+KEPT = 16 * 1024
+# Most calls of an answer that are read; a model that makes more runs in a circle.
+MOST_CALLS = 64
+# Names by which chat templates switch thinking: Qwen's and GLM's, DeepSeek's and Granite's.
+# Templates ignore those that they don't know.
+SWITCHES = ("enable_thinking", "thinking")
+# Tokens that are left for the chat template when an answer is fitted into the context.
+TEMPLATE = 256
+FEWEST_TOKENS = 16
+
+
+class ItemAsker:
+    """Builds the requests of items for one server, and reads its responses.
+
+    keep_answers: whether the answered items have their answers
+    """
+
+    def __init__(
+        self,
+        server: ReachedServer,
+        protocol: QualityProtocol,
+        extra: dict[str, Any],
+        keep_answers: bool,
+    ) -> None:
+        """extra: fields that the user added to each request, as they are sent"""
+        self._server, self._protocol, self._keep = server, protocol, keep_answers
+        self._api = dialect(protocol.endpoint)
+        request = server.http.build_request("POST", self._api.path)
+        self._envelope = Envelope(request, server.recorder.target)
+        switches: dict[str, Any] = {}
+        if protocol.thinking != "default":
+            on = protocol.thinking == "on"
+            switches = {"chat_template_kwargs": dict.fromkeys(SWITCHES, on)}
+        self._asking = Asking(
+            model=server.model,
+            ignore_eos=False,
+            temperature=protocol.temperature,
+            stream=False,
+            extra={**switches, **extra},
+        )
+
+    def load(self, items: Sequence[Item], concurrency: int) -> record.Load:
+        """The requests of these items, as many in flight as allowed."""
+        jobs = [self._job(index, item) for index, item in enumerate(items)]
+        return record.Load(
+            jobs,
+            arrivals.steps(concurrency),
+            self._protocol.timeout,
+            most_bytes=self._api.most_bytes(self._protocol.max_tokens),
+        )
+
+    def _job(self, index: int, item: Item) -> record.Job:
+        messages = tuple(record.Message(m.role, m.content) for m in item.messages)
+        most = self._protocol.max_tokens
+        if self._server.context:
+            # Engines refuse a request whose answer may not fit. A token has at least 2 bytes in
+            # all texts of ours.
+            size = sum(len(m.content.encode()) for m in messages)
+            room = self._server.context - TEMPLATE - size // 2
+            most = max(FEWEST_TOKENS, min(most, room))
+        prompt = record.Prompt(messages, None, most)
+        asking = replace(self._asking, extra={**item.fields, **self._asking.extra})
+        wire = self._envelope(self._api.body(prompt, asking))
+        return record.Job(index, wire, record.Timing(), record.Prompt((), None, most))
+
+    def read(self, exchange: record.Exchange, job: record.Job, item: Item) -> AnsweredItem:
+        """The item with its answer, graded, or with the failure of its request."""
+        request = reading.read_exchange(
+            exchange, job, self._api, self._asking, usage_expected=False
+        )
+        answered = AnsweredItem(
+            id=item.id,
+            group=item.group,
+            prompt_sha256=item.prompt_sha256,
+            expected=expected_text(item.expected),
+            seconds=round((exchange.ended_ns - exchange.sent_ns) / 1e9, 3),
+        )
+        # An answer without any token is empty, which is an answer.
+        if request.failure and request.failure != Failure.NO_TOKENS:
+            detail = self._server.hidden(request.detail)
+            return replace(answered, failure=request.failure, detail=detail)
+        parsed = content.parse_response(content.Tape.of(exchange), exchange.ended)
+        message = read_message(parsed.body or b"")
+        graded = grade(item, message.text, message.calls)
+        text = self._clean(message.text)
+        pairs = [(self._clean(call.name), self._clean(call.arguments)) for call in message.calls]
+        return replace(
+            answered,
+            answer=text[:KEPT] if self._keep else None,
+            cut=len(text) > KEPT,
+            calls=tuple(
+                AnsweredCall(name=name[:KEPT], arguments=arguments[:KEPT])
+                for name, arguments in (pairs if self._keep else ())
+            ),
+            thoughts=message.thoughts,
+            finish_reason=request.finish_reason,
+            empty=not message.text.strip() and not message.calls,
+            read=None if graded.read is None else self._clean(graded.read)[:KEPT],
+            right=graded.right,
+            prompt_tokens=request.prompt_tokens if request.usage else None,
+            output_tokens=request.output_tokens if request.usage else None,
+        )
+
+    def _clean(self, text: str) -> str:
+        return redact.clean_text(self._server.hidden(text))
+
+
+class ReadMessage(Struct, frozen=True):
+    """The message of a response.
+
+    text: the answer, without thoughts that came in a field of their own
+    thoughts: how many characters those have
+    calls: its tool calls, at most MOST_CALLS
+    """
+
+    text: str = ""
+    thoughts: int = 0
+    calls: tuple[AnsweredCall, ...] = ()
+
+
+def read_message(body: bytes) -> ReadMessage:
+    """Read the first choice of a response in one piece, in any server's shape."""
+    try:
+        document = lenient_json(body)
+    except (ValueError, RecursionError):
+        return ReadMessage()
+    choices = document.get("choices") if isinstance(document, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        return ReadMessage()
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return ReadMessage(openai.delta_of(choice.get("text")).text())
+    calls = message.get("tool_calls")
+    rest = {name: value for name, value in message.items() if name != "tool_calls"}
+    delta = openai.delta_of(rest)
+    listed = calls[:MOST_CALLS] if isinstance(calls, list) else []
+    return ReadMessage(
+        delta.content or "",
+        len(delta.reasoning or ""),
+        tuple(call for each in listed if (call := _call(each))),
+    )
+
+
+def _call(value: Any) -> AnsweredCall | None:
+    """A tool call; None if it has no name. Arguments that are no text become JSON."""
+    function = value.get("function") if isinstance(value, dict) else None
+    if not isinstance(function, dict) or not isinstance(name := function.get("name"), str):
+        return None
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str):
+        arguments = "" if arguments is None else msgspec.json.encode(arguments).decode()
+    return AnsweredCall(
+        name=name.encode("utf-8", "replace").decode(),
+        arguments=arguments.encode("utf-8", "replace").decode(),
+    )
+
+
+def expected_text(expected: Any) -> str:
+    """A right answer as text: as it is, or as JSON."""
+    return expected if isinstance(expected, str) else msgspec.json.encode(expected).decode()

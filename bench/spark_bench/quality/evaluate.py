@@ -1,0 +1,298 @@
+"""A whole task: reach the server, ask its items, grade the answers, save, go on where one ended."""
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from spark_bench import errors, record
+from spark_bench.client.tally import Progress
+from spark_bench.display.progress import ProgressDisplay
+from spark_bench.options import QualityOptions, QualityOutcome
+from spark_bench.protocol import failures
+from spark_bench.quality import score
+from spark_bench.quality.asking import ItemAsker
+from spark_bench.quality.items import Item
+from spark_bench.quality.tasks import build_items, describe_items, tokens_allowed
+from spark_bench.results import files, quality_schema, redact
+from spark_bench.results.provenance import gather_provenance
+from spark_bench.results.quality_schema import AnsweredItem, QualityResult
+from spark_bench.results.schema import Provenance
+from spark_bench.run.context import Interrupts, interruptible
+from spark_bench.run.reach import ReachedServer, reach
+from spark_bench.run.save import write_or_spare
+
+# What a killed run can lose: the file is written anew this often, in seconds, and at most for this
+# share of the time.
+SAVE_SECONDS, SAVE_SHARE = 10.0, 0.05
+# Give up on a server after this many failed requests in a row.
+FAILURES_IN_A_ROW = 10
+# A share of answers cut off above which a note says so.
+CUT_OFF = 0.02
+
+
+def evaluate(options: QualityOptions, show: ProgressDisplay) -> QualityOutcome:
+    """Carry out `spark-bench quality`. Raises BenchError if there can be no result."""
+    results, written, notes = list[QualityResult](), list[Path](), list[str]()
+    misplaced = False
+    with (
+        reach(options.server, show.step) as server,
+        interruptible(server.recorder.stop) as interrupts,
+    ):
+        for note in server.notes:
+            show.say(note)
+        for task in options.tasks:
+            if server.recorder.stopped:
+                break
+            evaluation = TaskEvaluation(task, options, server, interrupts)
+            evaluation.ask_all(show)
+            result = evaluation.result()
+            path, problems = write_or_spare(
+                result, evaluation.path, history_too=options.output.history
+            )
+            results.append(result)
+            written += [path] if path else []
+            misplaced |= path is None
+            notes += problems
+    return QualityOutcome(tuple(results), tuple(written), interrupts.came, misplaced, tuple(notes))
+
+
+class TaskEvaluation:
+    """One task against one server, from its items to its result.
+
+    path: the result's file, which is written while items are being asked
+    answered: by id, the items that were asked, with what came of them
+    """
+
+    def __init__(
+        self, task: str, options: QualityOptions, server: ReachedServer, interrupts: Interrupts
+    ) -> None:
+        """Raises BadInput if the items can't be had, or don't go with a result to be resumed."""
+        self._options, self._server, self._interrupts = options, server, interrupts
+        self._items = build_items(task, options, server)
+        self.answered: dict[str, AnsweredItem] = {}
+        self._ended, self._in_a_row = "", 0
+        self._seconds, self._asking_since = 0.0, 0.0
+        self._saved_at, self._save_took = -SAVE_SECONDS, 0.0
+        self._path: Path | None = None
+        provenance = gather_provenance(
+            server.http,
+            server.url,
+            model=server.model,
+            project=options.server.project if server.listing else None,
+            listing=server.listing,
+        )
+        if options.resume:
+            self._path, begun = options.resume
+            check_resumed(self._path, begun, self._items, provenance, server.model)
+            self._id, self._config, self._provenance = begun.id, begun.config, begun.provenance
+            self._seconds = begun.usage.seconds
+            self.answered = {item.id: item for item in begun.items if not item.failure}
+        else:
+            self._id = files.new_id(datetime.now(UTC))
+            self._config = describe_config(task, options, server, self._items)
+            self._provenance = provenance
+
+    @property
+    def path(self) -> Path:
+        """The result's file; its name is reserved when it is first asked for."""
+        if self._path is None:
+            task, output = self._config.task, self._options.output.output
+            if output is None:
+                self._path = files.default_path(task, datetime.now(), kind="quality")
+            elif len(self._options.tasks) > 1:
+                self._path = output.with_stem(f"{output.stem}_{task}")
+            else:
+                self._path = output
+        return self._path
+
+    def ask_all(self, show: ProgressDisplay) -> None:
+        """Ask every item that has no answer yet; ends early at Ctrl-C, or if requests only fail.
+
+        Raises Unreachable if nothing was answered.
+        """
+        todo = [item for item in self._items if item.id not in self.answered]
+        if not todo:
+            return
+        # Secrets in --extra-body are sent, and hidden in the result.
+        asker = ItemAsker(
+            self._server,
+            self._config.protocol,
+            self._options.server.extra_body,
+            self._config.answers_kept,
+        )
+        load = asker.load(todo, self._options.concurrency)
+        with suppress(errors.Unreachable):
+            self._server.recorder.open(min(self._options.concurrency, len(todo)))
+        self._asking_since = time.monotonic()
+
+        def take(exchange: record.Exchange) -> None:
+            if exchange.ended in (record.Ended.INTERRUPTED, record.Ended.UNSENT):
+                return
+            index = exchange.index
+            self._add(asker.read(exchange, load.jobs[index], todo[index]))
+
+        def report(progress: Progress) -> None:
+            show.update(replace(progress, remark=self._remark()))
+            self._interrupts.watch()
+
+        show.start(len(todo), self._config.task, "item")
+        recording = self._server.recorder.record(load, report, take)
+        recording.store.close()
+        show.end()
+        self._seconds += time.monotonic() - self._asking_since
+        self._asking_since = 0.0
+        if self._interrupts.came:
+            self._ended = "stopped by Ctrl-C"
+        if not any(not item.failure for item in self.answered.values()):
+            if self._interrupts.came:
+                raise KeyboardInterrupt
+            first = next(iter(self.answered.values()))
+            raise errors.Unreachable(
+                f"{self._server.url}: no item of {self._config.task} was answered: "
+                f"{first.detail or first.failure}; {failures.cure(first.failure)}"
+            )
+
+    def _add(self, item: AnsweredItem) -> None:
+        """Note what came of an item, save now and then, and give up if requests only fail."""
+        self.answered[item.id] = item
+        self._in_a_row = self._in_a_row + 1 if item.failure else 0
+        if self._in_a_row == FAILURES_IN_A_ROW:
+            self._ended = f"{FAILURES_IN_A_ROW} requests in a row failed"
+            self._server.recorder.stop()
+        if item.failure:
+            return
+        self._interrupts.worth = True
+        since = time.monotonic() - self._saved_at
+        if since > SAVE_SECONDS and since > self._save_took / SAVE_SHARE:
+            began = time.monotonic()
+            with suppress(files.NotSaved):  # the last attempt tells
+                files.write_result(self.result(), self.path)
+            self._saved_at = time.monotonic()
+            self._save_took = self._saved_at - began
+
+    def _remark(self) -> str:
+        """The score so far, for the progress display."""
+        so_far = score.score_items(self.answered.values())
+        if so_far.score is None:
+            return "no answer yet"
+        return f"{so_far.right} of {so_far.answered} right ({so_far.score:.0%})"
+
+    def result(self) -> QualityResult:
+        """The result as far as items were asked."""
+        items = tuple(self.answered[i.id] for i in self._items if i.id in self.answered)
+        total = score.score_items(items)
+        asking = time.monotonic() - self._asking_since if self._asking_since else 0.0
+        return QualityResult(
+            id=self._id,
+            created=datetime.now(UTC),
+            status="complete" if total.answered == len(self._items) else "partial",
+            reason=self._reason(items, total),
+            config=self._config,
+            provenance=self._provenance,
+            score=total,
+            groups=score.score_groups(items),
+            usage=score.add_usage(items, self._seconds + asking),
+            items=items,
+            notes=tuple(
+                dict.fromkeys((*self._server.notes, *score_notes(items, self._config.protocol)))
+            ),
+        )
+
+    def _reason(self, items: Sequence[AnsweredItem], total: quality_schema.Score) -> str:
+        if total.answered == len(self._items):
+            return ""
+        failed = next((f": {i.failure}: {i.detail}" for i in items if i.failure), "")
+        return (
+            f"{self._ended or 'it did not finish'}: {total.answered} of {len(self._items)} items "
+            f"have an answer" + (f", {total.failed} requests failed{failed}" if failed else "")
+        )
+
+
+def describe_config(
+    task: str, options: QualityOptions, server: ReachedServer, items: Sequence[Item]
+) -> quality_schema.QualityConfig:
+    """What is asked, and how, as the result has it."""
+    return quality_schema.QualityConfig(
+        task=task,
+        items=describe_items(task, options, items),
+        protocol=quality_schema.QualityProtocol(
+            endpoint="completions" if options.server.endpoint == "completions" else "chat",
+            thinking=options.thinking,  # type: ignore[arg-type] # one of its three words
+            temperature=options.server.temperature,
+            max_tokens=options.max_tokens or tokens_allowed(task),
+            timeout=options.timeout,
+            extra_body=redact.clean_body(options.server.extra_body),
+        ),
+        url=redact.without_credentials(server.url),
+        model=server.model,
+        concurrency=options.concurrency,
+        answers_kept=options.answers,
+        command=redact.clean_command(["spark-bench", *sys.argv[1:]]),
+    )
+
+
+def check_resumed(
+    path: Path, begun: QualityResult, items: Sequence[Item], now: Provenance, model: str
+) -> None:
+    """Raise BadInput unless the rest of a result can be asked of what serves now.
+
+    items: as they are built now; now: what serves now
+    """
+    before = begun.provenance
+    differing: dict[str, tuple[Any, Any]] = {
+        "the model": (begun.config.model, model),
+        "the engine": (before.server.engine, now.server.engine),
+        "the engine's version": (before.server.version, now.server.version),
+    }
+    if before.deployment and now.deployment:
+        differing |= {
+            "the weights' revision": (before.deployment.revision, now.deployment.revision),
+            "what the ranks run (spec)": (
+                [rank.spec for rank in before.deployment.ranks],
+                [rank.spec for rank in now.deployment.ranks],
+            ),
+        }
+    for what, (then, here) in differing.items():
+        if then != here:
+            raise errors.BadInput(
+                f"--resume {path}: {what} was {then}, and is {here} now: the answers would be of "
+                "two models; start again without --resume"
+            )
+    wanted = {item.id: item.prompt_sha256 for item in items}
+    if any(wanted.get(item.id) != item.prompt_sha256 for item in begun.items):
+        raise errors.BadInput(
+            f"--resume {path}: its items are not those that this spark-bench "
+            f"{before.client.version} asks: start again without --resume"
+        )
+
+
+def score_notes(
+    items: Sequence[AnsweredItem], protocol: quality_schema.QualityProtocol
+) -> list[str]:
+    """Sentences to take into account when reading the score; none if all is well."""
+    total, notes = score.score_items(items), list[str]()
+    if (total.stopped_by_length or 0.0) > CUT_OFF:
+        cut = sum(item.finish_reason == score.LENGTH for item in items)
+        notes.append(
+            f"{cut} of {total.answered} answers were cut off after {protocol.max_tokens} tokens or "
+            "at the context's end: --max-tokens allows more"
+        )
+    thoughtful = sum(item.thoughts > 0 for item in items)
+    if protocol.thinking == "off" and thoughtful:
+        notes.append(
+            f"thinking was switched off, and {thoughtful} of {total.answered} answers have "
+            "thoughts all the same: give the switch of this model's template with --extra-body"
+        )
+    inside = sum("</think>" in (item.answer or "") for item in items)
+    if inside:
+        notes.append(
+            f"{inside} of {total.answered} answers have thoughts in their text: what follows them "
+            "was graded; serve with the model's reasoning parser"
+        )
+    return notes
