@@ -363,7 +363,9 @@ def test_a_user_profile_can_be_given(run: FakeRun, tmp_path: Path) -> None:
     [
         pytest.param(["--version"], 0, "spark-bench, version", id="version"),
         pytest.param(["run", "-n", "0"], 2, "Error: ", id="refused"),
-        pytest.param(["rnu"], 2, "'rnu' (did you mean run?); there are: run, quality", id="no-command"),
+        pytest.param(
+            ["rnu"], 2, "'rnu' (did you mean run?); there are: run, quality", id="no-command"
+        ),
         pytest.param([], 2, "Commands:", id="nothing"),
     ],
 )
