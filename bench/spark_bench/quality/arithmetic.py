@@ -4,12 +4,12 @@ Nothing is from outside: no model can have been trained on the numbers. Level 1 
 level 2 two or three, level 3 four or five. All answers are whole numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from random import Random
 
 from spark_bench.quality.items import Item, ItemMessage
 
-LEVELS = 3
 PER_LEVEL = 100  # ± 10 points for a level, ± 6 for all three, at a score of 50 %
 ASK = (
     "Solve this problem. Think step by step as far as you need, then end with one line of the form "
@@ -35,8 +35,31 @@ THINGS = (
     *("lamps", "marbles", "pens", "plates", "stamps", "tickets"),
 )
 
-# A problem of a level and its answer, drawn.
-Draw = Callable[[Random], tuple[str, int]]
+Numbers = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Template:
+    """Problems of one kind.
+
+    text: with names of numbers, and of `who`, `other` (people) and `what` (a thing)
+    drawn: the numbers to draw, each from these
+    answer: computed from the drawn numbers
+    derived: numbers of the text that follow from those drawn
+    """
+
+    text: str
+    drawn: Mapping[str, range]
+    answer: Callable[[Numbers], int]
+    derived: Callable[[Numbers], Numbers] = lambda _: {}
+
+    def draw(self, random: Random) -> tuple[str, int]:
+        """A problem and its answer."""
+        numbers = {name: random.choice(values) for name, values in self.drawn.items()}
+        who, other = random.sample(NAMES, 2)
+        words = {"who": who, "other": other, "what": random.choice(THINGS)}
+        text = self.text.format(**words, **numbers, **self.derived(numbers))
+        return text, self.answer(numbers)
 
 
 def arithmetic_items(seed: int, completion: bool = False) -> list[Item]:
@@ -46,9 +69,9 @@ def arithmetic_items(seed: int, completion: bool = False) -> list[Item]:
     """
     items = []
     for number in range(PER_LEVEL):
-        for level in range(1, LEVELS + 1):
+        for level, templates in TEMPLATES.items():
             random = Random(f"arith/{seed}/{level}/{number}")
-            problem, answer = random.choice(DRAWN[level])(random)
+            problem, answer = random.choice(templates).draw(random)
             text = f"{EXAMPLES}Problem: {problem}\nSolution:" if completion else ASK + problem
             items.append(
                 Item(
@@ -63,133 +86,134 @@ def arithmetic_items(seed: int, completion: bool = False) -> list[Item]:
     return items
 
 
-def _gains(r: Random) -> tuple[str, int]:
-    a, b = r.randint(12, 890), r.randint(12, 890)
-    who, what = r.choice(NAMES), r.choice(THINGS)
-    return f"{who} has {a} {what} and gets {b} more. How many {what} does {who} have now?", a + b
+def _seated(n: Numbers) -> int:
+    """Pupils of the last template who sit down at tables."""
+    pupils = n["classes"] * n["each"]
+    return pupils - pupils // n["part"] - n["absent"]
 
 
-def _losses(r: Random) -> tuple[str, int]:
-    b, left = r.randint(12, 480), r.randint(12, 480)
-    who, what = r.choice(NAMES), r.choice(THINGS)
-    return (
-        f"{who} had {left + b} {what} and sold {b} of them. How many {what} are left?",
-        left,
-    )
-
-
-def _packs(r: Random) -> tuple[str, int]:
-    a, b, what = r.randint(6, 48), r.randint(6, 24), r.choice(THINGS)
-    return f"A crate holds {a} {what}. How many {what} do {b} such crates hold?", a * b
-
-
-def _shares(r: Random) -> tuple[str, int]:
-    people, each, what = r.randint(3, 24), r.randint(4, 36), r.choice(THINGS)
-    return (
-        f"{people * each} {what} are shared out evenly among {people} people. How many {what} does "
-        "each of them get?",
-        each,
-    )
-
-
-def _change(r: Random) -> tuple[str, int]:
-    count, price, who = r.randint(3, 12), r.randint(4, 38), r.choice(NAMES)
-    paid = count * price + r.randint(1, 60)
-    return (
-        f"{who} buys {count} tickets at {price} dollars each and pays with {paid} dollars. How "
-        "many dollars of change are due?",
-        paid - count * price,
-    )
-
-
-def _two_packs(r: Random) -> tuple[str, int]:
-    a, n, b, m, gone = (r.randint(*span) for span in ((6, 30), (3, 12), (6, 30), (3, 12), (5, 30)))
-    what = r.choice(THINGS)
-    return (
-        f"A shop has {n} boxes of {a} {what} and {m} boxes of {b} {what}. {gone} {what} are "
-        f"broken. How many whole {what} are there?",
-        n * a + m * b - gone,
-    )
-
-
-def _older(r: Random) -> tuple[str, int]:
-    young, times, years = r.randint(4, 15), r.randint(2, 5), r.randint(2, 20)
-    one, other = r.sample(NAMES, 2)
-    return (
-        f"{one} is {young} years old, and {other} is {times} times as old. How old will {other} be "
-        f"in {years} years?",
-        young * times + years,
-    )
-
-
-def _trip(r: Random) -> tuple[str, int]:
-    speed, hours, slower, more = (
-        r.randint(40, 95),
-        r.randint(2, 6),
-        r.randint(5, 30),
-        r.randint(2, 5),
-    )
-    return (
-        f"A truck drives {hours} hours at {speed} km per hour, then {more} hours at "
-        f"{speed - slower} km per hour. How many km does it drive in all?",
-        hours * speed + more * (speed - slower),
-    )
-
-
-def _wages(r: Random) -> tuple[str, int]:
-    wage, days, hours = 4 * r.randint(3, 12), r.randint(3, 6), r.randint(4, 8)
-    extra, cost, who = r.randint(2, 6), r.randint(20, 90), r.choice(NAMES)
-    total = days * hours * wage + extra * (wage * 5 // 4) - cost
-    return (
-        f"{who} works {hours} hours a day for {days} days at {wage} dollars an hour, and {extra} "
-        f"hours more at a rate that is 25% higher. Then {who} spends {cost} dollars. How many "
-        "dollars are left of the wages?",
-        total,
-    )
-
-
-def _discount(r: Random) -> tuple[str, int]:
-    price, count, off = 20 * r.randint(2, 12), r.randint(3, 9), r.choice((10, 20, 25, 30, 40))
-    shipping, coupon = r.randint(5, 25), r.randint(3, 15)
-    whole = price * count
-    reduced = whole - whole * off // 100
-    return (
-        f"A lamp costs {price} dollars. A hotel orders {count} of them and gets {off}% off the "
-        f"total. Shipping adds {shipping} dollars, and a coupon then takes {coupon} dollars off. "
-        "How many dollars does the hotel pay?",
-        reduced + shipping - coupon,
-    )
-
-
-def _tank(r: Random) -> tuple[str, int]:
-    fill, drain, minutes = r.randint(15, 40), r.randint(3, 12), r.randint(6, 20)
-    start, more = r.randint(50, 300), r.randint(3, 10)
-    level = start + minutes * (fill - drain) - more * drain
-    return (
-        f"A tank holds {start} liters. A pipe adds {fill} liters a minute while a leak loses "
-        f"{drain} liters a minute. After {minutes} minutes the pipe is closed, and the leak goes "
-        f"on for {more} minutes. How many liters are in the tank then?",
-        level,
-    )
-
-
-def _classes(r: Random) -> tuple[str, int]:
-    groups, each, fraction = r.randint(3, 8), 12 * r.randint(1, 4), r.choice((2, 3, 4, 6))
-    absent, per_table = r.randint(2, 9), r.randint(2, 6)
-    pupils = groups * each
-    walking = pupils // fraction
-    seated = pupils - walking - absent
-    extra = -seated % per_table
-    return (
-        f"A school has {groups} classes of {each} pupils. One in {fraction} of all pupils walks "
-        f"home, {absent} others are absent, and the rest, joined by {extra} teachers, sit down at "
-        f"tables for {per_table}. How many tables are filled?",
-        (seated + extra) // per_table,
-    )
-
-
-DRAWN: dict[int, tuple[Draw, ...]] = {
-    1: (_gains, _losses, _packs, _shares),
-    2: (_change, _two_packs, _older, _trip),
-    3: (_wages, _discount, _tank, _classes),
+TEMPLATES: dict[int, tuple[Template, ...]] = {
+    1: (
+        Template(
+            "{who} has {a} {what} and gets {b} more. How many {what} does {who} have now?",
+            {"a": range(12, 891), "b": range(12, 891)},
+            lambda n: n["a"] + n["b"],
+        ),
+        Template(
+            "{who} had {had} {what} and sold {sold} of them. How many {what} are left?",
+            {"left": range(12, 481), "sold": range(12, 481)},
+            lambda n: n["left"],
+            lambda n: {"had": n["left"] + n["sold"]},
+        ),
+        Template(
+            "A crate holds {each} {what}. How many {what} do {crates} such crates hold?",
+            {"each": range(6, 49), "crates": range(6, 25)},
+            lambda n: n["each"] * n["crates"],
+        ),
+        Template(
+            "{all} {what} are shared out evenly among {people} people. How many {what} does each "
+            "of them get?",
+            {"people": range(3, 25), "each": range(4, 37)},
+            lambda n: n["each"],
+            lambda n: {"all": n["people"] * n["each"]},
+        ),
+    ),
+    2: (
+        Template(
+            "{who} buys {count} tickets at {price} dollars each and pays with {paid} dollars. How "
+            "many dollars of change are due?",
+            {"count": range(3, 13), "price": range(4, 39), "change": range(1, 61)},
+            lambda n: n["change"],
+            lambda n: {"paid": n["count"] * n["price"] + n["change"]},
+        ),
+        Template(
+            "A shop has {n} boxes of {a} {what} and {m} boxes of {b} {what}. {broken} {what} are "
+            "broken. How many whole {what} are there?",
+            {
+                "n": range(3, 13),
+                "a": range(6, 31),
+                "m": range(3, 13),
+                "b": range(6, 31),
+                "broken": range(5, 31),
+            },
+            lambda n: n["n"] * n["a"] + n["m"] * n["b"] - n["broken"],
+        ),
+        Template(
+            "{who} is {age} years old, and {other} is {times} times as old. How old will {other} "
+            "be in {years} years?",
+            {"age": range(4, 16), "times": range(2, 6), "years": range(2, 21)},
+            lambda n: n["age"] * n["times"] + n["years"],
+        ),
+        Template(
+            "A truck drives {hours} hours at {fast} km per hour, then {more} hours at {slow} km "
+            "per hour. How many km does it drive in all?",
+            {
+                "hours": range(2, 7),
+                "slow": range(30, 66),
+                "faster": range(5, 31),
+                "more": range(2, 6),
+            },
+            lambda n: n["hours"] * (n["slow"] + n["faster"]) + n["more"] * n["slow"],
+            lambda n: {"fast": n["slow"] + n["faster"]},
+        ),
+    ),
+    3: (
+        Template(
+            "{who} works {hours} hours a day for {days} days at {wage} dollars an hour, and "
+            "{extra} hours more at a rate that is 25% higher. Then {who} spends {cost} dollars. "
+            "How many dollars are left of the wages?",
+            {
+                "hours": range(4, 9),
+                "days": range(3, 7),
+                "wage": range(12, 49, 4),
+                "extra": range(2, 7),
+                "cost": range(20, 91),
+            },
+            lambda n: (
+                n["hours"] * n["days"] * n["wage"] + n["extra"] * n["wage"] * 5 // 4 - n["cost"]
+            ),
+        ),
+        Template(
+            "A lamp costs {price} dollars. A hotel orders {count} of them and gets {off}% off the "
+            "total. Shipping adds {shipping} dollars, and a coupon then takes {coupon} dollars "
+            "off. How many dollars does the hotel pay?",
+            {
+                "price": range(40, 241, 20),
+                "count": range(3, 10),
+                "off": range(10, 46, 5),
+                "shipping": range(5, 26),
+                "coupon": range(3, 16),
+            },
+            lambda n: (
+                n["price"] * n["count"] * (100 - n["off"]) // 100 + n["shipping"] - n["coupon"]
+            ),
+        ),
+        Template(
+            "A tank holds {start} liters. A pipe adds {fill} liters a minute while a leak loses "
+            "{drain} liters a minute. After {minutes} minutes the pipe is closed, and the leak "
+            "goes on for {more} minutes. How many liters are in the tank then?",
+            {
+                "start": range(120, 301),
+                "fill": range(15, 41),
+                "drain": range(3, 13),
+                "minutes": range(6, 21),
+                "more": range(3, 11),
+            },
+            lambda n: n["start"] + n["minutes"] * (n["fill"] - n["drain"]) - n["more"] * n["drain"],
+        ),
+        Template(
+            "A school has {classes} classes of {each} pupils. One in {part} of all pupils walks "
+            "home, {absent} others are absent, and the rest, joined by {teachers} teachers, sit "
+            "down at tables for {seats}, which are all full. How many tables are there?",
+            {
+                "classes": range(3, 9),
+                "each": range(12, 49, 12),
+                "part": range(2, 5),
+                "absent": range(2, 10),
+                "seats": range(2, 7),
+            },
+            lambda n: -(-_seated(n) // n["seats"]),
+            lambda n: {"teachers": -_seated(n) % n["seats"]},
+        ),
+    ),
 }

@@ -10,14 +10,14 @@ LENGTH = "length"  # the finish_reason of an answer cut off by a limit, in every
 
 def score_items(items: Iterable[AnsweredItem]) -> Score:
     """The score of these items, with its interval."""
-    asked = list(items)
-    answered = [item for item in asked if not item.failure]
+    every = list(items)
+    answered = [item for item in every if not item.failure]
     n, right = len(answered), sum(item.right is True for item in answered)
     low, high = wilson(right, n)
     empty = sum(item.empty for item in answered)
     return Score(
         answered=n,
-        failed=len(asked) - n,
+        failed=len(every) - n,
         right=right,
         score=right / n if n else None,
         low=low,

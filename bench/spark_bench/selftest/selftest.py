@@ -320,7 +320,7 @@ class LineProgress:
     def step(self, text: str) -> None:
         self.say(f"{text} ...")
 
-    def start(self, total: int, label: str) -> None:
+    def start(self, total: int, label: str, thing: str = "request") -> None:
         self.step(label)
 
     def update(self, progress: Progress) -> None:
