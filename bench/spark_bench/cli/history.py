@@ -92,10 +92,10 @@ def command() -> None:
 def list_results(place: Path | None, limit: int, **typed: Any) -> None:
     """List results, the newest first."""
     from spark_bench.display.terminal import print_all
-    from spark_bench.history.history_tables import FIGURES, history_table
+    from spark_bench.history.history_tables import FIGURES, SCORE, history_table
 
     with open_store(place) as store:
-        entries = store.entries(parse_filters(typed), limit=limit + 1, figures=FIGURES)
+        entries = store.entries(parse_filters(typed), limit=limit + 1, figures=(*FIGURES, SCORE))
     if not entries:
         click.echo(EMPTY, err=True)
         return
@@ -203,17 +203,22 @@ def forget_results(place: Path | None, ids: tuple[str, ...], missing: bool) -> N
 def plot_trend(place: Path | None, metric: str, like: str | None, **typed: Any) -> None:
     """Plot a figure over time, for one model under one load.
 
-    METRIC is a key of a result's summary (output_throughput) or short (ttft, ttft_p99, itl).
-    Without --like, it follows the newest result that passes the filters.
+    METRIC is a key of a result's summary (output_throughput) or short (ttft, ttft_p99, itl), or a
+    task of spark-bench quality (arith), whose score is plotted, from 0 to 1. Without --like, it follows the newest result that passes the filters.
     """
-    from spark_bench.compare.metric_names import find_metric
+    from spark_bench.compare.metric_names import find_metric, is_figure
     from spark_bench.history.database import resolve_id
-    from spark_bench.history.history_tables import find_trend, trend_lines
+    from spark_bench.history.history_tables import SCORE, find_trend, trend_lines
 
-    name = find_metric(metric, "METRIC")
+    filters = parse_filters(typed)
     with open_store(place) as store:
         one = store.entry(resolve_id(like, store.ids())) if like else None
-        line = find_trend(store.entries(parse_filters(typed), figures=(name,)), name, one)
+        name, entries = SCORE, store.entries(filters, figures=(SCORE,))
+        entries = [entry for entry in entries if entry.profile == metric and entry.figures]
+        if is_figure(metric) or not entries:
+            name = find_metric(metric, "METRIC")
+            entries = store.entries(filters, figures=(name,))
+        line = find_trend(entries, name, one)
     if not line or not line.points:
         click.echo(f"no complete result with {name}: spark-bench history list", err=True)
         return

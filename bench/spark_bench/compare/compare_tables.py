@@ -12,9 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from spark_bench.compare import differences, metric_names
-from spark_bench.compare.comparison import METHOD, Comparison, Difference, by_value, verdict_line
+from spark_bench.compare.comparison import (
+    METHOD,
+    SCORE_METHOD,
+    Comparison,
+    Difference,
+    by_value,
+    verdict_line,
+)
 from spark_bench.compare.runs import ComparedRun
-from spark_bench.formats import digits, markdown_table, plural, with_sign
+from spark_bench.compare.scores import ScoreDifference, ScoreRow
+from spark_bench.formats import brief, digits, markdown_table, plural, with_sign
 from spark_bench.printable import cell, code, json_text, markdown, printable
 
 FEW = 8  # up to this many runs, each figure has a line per run
@@ -32,22 +40,103 @@ def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
         grid.add_column(overflow="fold")
         for run in runs:
             role = "baseline, " if run is runs[0] else ""
-            about = f"({role}{plural(run.repeats, 'repeat')})"
-            grid.add_row(run.letter, Text(f"{printable(run.name)} {about}"))
+            grid.add_row(run.letter, Text(f"{printable(run.name)} ({role}{_contents(run)})"))
         yield grid
-        yield _figures(comparison.matrix)
-    else:
+        if comparison.matrix.names:
+            yield _figures(comparison.matrix)
+    elif comparison.matrix.names:
         yield from _many(comparison.matrix)
+    if comparison.scores:
+        yield _scores(comparison)
+        for sentence in agreement_lines(comparison):
+            yield Text(sentence, overflow="fold")
     if comparison.explaining:
         yield _explaining(comparison)
     for note in comparison.notes:
         yield Text(f"note: {note}", overflow="fold")
-    yield Text(METHOD, style="dim")
+    for method in _methods(comparison):
+        yield Text(method, style="dim")
     if power := _power(comparison.matrix):
         yield Text(power, style="dim")
     for verdict in comparison.verdicts:
         style = "" if verdict.outcome == "holds" else "bold red"
         yield Text(verdict_line(verdict), style=style)
+
+
+def _contents(run: ComparedRun) -> str:
+    """What a run's results are: "5 repeats, arith, tools"."""
+    repeats = [plural(run.repeats, "repeat")] if run.parts else []
+    return printable(", ".join([*repeats, *run.by_task]))
+
+
+def _methods(comparison: Comparison) -> Iterator[str]:
+    if comparison.matrix.names:
+        yield METHOD
+    if comparison.scores:
+        yield SCORE_METHOD
+
+
+def _scores(comparison: Comparison) -> Table:
+    """A row per task and run that has a score of it."""
+    heads = ("task", "run", "score", "right", "95%", "change", "95%", "")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, head in enumerate(heads):
+        table.add_column(head, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in comparison.scores:
+        shown = [index for index, score in enumerate(row.scores) if score]
+        for index in shown:
+            score, apart = row.scores[index], row.differences[index]
+            assert score
+            verdict = apart.verdict if apart else ""
+            table.add_row(
+                printable(row.task) if index == shown[0] else "",
+                comparison.matrix.runs[index].letter,
+                percent(score.score),
+                f"{score.right} of {score.answers}",
+                f"{percent(score.low)} to {percent(score.high)}",
+                *(points(apart) if apart else ("", "")),
+                Text(verdict, style=STYLES.get(verdict, "")),
+            )
+        table.add_section()
+    return table
+
+
+def percent(share: float) -> str:
+    """A share as percent, with one decimal."""
+    return f"{100 * share:.1f}"
+
+
+def points(apart: ScoreDifference) -> tuple[str, str]:
+    """A difference of scores, and its interval, in points."""
+    low, high = 100 * apart.low, 100 * apart.high
+    return f"{with_sign(100 * apart.difference)} pts", f"{with_sign(low)} to {with_sign(high)}"
+
+
+def agreement_lines(comparison: Comparison) -> Iterator[str]:
+    """For each task and run, how far its answers agree with the first run's, as a sentence."""
+    first, *others = comparison.matrix.runs
+    for row in comparison.scores:
+        for run, apart in zip(others, row.differences[1:], strict=True):
+            if apart:
+                yield f"{row.task}: {agreement_text(apart, first.letter, run.letter)}"
+
+
+def agreement_text(apart: ScoreDifference, first: str, second: str) -> str:
+    """How far the answers of two runs agree, as a sentence. first, second: the runs' names"""
+    matched = apart.matched
+    texts = ""
+    if matched.same_text is not None and matched.answers:
+        texts = f", {percent(matched.same_text / matched.answers)} % word for word"
+    if matched.earliest_place is not None:
+        texts += (
+            f"; where texts differ, from word {brief(matched.median_place)} on in the median, "
+            f"{matched.earliest_place} at the earliest"
+        )
+    same = percent(matched.same_value / matched.answers) if matched.answers else "-"
+    return (
+        f"{same} % of {matched.answers} answers agree in value{texts}; right only in {first}: "
+        f"{apart.lost:g}, only in {second}: {apart.won:g}"
+    )
 
 
 def _figures(matrix: differences.Matrix) -> Table:
@@ -139,12 +228,36 @@ def _power(matrix: differences.Matrix) -> str:
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """The matrix as CSV: a row per figure; unknown values are empty."""
-    return differences.matrix_frame(comparison.matrix).map(cell).to_csv()
+    """The matrix as CSV: a row per figure, then one per task; unknown values are empty.
+
+    Scores are in percent, and their differences in points, in columns of their own.
+    """
+    import pandas as pd
+
+    frame = differences.matrix_frame(comparison.matrix)
+    rows: dict[str, dict[str, object]] = {}
+    for row in comparison.scores:
+        cells = rows[f"score.{row.task}"] = {"better": "higher"}
+        columns = zip(comparison.matrix.runs, row.scores, row.differences, strict=True)
+        for run, score, apart in columns:
+            if score:
+                cells[run.letter] = 100 * score.score
+            if apart:
+                ends = {"": apart.difference, " low": apart.low, " high": apart.high}
+                cells |= {f"{run.letter}{end} pts": 100 * value for end, value in ends.items()}
+                cells |= {
+                    f"{run.letter} p": apart.p,
+                    f"{run.letter} p (Holm)": apart.p_holm,
+                    f"{run.letter} verdict": apart.verdict,
+                }
+    if rows:
+        scores = pd.DataFrame.from_dict(rows, orient="index")
+        frame = pd.concat([frame, scores] if len(frame) else [scores]).rename_axis("figure")
+    return frame.map(cell).to_csv()
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """The matrix as a table of values, differences and verdicts, then what may explain them."""
+    """Figures and scores as a table with differences and verdicts, then what may explain them."""
     matrix = comparison.matrix
     base, *others = matrix.runs
     heads = ["figure", base.letter]
@@ -160,7 +273,10 @@ def comparison_markdown(comparison: Comparison) -> str:
                 change += f" ({with_sign(low)} to {with_sign(matrix.high[row, index])})"
             cells += [_number(matrix.values[row, index]), change, matrix.verdict(row, index)]
         rows.append(cells)
-    runs = (f"- {run.letter}: {code(run.name)} ({run.repeats} repeats)" for run in matrix.runs)
+    for task in comparison.scores:
+        rows.append([f"`{task.task}`, %", *_score_cells(task)])
+    runs = (f"- {run.letter}: {code(run.name)} ({_contents(run)})" for run in matrix.runs)
+    agreement = (f"- {markdown(line)}" for line in agreement_lines(comparison))
     explaining = []
     for each in comparison.explaining:
         values = (
@@ -170,7 +286,16 @@ def comparison_markdown(comparison: Comparison) -> str:
         explaining.append(f"- differs: {code(each.field)}: {' / '.join(values)}")
     notes = (f"- {markdown(note)}" for note in comparison.notes)
     table = markdown_table(heads, rows)
-    return "\n".join([table, "", *runs, *explaining, *notes, "", METHOD, ""])
+    methods = list(_methods(comparison))
+    return "\n".join([table, "", *runs, *agreement, *explaining, *notes, "", *methods, ""])
+
+
+def _score_cells(row: ScoreRow) -> Iterator[str]:
+    for index, (score, apart) in enumerate(zip(row.scores, row.differences, strict=True)):
+        yield percent(score.score) if score else "-"
+        if index:
+            yield "{} ({})".format(*points(apart)) if apart else "-"
+            yield apart.verdict if apart else ""
 
 
 def _number(value: float) -> str:
@@ -190,12 +315,13 @@ def comparison_json(comparison: Comparison) -> str:
                 "letter": run.letter,
                 "name": run.name,
                 "repeats": run.repeats,
-                "files": [str(part.path) for part in run.parts],
-                "ids": [part.id for part in run.parts],
+                "files": [str(part.path) for part in run.files],
+                "ids": [part.id for part in run.files],
             }
             for run in matrix.runs
         ],
         "figures": [_figure(matrix, row) for row in range(len(matrix.names))],
+        "scores": [_score(row, matrix.runs) for row in comparison.scores],
         "compared_anyway": [_difference(each, matrix.runs) for each in comparison.forbidding],
         "differences": [_difference(each, matrix.runs) for each in comparison.explaining],
         "gates": [
@@ -203,7 +329,7 @@ def comparison_json(comparison: Comparison) -> str:
             for verdict in comparison.verdicts
         ],
         "notes": comparison.notes,
-        "method": METHOD,
+        "method": " ".join(_methods(comparison)),
     }
     return json_text(msgspec.json.format(msgspec.json.encode(document)))
 
@@ -231,6 +357,22 @@ def _figure(matrix: differences.Matrix, row: int) -> dict[str, Any]:
                 "detectable_percent": _finite(detectable[index]),
             }
             for index, run in enumerate(matrix.runs)
+        ],
+    }
+
+
+def _score(row: ScoreRow, runs: Iterable[ComparedRun]) -> dict[str, Any]:
+    """A task's score in every run, and each run's difference from the first; shares, not points."""
+    cells = zip(runs, row.scores, row.differences, strict=True)
+    return {
+        "task": row.task,
+        "runs": [
+            {
+                "letter": run.letter,
+                "score": msgspec.to_builtins(score),
+                "difference": msgspec.to_builtins(apart),
+            }
+            for run, score, apart in cells
         ],
     }
 

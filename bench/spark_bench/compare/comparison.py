@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from spark_bench import errors, formats
 from spark_bench.compare import differences, gates, metric_names
-from spark_bench.compare.runs import ComparedRun, ResultPart, load_runs
+from spark_bench.compare.runs import ComparedRun, Part, ResultPart, flatten, load_runs
+from spark_bench.compare.scores import ScoreRow, compare_scores
 from spark_bench.printable import printable
 
 METHOD = (
@@ -19,13 +20,22 @@ METHOD = (
     "than 5), Holm-adjusted over this table; unclear: may be chance. Intervals: 95%, each by "
     "itself. Repeats of one run share one server start: several runs' files tell more."
 )
+SCORE_METHOD = (
+    "Scores in %, differences in points over the items that both were asked: better, worse: p < 5% "
+    "by McNemar's test, Holm-adjusted over this table; unclear: may be chance. Intervals: 95%, "
+    "Tango's, each by itself. Agree: by the value read from the answer, and word for word."
+)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """forbidding: differences that --anyway ignored; explaining: the others."""
+    """forbidding: differences that --anyway ignored; explaining: the others.
+
+    scores: a row per task that any of the runs has a score of
+    """
 
     matrix: differences.Matrix
+    scores: tuple[ScoreRow, ...]
     forbidding: tuple[Difference, ...]
     explaining: tuple[Difference, ...]
     verdicts: tuple[gates.GateVerdict, ...]
@@ -42,7 +52,8 @@ def compare_runs(
 
     BadInput for invalid arguments, CantCompare for runs that differ in what determines figures."""
     limits = gates.parse_gates(gate) if gate is not None else ()
-    names = (*metric_names.choose_metrics(metrics), *(limit.name for limit in limits))
+    gated = (limit.name for limit in limits if limit.unit != "pts")
+    names = (*metric_names.choose_metrics(metrics), *gated)
     runs = load_runs(arguments)
     forbidding, explaining = find_differences(runs)
     if not anyway:
@@ -52,12 +63,14 @@ def compare_runs(
     if any(each.field.startswith("slo") for each in explaining):
         names = tuple(name for name in names if name not in metric_names.GOODPUT)
     matrix = differences.build_matrix(runs, tuple(dict.fromkeys(names)))
-    if not matrix.names:
+    scores = compare_scores([run.by_task for run in runs])
+    if not matrix.names and not scores:
         raise errors.BadInput(
             f"none of these runs has {' or '.join(names)}; choose others with --metrics"
         )
     return Comparison(
         matrix,
+        scores,
         tuple(forbidding),
         tuple(explaining),
         tuple(gates.judge_gates(limits, runs)),
@@ -107,7 +120,7 @@ def _notes(
         yield "the objectives (--slo) differ: goodput is left out"
     for run in runs:
         yield from _run_notes(run)
-    if single := [run.letter for run in runs if run.repeats < 2]:
+    if single := [run.letter for run in runs if run.repeats == 1]:
         yield (
             f"{', '.join(single)}: 1 repeat has no spread, so nothing can be called better or "
             "worse; measure with --repeat 5"
@@ -116,7 +129,7 @@ def _notes(
         yield f"figures are approximate in {', '.join(inexact)}; see audit.reasons in the results"
     letters: dict[str, str] = {}
     for run in runs:
-        for part in run.parts:
+        for part in run.files:
             if part.id in letters:
                 yield f"{run.letter} and {letters[part.id]} both contain {part.path.name}"
             letters.setdefault(part.id, run.letter)
@@ -133,6 +146,9 @@ def _run_notes(run: ComparedRun) -> Iterator[str]:
     if failed:
         total = failed + completed
         yield f"{run.letter}: {failed} of {total} requests failed and count in no figure"
+    for task, parts in run.by_task.items():
+        if len(parts) > 1:
+            yield f"{run.letter}: {len(parts)} results of {task}, whose answers count as one's mean"
     for part in run.parts:
         yield from (f"{run.letter}, as published: {sentence}" for sentence in part.published)
     if early:
@@ -173,20 +189,36 @@ class Difference(Struct, frozen=True):
 
 def find_differences(runs: Sequence[ComparedRun]) -> tuple[list[Difference], list[Difference]]:
     """Return (what rules out the comparison, what may explain its outcome)."""
+    parts = [run.parts for run in runs]
     forbidding = [
-        *_differing(runs, lambda part: {"status": part.status, "client": part.verdict}),
-        *_differing(runs, lambda part: _config(part, shown=False)),
+        *_differing(parts, lambda part: {"status": part.status, "client": part.verdict}),
+        *_differing(parts, lambda part: _config(part, shown=False)),
     ]
     # Partial runs can't be compared, not even with each other.
-    status = Difference("status", tuple(_distinct(p.status for p in run.parts) for run in runs))
+    status = Difference("status", tuple(_distinct(p.status for p in own) for own in parts))
     if any("partial" in values for values in status.values):
         forbidding = [status, *(each for each in forbidding if each.field != "status")]
-    provenance = _differing(runs, lambda part: part.provenance)
+    scores = [run.scores for run in runs]
+    for task in dict.fromkeys(part.task for own in scores for part in own):
+        of_task = [tuple(part for part in own if part.task == task) for own in scores]
+        for each in _differing(of_task, lambda part: part.config):
+            forbidding.append(Difference(f"{task}: {each.field}", each.values))
+        status = Difference(
+            f"{task}: status", tuple(_distinct(p.status for p in own) for own in of_task)
+        )
+        if any("partial" in values for values in status.values):
+            forbidding.append(status)
+    provenance = [
+        *_differing(parts, lambda part: part.provenance),
+        *_differing(scores, lambda part: flatten(part.provenance)),
+    ]
     explaining = [
-        *_differing(runs, lambda part: _config(part, shown=True)),
+        *_differing(parts, lambda part: _config(part, shown=True)),
+        *_differing(scores, lambda part: part.shown),
         *(p for p in provenance if p.field.rpartition(".")[2].partition("[")[0] not in CHANCE),
     ]
-    return forbidding, explaining
+    # Scores and figures of a run name the same server.
+    return forbidding, list({each.field: each for each in reversed(explaining)}.values())[::-1]
 
 
 def refuse_differences(forbidding: Sequence[Difference], runs: Sequence[ComparedRun]) -> None:
@@ -232,6 +264,8 @@ def by_value(
     words = {None: "none", True: "yes", False: "no"}
     letters: dict[str, list[str]] = {}
     for run, own in zip(runs, difference.values, strict=True):
+        if not own:  # it has no file that could have the field
+            continue
         texts = (
             words[value] if value is None or isinstance(value, bool) else printable(str(value))
             for value in own
@@ -252,17 +286,16 @@ def _config(part: ResultPart, shown: bool) -> dict[str, Any]:
 
 
 def _differing(
-    runs: Sequence[ComparedRun], fields: Callable[[ResultPart], dict[str, Any]]
+    runs: Sequence[Sequence[Part]], fields: Callable[[Part], dict[str, Any]]
 ) -> Iterator[Difference]:
-    """The fields with more than one value over all files."""
-    rows = [[fields(part) for part in run.parts] for run in runs]
+    """The fields with more than one value over all files of those runs that have any."""
+    rows = [[fields(part) for part in own] for own in runs]
     everything = [row for run in rows for row in run]
-    first = everything[0]
     # Most fields are the same everywhere: only the others are looked at closely.
     suspects = [
         name
         for name in dict.fromkeys(name for row in everything for name in row)
-        if any(row.get(name, ABSENT) != first.get(name, ABSENT) for row in everything)
+        if any(row.get(name, ABSENT) != everything[0].get(name, ABSENT) for row in everything)
     ]
     for name in suspects:
         yield Difference(

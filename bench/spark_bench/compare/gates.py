@@ -16,6 +16,9 @@ the reference server, with the spread measured there and 5 repeats, output_throu
 3 % regression in 97 of 100 trials (not 99, since runs differ a little more than their repeats) and
 never reported one for identical runs. Runs whose figures are approximate are not judged: their
 spread may be the client's.
+
+A score's limit is in points: `arith=-2pts`. The same holds of it, with the items instead of repeats
+(paired.py): one file on each side is enough, and both must have been asked the same items.
 """
 
 import math
@@ -26,16 +29,25 @@ from typing import Literal
 import numpy as np
 from msgspec import Struct, field
 
-from spark_bench.compare import metric_names, stats
+from spark_bench.compare import metric_names, paired, stats
 from spark_bench.compare.runs import ComparedRun
+from spark_bench.compare.scores import outcomes
 from spark_bench.errors import BadInput, BenchError
 
 FALSE_ALARMS = 0.01  # of all gates together
 MISSES = 0.01  # of a regression as large as the limit, by each gate
 POWER = 0.95
 
-_LIMIT = re.compile(r"([+-])(\d+(?:\.\d+)?)\s*(%|ms|)")
-_FORM = "give NAME=LIMIT, such as output_throughput=-3%, ttft_p99=+5% or ttft_p99=+20ms"
+_LIMIT = re.compile(r"([+-])(\d+(?:\.\d+)?)\s*(%|ms|pts|)")
+_FORM = (
+    "give NAME=LIMIT, such as output_throughput=-3%, ttft_p99=+5%, ttft_p99=+20ms or, for a task's "
+    "score, arith=-2pts"
+)
+# Numbers of items that a message proposes.
+_ROUND = [n * 10**power for power in range(1, 5) for n in (1, 2, 3, 4, 5, 6, 8)]
+
+
+Outcome = Literal["holds", "failed", "unjudged"]
 
 
 class GateFailed(BenchError):
@@ -49,15 +61,16 @@ class GateUnjudged(BenchError):
 
 
 class Gate(Struct, frozen=True):
-    """The largest regression of a figure that is allowed.
+    """The largest regression of a figure, or of a task's score, that is allowed.
 
-    text: as typed; limit: its size in percent or ms; higher: a higher figure is better
+    text: as typed; limit: its size in its unit, which is points for scores
+    higher: a higher figure is better
     """
 
     text: str
     name: str
     limit: float
-    unit: Literal["%", "ms"]
+    unit: Literal["%", "ms", "pts"]
     higher: bool
 
 
@@ -72,7 +85,7 @@ class GateVerdict(Struct, frozen=True):
 
     gate: Gate
     run: str
-    outcome: Literal["holds", "failed", "unjudged"]
+    outcome: Outcome
     regression: float | None = None
     low: float | None = None
     high: float | None = None
@@ -93,8 +106,18 @@ def _gate(text: str) -> Gate:
     name, equals, limit = text.partition("=")
     if not equals or not name.strip():
         raise BadInput(f"--gate {text!r} is not a gate: {_FORM}")
-    key = metric_names.find_metric(name, "--gate")
     match = _LIMIT.fullmatch(limit.strip())
+    if match and match[3] == "pts" and not metric_names.is_figure(name):
+        if match[1] != "-" or not 0 < float(match[2]) < 100:
+            raise BadInput(
+                f"--gate {text}: give how far the score may fall, such as -2pts: above 0 and below "
+                "100, since no two runs are equal"
+            )
+        return Gate(text, name.strip().lower(), float(match[2]), "pts", True)
+    try:
+        key = metric_names.find_metric(name, "--gate")
+    except BadInput as error:
+        raise BadInput(f"{error.message}, or for a task's score, arith=-2pts") from None
     if not match:
         raise BadInput(f"--gate {text}: {limit.strip()!r} is not a limit: {_FORM}")
     sign, size, unit = match[1], float(match[2]), match[3]
@@ -107,7 +130,7 @@ def _gate(text: str) -> Gate:
             f"--gate {text}: {'higher' if good == 'higher' else 'lower'} {key} is better; "
             f"give how far it may {way}"
         )
-    if unit == "" or (unit == "ms" and not key.endswith("_ms")):
+    if unit in ("", "pts") or (unit == "ms" and not key.endswith("_ms")):
         allowed = "% or ms" if key.endswith("_ms") else "%"
         raise BadInput(f"--gate {text}: its unit is {unit or 'missing'}; give {allowed}")
     if not size or (unit == "%" and sign == "-" and size >= 100):
@@ -119,7 +142,11 @@ def _gate(text: str) -> Gate:
 def judge_gates(gates: Sequence[Gate], runs: Sequence[ComparedRun]) -> list[GateVerdict]:
     """Judge each gate for each run but the first, which is the baseline."""
     alpha = FALSE_ALARMS / max(1, len(gates) * (len(runs) - 1))
-    return [_judge(gate, runs[0], run, alpha) for gate in gates for run in runs[1:]]
+    return [
+        (_judge_score if gate.unit == "pts" else _judge)(gate, runs[0], run, alpha)
+        for gate in gates
+        for run in runs[1:]
+    ]
 
 
 def _judge(gate: Gate, base: ComparedRun, run: ComparedRun, alpha: float) -> GateVerdict:
@@ -139,8 +166,7 @@ def _judge(gate: Gate, base: ComparedRun, run: ComparedRun, alpha: float) -> Gat
     limit = gate.limit
     if relative:
         limit = -math.log1p(-limit / 100) if gate.higher else math.log1p(limit / 100)
-    outcome: Literal["holds", "failed", "unjudged"]
-    outcome = "holds" if high < limit else "failed" if low > 0 else "unjudged"
+    outcome: Outcome = "holds" if high < limit else "failed" if low > 0 else "unjudged"
     slack = apart.certain(POWER, stats.quantile(1 - MISSES, freedom))
     detectable = max(float(apart.detectable(alpha, POWER)[0]), limit - float(slack[0]))
     if outcome == "unjudged":
@@ -158,6 +184,48 @@ def _judge(gate: Gate, base: ComparedRun, run: ComparedRun, alpha: float) -> Gat
         detectable=_unscaled(gate, detectable),
         why=why,
     )
+
+
+def _judge_score(gate: Gate, base: ComparedRun, run: ComparedRun, alpha: float) -> GateVerdict:
+    first, second = base.by_task.get(gate.name, []), run.by_task.get(gate.name, [])
+    for each, own in ((base, first), (run, second)):
+        if not own:
+            there = ", ".join(each.by_task)
+            why = f"{each.letter} has no score of {gate.name}" + (
+                f", only of {there}" * bool(there)
+            )
+            return GateVerdict(gate, run.letter, "unjudged", why=why)
+    pair = paired.pair_scores(outcomes(first), outcomes(second))
+    if pair is None:
+        why = f"{base.letter} and {run.letter} have no answered item in common"
+        return GateVerdict(gate, run.letter, "unjudged", why=why)
+    limit = gate.limit / 100
+    outcome = _score_outcome(pair, limit, alpha)
+    why = ""
+    if outcome == "unjudged":
+        more = (n for n in _ROUND if n > pair.items)
+        needed = (n for n in more if _score_outcome(pair.over(n), limit, alpha) != "unjudged")
+        enough = next(needed, None)
+        cure = f"use about {enough} items" if enough else "use a wider limit"
+        why = f"{pair.items} items are too few: {cure}"
+    # A regression that is found is one that neither passes nor may be chance.
+    detectable = max(pair.detectable(alpha, 1 - POWER), limit)
+    return GateVerdict(
+        gate,
+        run.letter,
+        outcome,
+        regression=-100 * pair.difference,
+        low=-100 * pair.most(1 - alpha),
+        high=-100 * pair.least(1 - MISSES),
+        detectable=100 * detectable,
+        why=why,
+    )
+
+
+def _score_outcome(pair: paired.PairedScores, limit: float, alpha: float) -> Outcome:
+    if pair.least(1 - MISSES) > -limit:
+        return "holds"
+    return "failed" if pair.most(1 - alpha) < 0 else "unjudged"
 
 
 def _hindrance(gate: Gate, base: ComparedRun, run: ComparedRun) -> str:

@@ -66,6 +66,11 @@ ALIASES = {"throughput": "output_throughput", "goodput": "request_goodput"} | {
 }
 
 
+def is_figure(name: str) -> bool:
+    """Whether a name or short name is that of a figure."""
+    return (wanted := name.strip().lower()) in KNOWN or wanted in ALIASES
+
+
 def find_metric(name: str, option: str) -> str:
     """The summary's key for a name or short name. BadInput names `option`."""
     wanted = name.strip().lower()

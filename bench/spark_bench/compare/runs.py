@@ -3,15 +3,18 @@
 import glob
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from spark_bench.compare.metric_names import collect_figures
+from spark_bench.compare.scores import ScorePart, score_part
 from spark_bench.errors import BadInput
 from spark_bench.expectations import judge_result
 from spark_bench.results import codec, files, schema
+
+Part = TypeVar("Part", "ResultPart", ScorePart)
 
 
 class ResultPart(Struct, frozen=True):
@@ -42,12 +45,27 @@ class ComparedRun(Struct, frozen=True):
     letter: its name in tables; "A" is the baseline
     name: as typed
     left_out: files of a folder or glob that are not results
+    scores: its quality results, oldest first
     """
 
     letter: str
     name: str
     parts: tuple[ResultPart, ...]
     left_out: int = 0
+    scores: tuple[ScorePart, ...] = ()
+
+    @property
+    def files(self) -> tuple[ResultPart | ScorePart, ...]:
+        """Its results of both kinds."""
+        return (*self.parts, *self.scores)
+
+    @property
+    def by_task(self) -> dict[str, list[ScorePart]]:
+        """Its quality results by task."""
+        tasks: dict[str, list[ScorePart]] = {}
+        for part in self.scores:
+            tasks.setdefault(part.task, []).append(part)
+        return tasks
 
     @property
     def repeats(self) -> int:
@@ -67,17 +85,20 @@ def load_runs(arguments: Sequence[str]) -> list[ComparedRun]:
     """
     groups = [(argument, *_parts(argument)) for argument in arguments]
     if len(groups) == 1:
-        argument, parts, left_out = groups[0]
-        if len(parts) == 1:
+        argument, parts, scores, left_out = groups[0]
+        if len(parts or scores) == 1:
             raise BadInput(
                 f"{argument} is a single run; give another to compare it with: "
                 f"spark-bench compare {argument} OTHER.json"
             )
-        groups = [(str(part.path), (part,), 0) for part in parts]
-        groups[0] = (*groups[0][:2], left_out)
+        # Scores beside results of runs can't be told apart: which of them belongs to which run?
+        left_out += len(scores) if parts else 0
+        groups = [(str(part.path), (part,), (), 0) for part in parts]
+        groups = groups or [(str(part.path), (), (part,), 0) for part in scores]
+        groups[0] = (*groups[0][:3], left_out)
     return [
-        ComparedRun(letters(index), name, parts, left_out)
-        for index, (name, parts, left_out) in enumerate(groups)
+        ComparedRun(letters(index), name, parts, left_out, scores)
+        for index, (name, parts, scores, left_out) in enumerate(groups)
     ]
 
 
@@ -132,11 +153,14 @@ def result_part(path: Path, result: schema.Result) -> ResultPart:
     )
 
 
-def _parts(argument: str) -> tuple[tuple[ResultPart, ...], int]:
-    """An argument's results, oldest first, each once, and how many other files it matches."""
+def _parts(argument: str) -> tuple[tuple[ResultPart, ...], tuple[ScorePart, ...], int]:
+    """An argument's results of both kinds, oldest first, each once, and how many other files it
+    matches."""
     path = Path(argument)
     if path.is_file():
-        return (result_part(path, codec.read_result(path)),), 0
+        if files.claims_quality(path):
+            return (), (score_part(path, codec.read_quality(path)),), 0
+        return (result_part(path, codec.read_result(path)),), (), 0
     if path.is_dir():
         paths = _files(path.glob("*.json"))
     else:
@@ -144,16 +168,20 @@ def _parts(argument: str) -> tuple[tuple[ResultPart, ...], int]:
         if not paths:
             what = "matches no files" if glob.has_magic(argument) else "does not exist"
             raise BadInput(f"{argument} {what}: give a result file, a folder, or a quoted glob")
-    results = [each for each in paths if files.claims_result(each)]
-    if not results:
+    results = [result_part(p, codec.read_result(p)) for p in paths if files.claims_result(p)]
+    scores = [score_part(p, codec.read_quality(p)) for p in paths if files.claims_quality(p)]
+    if not results and not scores:
         raise BadInput(
-            f"no results of spark-bench run in {argument}: give a result file, a folder "
+            f"no results of spark-bench run or quality in {argument}: give a result file, a folder "
             "of results, or a quoted glob such as 'benchmark_results/bench_quick_*.json'"
         )
-    parts = {
-        one.id: one for one in (result_part(each, codec.read_result(each)) for each in results)
-    }
-    return tuple(parts[key] for key in sorted(parts)), len(paths) - len(results)
+    left_out = len(paths) - len(results) - len(scores)
+    return _by_id(results), _by_id(scores), left_out
+
+
+def _by_id(parts: Iterable[Part]) -> tuple[Part, ...]:
+    by_id = {part.id: part for part in parts}
+    return tuple(by_id[id] for id in sorted(by_id))
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

@@ -19,12 +19,17 @@ from spark_bench.printable import cell, printable
 
 # The figures in the table.
 FIGURES = ("output_throughput", "median_ttft_ms", "median_itl_ms")
+SCORE = "score"  # what the share of right answers is called there
 
 
 def history_table(entries: Iterable[HistoryEntry]) -> Table:
-    """Two lines per result, in the order given; times are local."""
+    """Two lines per result, in the order given; times are local.
+
+    The verdict of a quality result is its score, with its interval.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.caption, table.caption_justify = "TTFT and ITL are medians in milliseconds.", "left"
+    table.caption = "TTFT and ITL are medians in milliseconds; of a task, the score is the verdict."
+    table.caption_justify = "left"
     table.add_column("when\nid", no_wrap=True)
     table.add_column("model\nfile", overflow="fold", ratio=1)
     table.add_column("profile\nload", overflow="fold")
@@ -38,9 +43,18 @@ def history_table(entries: Iterable[HistoryEntry]) -> Table:
             f"{printable(short_model(entry.model))}\n{printable(short_path(Path(entry.path)))}",
             f"{printable(entry.profile)}\n{printable(entry.load)}",
             *(digits(figure.value if figure else None) for figure in figures),
-            entry.verdict if entry.status == "complete" else f"{entry.verdict}\n{entry.status}",
+            _verdict(entry),
         )
     return table
+
+
+def _verdict(entry: HistoryEntry) -> str:
+    lines = [entry.verdict]
+    if score := entry.figures.get(SCORE):
+        lines = [f"{100 * score.value:.1f} %"]
+        if score.low is not None and score.high is not None:
+            lines.append(f"{100 * score.low:.0f} to {100 * score.high:.0f}")
+    return "\n".join(lines if entry.status == "complete" else [*lines, entry.status])
 
 
 def short_model(model: str) -> str:

@@ -18,6 +18,7 @@ QUALITY_KIND: Final = "spark-bench quality"
 
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
+_Change = Annotated[float, Meta(ge=-1, le=1)]
 _Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 _Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
@@ -34,6 +35,7 @@ class QualityResult(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     score: over all answered items
     groups: the same of each part of the task, such as a level, in the task's order
     usage: time and tokens
+    against: the result whose items these are, and how its answers differ; null: none was named
     items: the items that were asked, in the task's order
     notes: sentences to take into account when reading the score
     """
@@ -49,6 +51,7 @@ class QualityResult(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     score: Score
     groups: dict[str, Score] = {}
     usage: QualityUsage
+    against: Against | None = None
     items: tuple[AnsweredItem, ...]
     notes: tuple[str, ...] = ()
 
@@ -196,3 +199,47 @@ class AnsweredItem(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     prompt_tokens: _Count | None = None
     output_tokens: _Count | None = None
     seconds: _Seconds = 0.0
+
+
+class Matched(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far two answers to each of the same items agree.
+
+    answers: items with an answer in both results
+    same_value: those with equal answers, or of which the same was read
+    same_text: those whose answers are equal, word for word; null: answers were not kept
+    median_place, earliest_place: over the other answers, the place of the first word that differs,
+        from 1; null: there are none, or answers were not kept
+    """
+
+    answers: _Count
+    same_value: _Count
+    same_text: _Count | None
+    median_place: float | None
+    earliest_place: _Count | None
+
+
+class Against(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The result whose items were asked again (--against), and what has changed since.
+
+    id, file, model: of that result: its id, its file's name, and the model
+    score: its score, over the items that are answered in both
+    items: how many those are
+    lost, won: items that were right there and are wrong here, and the reverse
+    difference: this score less that one, over these items
+    low, high: where the difference lies with probability 95 %, by Tango's interval
+    p: the two-sided p-value of McNemar's test
+    matched: how far the answers agree
+    """
+
+    id: str
+    file: str
+    model: str
+    score: _Share
+    items: _Count
+    lost: _Count
+    won: _Count
+    difference: _Change
+    low: _Change
+    high: _Change
+    p: _Share
+    matched: Matched

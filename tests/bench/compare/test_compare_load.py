@@ -60,7 +60,9 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path: Path) -> N
     [
         pytest.param("none.json", "none.json does not exist: give a result file", id="absent"),
         pytest.param("none*.json", "none*.json matches no file", id="no match"),
-        pytest.param("empty", "no results of spark-bench run in empty", id="empty folder"),
+        pytest.param(
+            "empty", "no results of spark-bench run or quality in empty", id="empty folder"
+        ),
         pytest.param("alone.json", "alone.json is a single run; give another", id="one run"),
         pytest.param("text.json", "text.json is not a result of spark-bench run", id="no JSON"),
         pytest.param("newer.json", "its schema version is 99", id="another schema"),

@@ -1,0 +1,208 @@
+"""Scores of the same task beside each other: how far apart they are, and which answers agree.
+
+What serves is asked at temperature 0, and still says the same thing in other words when its batch,
+its kernels or its numbers' format differ. So answers agree in two ways: by the value that was read
+from them, and word for word. Where texts differ, the place of the first word that does tells a
+rounding (late, and different in each answer) from something broken (at once).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from spark_bench.compare import paired, stats
+from spark_bench.metrics.intervals import wilson
+from spark_bench.results.quality_schema import AnsweredItem, Matched, QualityResult
+
+ALPHA = 0.05  # over all differences of a table together
+
+
+class ScorePart(Struct, frozen=True):
+    """What a comparison needs of one quality result.
+
+    config: what must be the same: items and protocol, flattened; shown: what may differ
+    items: those that were answered, by what was asked
+    texts: whether they have the answers
+    """
+
+    path: Path
+    id: str
+    status: str
+    task: str
+    config: dict[str, Any]
+    shown: dict[str, Any]
+    provenance: dict[str, Any]
+    items: dict[str, AnsweredItem]
+    texts: bool
+
+
+class TaskScore(Struct, frozen=True):
+    """A run's score of a task, over all its results of it.
+
+    right: answers that are right, of `answers`
+    score, low, high: their share, with its 95% Wilson interval
+    """
+
+    right: int
+    answers: int
+    score: float
+    low: float
+    high: float
+
+
+class ScoreDifference(Struct, frozen=True):
+    """How a run's score of a task differs from the first run's; shares, not points.
+
+    items: asked in both; lost, won: right only in the first, and only in the second
+    low, high: 95% interval of the difference
+    p, p_holm: McNemar's two-sided p-value, single and Holm-adjusted over the table
+    """
+
+    items: int
+    lost: float
+    won: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    verdict: Literal["better", "worse", "unclear"]
+    matched: Matched
+
+
+class ScoreRow(Struct, frozen=True):
+    """A task: the score of each run, and each run's difference from the first; None: unknown."""
+
+    task: str
+    scores: tuple[TaskScore | None, ...]
+    differences: tuple[ScoreDifference | None, ...]
+
+
+def score_part(path: Path, result: QualityResult) -> ScorePart:
+    """What a comparison needs of a quality result."""
+    config = msgspec.to_builtins(result.config)
+    return ScorePart(
+        path=path,
+        id=result.id,
+        status=result.status,
+        task=result.config.task,
+        config={
+            "items": config["items"]["sha256"],
+            **{
+                name: repr(value) for name, value in config["protocol"].items() if name != "timeout"
+            },
+        },
+        shown={"model": result.config.model, "url": result.config.url},
+        provenance=msgspec.to_builtins(result.provenance),
+        items={f"{i.id} {i.prompt_sha256}": i for i in result.items if i.right is not None},
+        texts=result.config.answers_kept,
+    )
+
+
+def outcomes(parts: Sequence[ScorePart]) -> dict[str, float]:
+    """By item, the share of the results in which its answer is right."""
+    counts: dict[str, list[bool]] = {}
+    for part in parts:
+        for key, item in part.items.items():
+            counts.setdefault(key, []).append(item.right is True)
+    return {key: sum(each) / len(each) for key, each in counts.items()}
+
+
+def task_score(parts: Sequence[ScorePart]) -> TaskScore | None:
+    """The score over these results; None: nothing was answered."""
+    each = [item.right is True for part in parts for item in part.items.values()]
+    low, high = wilson(sum(each), len(each))
+    if low is None or high is None:
+        return None
+    return TaskScore(sum(each), len(each), sum(each) / len(each), low, high)
+
+
+def match_answers(first: ScorePart, second: ScorePart) -> Matched:
+    """Set the answers to the same items beside each other, in pairs."""
+    places, values, count = [], 0, 0
+    texts = first.texts and second.texts
+    for key in first.items.keys() & second.items.keys():
+        one, other = first.items[key], second.items[key]
+        same = texts and (one.answer, one.calls) == (other.answer, other.calls)
+        count += 1
+        values += same or (one.read is not None and one.read == other.read)
+        if texts and not same:
+            places.append(first_difference(one.answer or "", other.answer or ""))
+    return Matched(
+        answers=count,
+        same_value=values,
+        same_text=count - len(places) if texts else None,
+        median_place=median(places) if places else None,
+        earliest_place=min(places, default=None),
+    )
+
+
+def first_difference(first: str, second: str) -> int:
+    """The place of the first word that differs, from 1; where one text ends, the place after it.
+
+    >>> first_difference("It is 42.", "It is 43."), first_difference("It", "It is")
+    (3, 2)
+    """
+    words, others = first.split(), second.split()
+    pairs = enumerate(zip(words, others, strict=False), start=1)
+    shorter = min(len(words), len(others)) + 1
+    return next((place for place, (one, other) in pairs if one != other), shorter)
+
+
+def compare_scores(runs: Sequence[Mapping[str, Sequence[ScorePart]]]) -> tuple[ScoreRow, ...]:
+    """A row per task. runs: each run's results by task; the first is the baseline"""
+    tasks = dict.fromkeys(task for run in runs for task in run)
+    rows = [_row(task, [run.get(task, ()) for run in runs]) for task in tasks]
+    apart = [(r, c) for r, row in enumerate(rows) for c, each in enumerate(row.differences) if each]
+    singles = [each.p for row in rows for each in row.differences if each]
+    adjusted = stats.holm(np.array(singles, np.float64))
+    for (r, c), p in zip(apart, adjusted, strict=True):
+        differences = list(rows[r].differences)
+        one = differences[c]
+        assert one
+        way: Literal["better", "worse"] = "better" if one.difference > 0 else "worse"
+        differences[c] = msgspec.structs.replace(
+            one, p_holm=float(p), verdict=way if p < ALPHA else "unclear"
+        )
+        rows[r] = msgspec.structs.replace(rows[r], differences=tuple(differences))
+    return tuple(rows)
+
+
+def _row(task: str, columns: Sequence[Sequence[ScorePart]]) -> ScoreRow:
+    first = columns[0]
+    return ScoreRow(
+        task,
+        tuple(map(task_score, columns)),
+        (None, *(score_difference(first, second) for second in columns[1:])),
+    )
+
+
+def score_difference(
+    first: Sequence[ScorePart], second: Sequence[ScorePart]
+) -> ScoreDifference | None:
+    """The second's score less the first's; None: they have no item in common."""
+    pair = paired.pair_scores(outcomes(first), outcomes(second))
+    if pair is None:
+        return None
+    low, high = pair.interval()
+    p = pair.p()
+    # Of several results on a side, the newest are set beside each other.
+    return ScoreDifference(
+        items=pair.items,
+        lost=pair.lost,
+        won=pair.won,
+        difference=pair.difference,
+        low=low,
+        high=high,
+        p=p,
+        p_holm=p,
+        verdict="unclear" if p >= ALPHA else "better" if pair.difference > 0 else "worse",
+        matched=match_answers(first[-1], second[-1]),
+    )
