@@ -23,9 +23,11 @@ from typing import Any
 
 import msgspec
 import spark_bench
+from spark_bench.quality.arithmetic import arithmetic_items
 from spark_bench.results.suite_results import SuiteResults
 
 HERE = Path(__file__).parent
+ANSWERS = {i.messages[-1].content: str(i.expected) for i in arithmetic_items(0, False)}
 LOAD = ("--profile", "quick", "-n", "3", "-i", "8", "-o", "4")
 
 
@@ -42,7 +44,8 @@ class Engine(BaseHTTPRequestHandler):
     """Chat completions as a stream, of the model that `project` serves.
 
     Faults by the served model: "silent" answers 500, "half" cuts every second answer, "stuck"
-    answers a run's two probes and never gets beyond the first token of what follows.
+    answers a run's two probes and never gets beyond the first token of what follows. It answers
+    the items of `arith`; "wrong" says that each is 7777, "bad at N" what ends with the digit N.
     """
 
     protocol_version = "HTTP/1.1"
@@ -66,6 +69,11 @@ class Engine(BaseHTTPRequestHandler):
             return self.reply(404, {})
         if fault == "silent":
             return self.reply(500, {"message": "Internal server error"})
+        if (answer := ANSWERS.get(query["messages"][-1]["content"])) is not None:
+            bad = fault == "wrong" or (fault.startswith("bad at ") and answer.endswith(fault[-1]))
+            message = {"role": "assistant", "content": f"It is {7777 if bad else answer}"}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            return self.reply(200, {"model": self.project.served, "choices": [choice]})
         return self.stream(name, query.get("max_tokens") or 4, fault)
 
     def stream(self, model: str, tokens: int, fault: str) -> None:

@@ -23,6 +23,8 @@ Examples:
   spark-bench all --single-node --profile medium --repeat 3
   spark-bench all --models qwen7b --vary tp=1,2 --vary mem_fraction=0.80,0.85
   spark-bench all --models qwen38-27b --vary variant=eagle,dspark
+  spark-bench all --models qwen38-27b --vary kv_cache_dtype=auto,fp8_e4m3 \
+    --quality arith,tools
   spark-bench all --resume benchmark_results/all_models_20261123_140000
   spark-bench all --yes --csv >results.csv
 
@@ -35,6 +37,8 @@ pipeline_parallel.
 \b
 Each model comes out as one of
   OK              measured
+  WRONG_ANSWERS   measured or refused by the deploy's probes: its answers
+                  can't be used, so it is ranked last
   CONFIG_FAILED   the deploy refused it before changing anything
   STARTUP_FAILED  it was not served, not in time, or not as requested
   BENCH_FAILED    the run failed, took too long, or requests failed
@@ -49,9 +53,10 @@ Exit codes:
   130  stopped by Ctrl-C; what was done is written, --resume continues
 """
 
-models, load, how, out = (
+models, load, quality, how, out = (
     commands.section_option("Models"),
     commands.section_option("Load"),
+    commands.section_option("Quality"),
     commands.section_option("How"),
     commands.section_option("Output"),
 )
@@ -135,13 +140,48 @@ OPTIONS = [
     load(
         "--api-key-file", type=commands.EXISTING_FILE, help="Default: $SPARK_BENCH_API_KEY, if set."
     ),
+    quality(
+        "--quality",
+        metavar="TASK,...",
+        help="Score each model too: tasks of `spark-bench quality`.",
+    ),
+    quality(
+        "--quality-limit",
+        metavar="N",
+        type=commands.integer(),
+        help="Ask only the first N items of each task.",
+    ),
+    quality(
+        "--quality-thinking",
+        type=click.Choice(["default", "on", "off"]),
+        default="default",
+        show_default=True,
+        help="What to request of the chat template.",
+    ),
+    quality(
+        "--quality-loss",
+        metavar="POINTS",
+        type=commands.positive_number(),
+        default=5.0,
+        show_default=True,
+        help="A variant that is proven to score this much less than its model's best is "
+        "WRONG_ANSWERS.",
+    ),
+    quality(
+        "--quality-timeout",
+        metavar="SECONDS",
+        type=commands.positive_number(),
+        default=1800.0,
+        show_default=True,
+        help="Limit of each task of each model.",
+    ),
     how("--dry-run", is_flag=True, help="Print the plan; change nothing."),
     how("--yes", is_flag=True, help="Don't ask before the first deploy."),
     how(
         "--resume",
         metavar="FOLDER",
         type=click.Path(path_type=Path, exists=True, file_okay=False),
-        help="Resume the run in this folder: keep what is OK, try the rest again.",
+        help="Resume the run in this folder: keep what is measured, try the rest again.",
     ),
     how(
         "--keep-going/--fail-fast",

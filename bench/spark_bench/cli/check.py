@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from spark_bench import errors, options, secret
+from spark_bench import errors, formats, options, secret
 from spark_bench.load import profile as profiles
 from spark_bench.load.arrivals import Ramp
 from spark_bench.load.sweep import parse_sweep
 from spark_bench.load.trace import read_trace
+from spark_bench.results.suite_results import SuiteQuality
 from spark_bench.suite import job, plan, variants
 
 OVERRIDES = ("num_prompts", "input_len", "output_len", "request_rate", "concurrency")
@@ -271,6 +272,7 @@ def flag_name(name: str) -> str:
 RESUMED = (
     *("models", "single_node", "multi_node", "skip_token", "vary", "matrix"),
     *("project", "inventory", "profile", *OVERRIDES, "profiles", "repeat"),
+    *("quality", "quality_limit", "quality_thinking", "quality_loss"),
 )
 FORMATS = ("csv", "as_json", "markdown")
 
@@ -311,6 +313,8 @@ def check_suite_options(
         restore=typed["restore"],
         startup_timeout=typed["startup_timeout"],
         bench_timeout=typed["bench_timeout"],
+        quality=_check_quality(stored),
+        quality_timeout=typed["quality_timeout"],
         max_failures=options.parse_failure_limit(typed["max_failures"]),
         api_key=secret.api_key(typed["api_key_file"], environ),
         api_key_file=typed["api_key_file"],
@@ -320,7 +324,28 @@ def check_suite_options(
     )
 
 
+def _check_quality(stored: Mapping[str, Any]) -> SuiteQuality | None:
+    """What to score; None: nothing. Raises BadInput for an unknown task."""
+    from spark_bench.cli.check_quality import TASKS
+
+    if stored["quality"] is None:
+        return None
+    words = [word.strip() for word in stored["quality"].split(",")]
+    for word in words:
+        if word not in TASKS:
+            hint = formats.did_you_mean(word, TASKS, most=1)
+            raise errors.BadInput(f"--quality {word}: is not one of {', '.join(TASKS)}{hint}")
+    return SuiteQuality(
+        tasks=tuple(dict.fromkeys(words)),
+        limit=stored["quality_limit"],
+        thinking=stored["quality_thinking"],
+        loss=stored["quality_loss"],
+    )
+
+
 def _refuse_conflicts(typed: Mapping[str, Any]) -> None:
+    if typed["quality_limit"] and not typed["quality"] and not typed["resume"]:
+        raise errors.BadInput("--quality-limit needs --quality TASK,..., such as --quality arith")
     for one, other, why in (
         ("single_node", "multi_node", "one is the head alone, the other all nodes"),
         ("resume", "output_dir", "it goes on in its own folder"),

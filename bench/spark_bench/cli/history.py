@@ -204,7 +204,8 @@ def plot_trend(place: Path | None, metric: str, like: str | None, **typed: Any) 
     """Plot a figure over time, for one model under one load.
 
     METRIC is a key of a result's summary (output_throughput) or short (ttft, ttft_p99, itl), or a
-    task of spark-bench quality (arith), whose score is plotted, from 0 to 1. Without --like, it follows the newest result that passes the filters.
+    task of spark-bench quality (arith), whose score is plotted, from 0 to 1. Without --like, it
+    follows the newest result that passes the filters.
     """
     from spark_bench.compare.metric_names import find_metric, is_figure
     from spark_bench.history.database import resolve_id

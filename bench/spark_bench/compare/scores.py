@@ -206,3 +206,59 @@ def score_difference(
         verdict="unclear" if p >= ALPHA else "better" if pair.difference > 0 else "worse",
         matched=match_answers(first[-1], second[-1]),
     )
+
+
+# ---- whether answers can be used at all
+#
+# Both are held against a model's own answers, not against what others' models can: a small model
+# may be bad at a task, and is not broken.
+
+FALSE_ALARMS = 0.01  # of all comparisons of a model's variants with each other
+LOSS = 5.0  # points
+# Complete answers to a task below which nothing is concluded: of a model that gets three in ten
+# right, none of ten is right once in 35 times.
+FEWEST = 10
+CUT_OFF = "length"  # the finish_reason of an answer that a limit cut off
+
+
+def unusable(part: ScorePart) -> str:
+    """Why these answers can't be used, as a sentence: none is right, or most of them are empty or
+    not of the form that was asked for. "": they can.
+
+    Answers that a limit cut off don't count: they show that the limit is too low.
+    """
+    whole = [item for item in part.items.values() if item.finish_reason != CUT_OFF]
+    if len(whole) < FEWEST:
+        return ""
+    if not any(item.right for item in whole):
+        return f"{part.task}: none of {len(whole)} answers is right"
+    silent = sum(item.read is None and not item.right for item in whole)
+    low, _ = wilson(silent, len(whole))
+    if low is not None and low > 0.5:
+        return f"{part.task}: {silent} of {len(whole)} answers are empty or unreadable"
+    return ""
+
+
+def proven_losses(
+    variants: Mapping[str, Sequence[ScorePart]], loss: float = LOSS
+) -> dict[str, str]:
+    """The variants of a model that are proven to score at least `loss` points less than its best.
+
+    variants: each variant's results. Returns a sentence by variant.
+    """
+    losses: dict[str, list[str]] = {}
+    for task in dict.fromkeys(part.task for parts in variants.values() for part in parts):
+        own = {name: [p for p in parts if p.task == task] for name, parts in variants.items()}
+        scores = {name: s.score for name, parts in own.items() if (s := task_score(parts))}
+        if len(scores) < 2:
+            continue
+        best = max(scores, key=lambda name: scores[name])
+        alpha = FALSE_ALARMS / (len(scores) * (len(scores) - 1) / 2)
+        for name in scores:
+            pair = paired.pair_scores(outcomes(own[best]), outcomes(own[name]))
+            if pair and pair.most(1 - alpha) <= -loss / 100:
+                losses.setdefault(name, []).append(
+                    f"{task}: {-100 * pair.difference:.1f} points below {best}, at least "
+                    f"{-100 * pair.most(1 - alpha):.1f} of them proven"
+                )
+    return {name: "; ".join(sentences) for name, sentences in losses.items()}

@@ -1,21 +1,40 @@
 """results.json of `spark-bench all`: one row per case, and the document around the rows."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 # The file in a suite's folder.
 SUITE_RESULTS = "results.json"
 
-Status = Literal["OK", "CONFIG_FAILED", "STARTUP_FAILED", "BENCH_FAILED", "NO_OUTPUT", "SKIPPED"]
+Measured = Literal["OK", "WRONG_ANSWERS"]
+Status = (
+    Measured | Literal["CONFIG_FAILED", "STARTUP_FAILED", "BENCH_FAILED", "NO_OUTPUT", "SKIPPED"]
+)
+MEASURED = get_args(Measured)  # statuses with figures
+
+
+class SuiteScore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A case's score of a task: how many answers are right, their share, and its 95% interval.
+
+    file: the quality result's name
+    """
+
+    right: int
+    answered: int
+    score: float
+    low: float
+    high: float
+    file: str
 
 
 class CaseRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The outcome of a case. Every field is a column of results.csv and a key in results.json.
 
     The first ten have the names that the scripts replaced by `spark-bench all` used: means, in ms
-    and tokens per second. There are figures only if status is OK; over several repeats, medians.
+    and tokens per second. There are figures only if the case was measured, which is OK or, if its
+    answers can't be used, WRONG_ANSWERS; over several repeats, medians.
 
     name: unique; the case's files have it in their names
     variant: the variant's settings as text
@@ -26,6 +45,9 @@ class CaseRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     client: verdict on the client's own accuracy
     started: when the case began, in seconds since the Epoch
     startup_seconds, bench_seconds: durations of the deploy and of the run
+    scores: by task, in the order of --quality; in results.csv, three columns each. Left out where
+        none were asked for
+    quality_seconds: how long they took; in results.csv, only if there are any
     """
 
     model: str
@@ -66,9 +88,17 @@ class CaseRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bench_seconds: float | None = None
     file: str | None = None
     log: str | None = None
+    scores: dict[str, SuiteScore] | UnsetType = UNSET
+    quality_seconds: float | UnsetType = UNSET
+
+    @property
+    def by_task(self) -> dict[str, SuiteScore]:
+        """Its scores; empty: it has none."""
+        return self.scores or {}
 
 
-COLUMNS = CaseRow.__struct_fields__
+# Of results.csv, before those of the scores.
+COLUMNS = CaseRow.__struct_fields__[: CaseRow.__struct_fields__.index("scores")]
 
 
 class SuiteLoad(Struct, frozen=True, kw_only=True):
@@ -92,12 +122,33 @@ class SuiteLoad(Struct, frozen=True, kw_only=True):
         )
 
 
+class SuiteQuality(Struct, frozen=True, kw_only=True):
+    """The scores of each model.
+
+    tasks: of `spark-bench quality`
+    limit: most items of a task; None: all
+    thinking: what is requested of the chat template
+    loss: points that a variant may lose against its model's best, before it is WRONG_ANSWERS
+    """
+
+    tasks: tuple[str, ...]
+    limit: int | None = None
+    thinking: str = "default"
+    loss: float = 5.0
+
+    def __str__(self) -> str:
+        most = f", the first {self.limit} items" if self.limit else ""
+        thinking = f", thinking {self.thinking}" if self.thinking != "default" else ""
+        return f"quality: {', '.join(self.tasks)}{most}{thinking}"
+
+
 class SuiteResults(Struct, frozen=True, kw_only=True):
     """results.json. The first five keys are those of the scripts that this replaces.
 
     timestamp: when the suite began (ISO 8601 with time zone)
     total_time_seconds: duration, including the time before a resume
     models_tested: number of rows that are not SKIPPED
+    quality: the scores of each model; left out: none were asked for
     finished: nothing is left to do
     restored: what became of the previously served model, in words
     """
@@ -109,6 +160,7 @@ class SuiteResults(Struct, frozen=True, kw_only=True):
     results: tuple[CaseRow, ...]
     kind: str = "spark-bench all"
     schema_version: int = 1
+    quality: SuiteQuality | UnsetType = UNSET
     finished: bool = False
     restored: str = ""
 

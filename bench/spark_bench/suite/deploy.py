@@ -22,6 +22,9 @@ SERVES = ("converged", "changed")
 # and prints a line of progress every 10 s.
 TRANSFERS = ("image", "vocabularies", "weights")
 VERSION = 1
+# Keys of findings about answers to the deploy's own questions begin so; the exception means that
+# they could not be asked. See the project's cluster/probes/report.py.
+PROBE, UNREAD = "probe-", "probe-unread"
 
 # Settings of the project that a rank's listing shows: their names there.
 LAUNCH = {
@@ -140,9 +143,15 @@ def deploy_failure(
         )
     if report.outcome in SERVES and not ended.code:
         return None
-    errors = dict.fromkeys(str(f) for f in report.findings if f.level == "error")
+    failures = [finding for finding in report.findings if finding.level == "error"]
+    errors = dict.fromkeys(map(str, failures))
+    wrong = any(f.key.startswith(PROBE) and f.key != UNREAD for f in failures)
     return suite_tables.CaseFailure(
-        "CONFIG_FAILED" if report.outcome == "refused" else "STARTUP_FAILED",
+        "CONFIG_FAILED"
+        if report.outcome == "refused"
+        else "WRONG_ANSWERS"
+        if wrong
+        else "STARTUP_FAILED",
         "; ".join(list(errors)[:MOST_FINDINGS])
         or f"the deploy ended as {report.outcome}, with exit code {ended.code}: {output}",
     )

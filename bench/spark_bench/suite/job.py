@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 import spark_bench
 from spark_bench.errors import BadInput, BenchError
@@ -52,6 +52,7 @@ class SuiteJob(Struct, frozen=True, kw_only=True):
     inventory: str
     settings_sha256: str
     load: suite_results.SuiteLoad
+    quality: suite_results.SuiteQuality | UnsetType = UNSET
     parts: tuple[JobCase, ...]
 
 
@@ -98,6 +99,7 @@ def describe_job(options: plan.SuiteOptions, cases: list[plan.Case]) -> SuiteJob
             concurrency=profile.concurrency,
             repeat=options.repeat,
         ),
+        quality=options.quality or UNSET,
         parts=tuple(
             # Not stored: by the time of a resume, there may be a token.
             JobCase(
@@ -252,7 +254,8 @@ def earlier_results(parent: Path) -> Iterator[suite_results.SuiteResults]:
 def finished_rows(
     folder: Path, rows: Sequence[suite_results.CaseRow]
 ) -> dict[str, suite_results.CaseRow]:
-    """The rows that need not be measured again, by name: OK, with a complete result file."""
+    """The rows that need not be measured again, by name: those with a complete result file and, if
+    there are to be any, scores."""
     from spark_bench.results.codec import read_result
 
     def is_complete(row: suite_results.CaseRow) -> bool:
@@ -261,7 +264,8 @@ def finished_rows(
         except BadInput:
             return False
 
-    return {row.name: row for row in rows if row.status == "OK" and is_complete(row)}
+    done = (row for row in rows if row.status in suite_results.MEASURED)
+    return {row.name: row for row in done if is_complete(row)}
 
 
 def finished_names(options: plan.SuiteOptions, cases: list[plan.Case]) -> set[str]:

@@ -18,6 +18,7 @@ from spark_bench.errors import BadInput, BenchError
 from spark_bench.load.profile import Profile
 from spark_bench.options import FailureLimit
 from spark_bench.project import ProjectListing, ProjectModel
+from spark_bench.results.suite_results import SuiteQuality
 from spark_bench.suite.variants import Settings, variant_label
 
 FEASIBLE = "deploys/feasible.py"
@@ -44,6 +45,7 @@ class SuiteOptions(Struct, frozen=True, kw_only=True):
     variants: sets of settings besides the model, to be deployed in turn; never empty
     profile: with the overrides applied
     overrides: fields of the profile that were given explicitly
+    quality: the scores of each model; None: only speed is measured
     resume: folder of the suite to resume; None: a new suite
     folder: where the files go
     typed: the options that determine what is measured, as typed
@@ -63,6 +65,8 @@ class SuiteOptions(Struct, frozen=True, kw_only=True):
     restore: bool = True
     startup_timeout: float = 900.0
     bench_timeout: float = 600.0
+    quality: SuiteQuality | None = None
+    quality_timeout: float = 1800.0
     max_failures: FailureLimit = FailureLimit()
     api_key: secret.Secret | None = None
     api_key_file: Path | None = None

@@ -58,12 +58,16 @@ def describe_plan(
         if measured
         else "roughly"
     )
-    limit = len(left) * (options.startup_timeout + options.bench_timeout)
+    tasks = len(options.quality.tasks) if options.quality else 0
+    scoring = tasks * options.quality_timeout
+    limit = len(left) * (options.startup_timeout + options.bench_timeout + scoring)
+    uncounted = "the downloads and scores" if tasks else "the downloads"
     parts = [
         f"{len(left)} to measure, one after the other; {load}",
+        *([f"{options.quality} of each"] if options.quality else ()),
         suite_tables.plain_table(HEAD, rows, left=3),
         *describe_downloads(left),
-        f"about {duration(total)} in all, {how}, and the downloads; at most {duration(limit)} by "
+        f"about {duration(total)} in all, {how}, and {uncounted}; at most {duration(limit)} by "
         "the timeouts, not counting downloads",
     ]
     if done:

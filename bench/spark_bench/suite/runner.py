@@ -8,7 +8,7 @@ be ended whatever it does.
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,12 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from spark_bench import formats, project, secret
+from spark_bench.compare.scores import score_part
 from spark_bench.errors import BadInput, BenchError, TooManyFailures
 from spark_bench.load.profile import NO_LIMIT, option
-from spark_bench.results import codec, schema, suite_results
+from spark_bench.results import codec, quality_schema, schema, suite_results
 from spark_bench.suite import child, deploy, job, plan, suite_tables, variants
 
 LAST_LINES = 3
@@ -59,12 +61,26 @@ class SuiteRun:
             config=self.file.job.load,
             total_time_seconds=round(self.earlier + time.monotonic() - self.progress.began, 3),
             models_tested=sum(row.status != "SKIPPED" for row in rows),
-            results=tuple(suite_tables.mark_pareto(rows)),
+            results=tuple(suite_tables.mark_pareto(self._judged(rows))),
+            quality=self.options.quality or UNSET,
             finished=self.finished,
             restored=self.restored,
         )
+        self.rows |= {row.name: row for row in results.results}
         job.write_results(results, self.options.folder)
         return results
+
+    def _judged(self, rows: list[suite_results.CaseRow]) -> list[suite_results.CaseRow]:
+        """The rows, with those marked whose answers can't be used."""
+        if not (quality := self.options.quality):
+            return rows
+        answers = {
+            (row.name, task): score_part(path, codec.read_quality(path))
+            for row in rows
+            for task, each in row.by_task.items()
+            for path in [self.options.folder / each.file]
+        }
+        return suite_tables.mark_wrong(rows, answers, quality.loss)
 
 
 @contextmanager
@@ -142,9 +158,12 @@ def _measure_all(run: SuiteRun) -> None:
         else:
             run.touched, run.restored = True, ""
             row = run_case(run.options, run.progress, case, title)
-            failed = not run.options.keep_going and row.status != "OK"
         run.rows[case.name] = row
         run.write()
+        judged = run.rows[case.name]
+        if judged.status != row.status:
+            run.progress.step(f"{title}: {judged.status}: {judged.diagnosis}")
+        failed = failed or (not run.options.keep_going and judged.status not in ("OK", "SKIPPED"))
 
 
 def _restore(run: SuiteRun) -> str:
@@ -177,8 +196,10 @@ def run_case(
 ) -> suite_results.CaseRow:
     """Deploy, check and measure a case; returns its row. title: its name in the progress"""
     log = options.folder / f"{case.name}.log"
-    with suppress(FileNotFoundError):  # left by an earlier, failed attempt
-        (options.folder / result_name(case)).unlink()
+    tasks = options.quality.tasks if options.quality else ()
+    for name in (result_name(case), *(quality_name(case, task) for task in tasks)):
+        with suppress(FileNotFoundError):  # left by an earlier, failed attempt
+            (options.folder / name).unlink()
     fields: dict[str, Any] = {"started": round(time.time(), 3), "log": log.name}
     result = None
     with log.open("wb") as file:
@@ -195,6 +216,11 @@ def run_case(
             ended, result, fields["file"] = commands.measure(case)
             fields["bench_seconds"] = round(ended.seconds, 3)
             failure = run_failure(ended, result, options, served.head.spec)
+            if options.quality and not failure:
+                progress.step(f"{title}: {options.quality}")
+                began = time.monotonic()
+                fields["scores"], failure = commands.score(case, options.quality)
+                fields["quality_seconds"] = round(time.monotonic() - began, 3)
     row = suite_tables.case_row(case, failure, result, **fields)
     outcome = f"{row.status}: {row.diagnosis}"
     if row.status == "OK":
@@ -202,6 +228,7 @@ def run_case(
             f"OK: {formats.digits(row.output_throughput)} tok/s, TTFT "
             f"{formats.digits(row.ttft_ms)} ms"
         )
+        outcome += "".join(f", {task} {s.score:.1%}" for task, s in row.by_task.items())
     progress.step(f"{title}: {outcome}")
     return row
 
@@ -249,12 +276,8 @@ class CaseCommands:
         The last two are None if there is no valid result.
         """
         draft = self.options.folder / job.UNFINISHED / f"{case.name}.json"
-        # Only the run needs the server's key, not the deploy. A key in a file stays there.
-        key = self.options.api_key if not self.options.api_key_file else None
-        ended = self._follow(
-            run_argv(self.options, case.served, draft),
-            self.options.bench_timeout,
-            environ={secret.VARIABLE: key.reveal()} if key else {},
+        ended = self._follow_keyed(
+            run_argv(self.options, case.served, draft), self.options.bench_timeout
         )
         try:
             result = codec.read_result(draft)
@@ -262,6 +285,45 @@ class CaseCommands:
             return ended, None, None
         draft.replace(self.options.folder / result_name(case))
         return ended, result, result_name(case)
+
+    def score(
+        self, case: plan.Case, quality: suite_results.SuiteQuality
+    ) -> tuple[dict[str, suite_results.SuiteScore], suite_tables.CaseFailure | None]:
+        """Score what is served; returns the scores so far by task, and what went wrong (None:
+        nothing)."""
+        scores: dict[str, suite_results.SuiteScore] = {}
+        for task in quality.tasks:
+            name = quality_name(case, task)
+            draft = self.options.folder / job.UNFINISHED / name
+            ended = self._follow_keyed(
+                quality_argv(self.options, quality, task, case.served, draft),
+                self.options.quality_timeout,
+            )
+            try:
+                result = codec.read_quality(draft)
+            except BadInput:
+                result = None
+            if failure := quality_failure(task, ended, result, self.options):
+                return scores, failure
+            draft.replace(self.options.folder / name)
+            assert result
+            score = result.score
+            assert score.score is not None and score.low is not None and score.high is not None
+            scores[task] = suite_results.SuiteScore(
+                right=score.right,
+                answered=score.answered,
+                score=score.score,
+                low=score.low,
+                high=score.high,
+                file=name,
+            )
+        return scores, None
+
+    def _follow_keyed(self, argv: list[str], seconds: float) -> child.ChildExit:
+        # Only a measurement needs the server's key, not the deploy. A key in a file stays there.
+        key = self.options.api_key if not self.options.api_key_file else None
+        environ = {secret.VARIABLE: key.reveal()} if key else {}
+        return self._follow(argv, seconds, environ=environ)
 
     def _follow(
         self,
@@ -283,6 +345,11 @@ def result_name(case: plan.Case) -> str:
     return f"{case.name}_benchmark.json"
 
 
+def quality_name(case: plan.Case, task: str) -> str:
+    """Name of the file of a case's score of a task, in the suite's folder."""
+    return f"{case.name}_quality_{task}.json"
+
+
 def run_argv(options: plan.SuiteOptions, served: str, output: Path) -> list[str]:
     """The command line of a run. An API key is passed in the environment or in its file."""
     overrides = [
@@ -290,16 +357,65 @@ def run_argv(options: plan.SuiteOptions, served: str, output: Path) -> list[str]
         for name, value in options.overrides.items()
     ]
     words = [
+        *("run", options.profile.name),
         *(word for pair in overrides for word in pair),
         *(word for file in options.profiles for word in ("--profiles", file)),
-        *(("--api-key-file", options.api_key_file) if options.api_key_file else ()),
-        *("--repeat", options.repeat, "--model", served),
-        *("--project", options.project, "--inventory", options.inventory),
-        *("--max-failures", "100%", "--output", output),
+        *("--repeat", options.repeat, "--max-failures", "100%"),
     ]
+    return _bench(options, served, output, map(str, words))
+
+
+def quality_argv(
+    options: plan.SuiteOptions,
+    quality: suite_results.SuiteQuality,
+    task: str,
+    served: str,
+    output: Path,
+) -> list[str]:
+    """The command line of a score. An API key is passed in the environment or in its file."""
+    limit = ("--limit", str(quality.limit)) if quality.limit else ()
+    words = ("quality", task, *limit, "--thinking", quality.thinking)
+    return _bench(options, served, output, words)
+
+
+def _bench(
+    options: plan.SuiteOptions, served: str, output: Path, words: Iterable[str]
+) -> list[str]:
+    """A command of spark-bench, which measures what is served and writes a result."""
+    where = (
+        *(("--api-key-file", options.api_key_file) if options.api_key_file else ()),
+        *("--model", served, "--output", output),
+        *("--project", options.project, "--inventory", options.inventory),
+    )
     # -P: don't import modules from the current folder, which may have its own json.py.
-    run = [sys.executable, "-P", "-m", "spark_bench", "run", options.profile.name]
-    return [*run, *map(str, words)]
+    return [sys.executable, "-P", "-m", "spark_bench", *words, *map(str, where)]
+
+
+def quality_failure(
+    task: str,
+    ended: child.ChildExit,
+    result: quality_schema.QualityResult | None,
+    options: plan.SuiteOptions,
+) -> suite_tables.CaseFailure | None:
+    """Why a task could not be scored; None: it was."""
+    if ended.code is None:
+        answered = f": {result.score.answered} items were answered" if result else ""
+        limit = formats.duration(options.quality_timeout)
+        why = f"no end within {limit} (--quality-timeout){answered}"
+    elif result is None:
+        why = last_words(ended)
+    elif result.status == "partial" or result.score.score is None:
+        why = f"it ended early: {result.reason}"
+    else:
+        return None
+    return suite_tables.CaseFailure("BENCH_FAILED", f"{task}: {why}")
+
+
+def last_words(ended: child.ChildExit) -> str:
+    """What a command that failed printed: its errors, else its last lines."""
+    lines = [line.removeprefix("Error: ") for line in ended.lines if line.strip()]
+    errors = [line[7:] for line in ended.lines if line.startswith("Error: ")]
+    return "; ".join(errors or lines[-LAST_LINES:]) or f"it ended with {ended.code}"
 
 
 def run_failure(
@@ -313,10 +429,7 @@ def run_failure(
             f"no end within {formats.duration(options.bench_timeout)} (--bench-timeout){done}",
         )
     if result is None:
-        lines = [line.removeprefix("Error: ") for line in ended.lines if line.strip()]
-        errors = [line[7:] for line in ended.lines if line.startswith("Error: ")]
-        text = "; ".join(errors or lines[-LAST_LINES:])
-        return suite_tables.CaseFailure("BENCH_FAILED", text or f"run ended with {ended.code}")
+        return suite_tables.CaseFailure("BENCH_FAILED", last_words(ended))
     summary = result.summary
     total = summary.completed + summary.failed
     why = ", ".join(f"{count} {kind}" for kind, count in summary.failures.items())

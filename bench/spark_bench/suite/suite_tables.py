@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
 
+from spark_bench.compare.scores import ScorePart, proven_losses, unusable
 from spark_bench.formats import digits, duration, markdown_table
 from spark_bench.printable import cell, markdown, printable
-from spark_bench.results.suite_results import COLUMNS, CaseRow, Status, SuiteResults
+from spark_bench.results.suite_results import (
+    COLUMNS,
+    MEASURED,
+    CaseRow,
+    Status,
+    SuiteResults,
+)
 from spark_bench.suite.plan import Case
 
 if TYPE_CHECKING:
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
     from spark_bench.metrics.summary import Distributions
     from spark_bench.results.schema import Result
 
-HEAD = ("Model", "Nodes", "TP", "Output tok/s", "TTFT ms", "ITL ms", "E2E ms", "Status")
+HEAD = ("Model", "Nodes", "TP", "Output tok/s", "TTFT ms", "ITL ms", "E2E ms")
 PUBLISHED = ("model", "test", "t/s (total)", "t/s (req)", "ttfr (ms)", "e2e_ttft (ms)")
 NOTE = (
     "t/s (req): of one request, mean ± standard deviation over {over}; t/s (total): all requests "
@@ -128,8 +135,47 @@ def mark_pareto(rows: Sequence[CaseRow]) -> list[CaseRow]:
     ]
 
 
+def mark_wrong(
+    rows: Sequence[CaseRow], answers: Mapping[tuple[str, str], ScorePart], loss: float
+) -> list[CaseRow]:
+    """The measured rows with the status that their answers give them, OK or WRONG_ANSWERS.
+
+    answers: by the row's name and the task; loss: points that a variant may lose
+    """
+    measured = [row for row in rows if row.status in MEASURED and row.by_task]
+    problems: dict[str, list[str]] = {}
+    for (name, _), part in answers.items():
+        if problem := unusable(part):
+            problems.setdefault(name, []).append(problem)
+    for model in dict.fromkeys(row.model for row in measured):
+        same = {r.variant or r.name: r for r in measured if r.model == model}
+        variants = {
+            title: [answers[row.name, task] for task in row.by_task] for title, row in same.items()
+        }
+        for title, sentence in proven_losses(variants, loss).items():
+            problems.setdefault(same[title].name, []).append(sentence)
+
+    def judged(row: CaseRow) -> CaseRow:
+        if row.status not in MEASURED or not row.by_task:
+            return row
+        wrong = problems.get(row.name, [])
+        status: Status = "WRONG_ANSWERS" if wrong else "OK"
+        return replace(row, status=status, diagnosis="; ".join(wrong))
+
+    return [judged(row) for row in rows]
+
+
+def score_tasks(rows: Sequence[CaseRow]) -> list[str]:
+    """The tasks that any row has a score of."""
+    return list(dict.fromkeys(task for row in rows for task in row.by_task))
+
+
 def rows_csv(rows: Sequence[CaseRow]) -> str:
-    """results.csv as text, with a header. Missing figures are empty; no text acts as a formula."""
+    """results.csv as text, with a header. Missing figures are empty; no text acts as a formula.
+
+    Each task has three columns at the end: its score from 0 to 1, and the ends of its interval;
+    then comes how long all of them took.
+    """
 
     def plain(value: Any) -> Any:
         if isinstance(value, bool):
@@ -138,8 +184,14 @@ def rows_csv(rows: Sequence[CaseRow]) -> str:
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([cell(plain(getattr(row, name))) for name in COLUMNS] for row in rows)
+    ends = [(task, end) for task in score_tasks(rows) for end in ("score", "low", "high")]
+    heads = [f"{task}_{end}" for task, end in ends] + ["quality_seconds"] * bool(ends)
+    writer.writerow([*COLUMNS, *map(cell, heads)])
+    for row in rows:
+        scores = [getattr(row.by_task.get(task), end, None) for task, end in ends]
+        seconds = [row.quality_seconds or None] * bool(ends)
+        values = [*(getattr(row, name) for name in COLUMNS), *scores, *seconds]
+        writer.writerow([cell(plain(value)) for value in values])
     return text.getvalue()
 
 
@@ -165,8 +217,14 @@ def plain_table(head: Sequence[str], rows: TextRows, left: int = 1) -> str:
     return "\n".join([render(head), rule, *map(render, rows)])
 
 
+def matrix_head(rows: Sequence[CaseRow]) -> tuple[str, ...]:
+    """The columns of the performance matrix, with one for each task."""
+    return (*HEAD, *(f"{printable(task)} %" for task in score_tasks(rows)), "Status")
+
+
 def matrix_rows(rows: Sequence[CaseRow]) -> list[list[str]]:
-    """The performance matrix, with the columns of HEAD; a missing figure is "-"."""
+    """The performance matrix, with the columns of `matrix_head`; a missing figure is "-"."""
+    tasks = score_tasks(rows)
     return [
         [
             row_title(row),
@@ -176,10 +234,22 @@ def matrix_rows(rows: Sequence[CaseRow]) -> list[list[str]]:
             digits(row.ttft_ms),
             digits(row.itl_ms),
             digits(row.e2e_ms),
+            *(score_text(row, task) for task in tasks),
             row.status,
         ]
         for row in rows
     ]
+
+
+def score_text(row: CaseRow, task: str) -> str:
+    """A row's score of a task in percent, with its interval; "-": it has none.
+
+    >>> score_text(CaseRow(model="", model_short="", nodes=1, tp=1, status="OK", name=""), "arith")
+    '-'
+    """
+    if not (score := row.by_task.get(task)):
+        return "-"
+    return f"{100 * score.score:.1f} ({100 * score.low:.0f}..{100 * score.high:.0f})"
 
 
 def row_title(row: CaseRow) -> str:
@@ -194,46 +264,69 @@ def render_summary(results: SuiteResults) -> str:
     """summary.txt: the matrix, the rankings, and what went wrong."""
     rows = results.results
     done = sum(row.status == "OK" for row in rows)
+    quality = f"\n{results.quality}" if results.quality else ""
     throughput = [(row, row.output_throughput) for row in by_throughput(rows)]
     ttft = [(row, row.ttft_ms) for row in by_ttft(rows)]
     parts = [
-        f"spark-bench all: {results.config}\n"
+        f"spark-bench all: {results.config}{quality}\n"
         f"begun {results.timestamp}, {duration(results.total_time_seconds)}, "
         f"{done} of {len(rows)} OK",
-        f"Performance matrix\n\n{plain_table(HEAD, matrix_rows(rows))}",
+        f"Performance matrix\n\n{plain_table(matrix_head(rows), matrix_rows(rows))}",
         f"Throughput ranking (output tokens/s, highest first)\n\n{_ranking(throughput)}",
         f"TTFT ranking (ms, lowest first)\n\n{_ranking(ttft)}",
     ]
     if any(row.variant for row in rows):
         parts.append(f"Output tokens/s by variant\n\n{variant_matrix(rows)}")
         front = sorted((r for r in rows if r.pareto), key=lambda r: (r.model, -(r.ttft_ms or 0.0)))
-        table = [[row_title(r), digits(r.output_throughput), digits(r.ttft_ms)] for r in front]
+        tasks = score_tasks(rows)
+        table = [
+            [
+                *(row_title(r), digits(r.output_throughput), digits(r.ttft_ms)),
+                *(score_text(r, task) for task in tasks),
+            ]
+            for r in front
+        ]
         meaning = "no other variant of the model has more output tokens/s and a shorter TTFT"
-        columns = ("Variant", "Output tok/s", "TTFT ms")
+        columns = ("Variant", "Output tok/s", "TTFT ms", *(f"{printable(t)} %" for t in tasks))
         parts.append(f"Pareto front ({meaning})\n\n{plain_table(columns, table)}")
-    if failed := [row for row in rows if row.status != "OK"]:
-        lines = (f"{row_title(r)}: {r.status}: {printable(r.diagnosis)}" for r in failed)
-        parts.append("Not measured, and why\n\n" + "\n".join(lines))
+    wrong = [row for row in rows if row.status == "WRONG_ANSWERS"]
+    failed = [row for row in rows if row.status not in MEASURED]
+    for title, those in (("Wrong answers", wrong), ("Not measured", failed)):
+        if those:
+            lines = (f"{row_title(r)}: {r.status}: {printable(r.diagnosis)}" for r in those)
+            parts.append(f"{title}, and why\n\n" + "\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
 def by_throughput(rows: Sequence[CaseRow]) -> list[CaseRow]:
-    """The rows by throughput, highest first; those without a figure stay in order at the end."""
-    return sorted(rows, key=lambda r: -r.output_throughput if r.output_throughput else 1.0)
+    """The rows by throughput, highest first; after them, in order, those without a figure or with
+    wrong answers."""
+    return sorted(rows, key=lambda r: -_ranked(r, r.output_throughput) or 1.0)
 
 
 def by_ttft(rows: Sequence[CaseRow]) -> list[CaseRow]:
-    """The rows by TTFT, lowest first; those without a figure stay in order at the end."""
-    return sorted(rows, key=lambda r: r.ttft_ms if r.ttft_ms is not None else float("inf"))
+    """The rows by TTFT, lowest first; after them, in order, those without a figure or with wrong
+    answers."""
+    return sorted(rows, key=lambda r: _ranked(r, r.ttft_ms) or float("inf"))
+
+
+def _ranked(row: CaseRow, figure: float | None) -> float:
+    """A figure as it is ranked by; 0: it isn't, since fast wrong answers are no result."""
+    return figure or 0.0 if row.status != "WRONG_ANSWERS" else 0.0
 
 
 def _ranking(figures: Sequence[tuple[CaseRow, float | None]]) -> str:
     table = [
-        (f"{place}." if figure is not None else "-", row_title(row), digits(figure))
+        (
+            f"{place}." if _ranked(row, figure) else "-",
+            row_title(row),
+            digits(figure),
+            "  wrong answers" if row.status == "WRONG_ANSWERS" else "",
+        )
         for place, (row, figure) in enumerate(figures, start=1)
     ]
-    width = max((len(title) for _, title, _ in table), default=0)
-    return "\n".join(f"{a:>4}  {b.ljust(width)}  {c:>10}" for a, b, c in table)
+    width = max((len(title) for _, title, *_ in table), default=0)
+    return "\n".join(f"{a:>4}  {b.ljust(width)}  {c:>10}{d}" for a, b, c, d in table)
 
 
 def rows_frame(rows: Sequence[CaseRow]) -> pd.DataFrame:
@@ -271,7 +364,8 @@ def render_markdown(results: SuiteResults, folder: Path) -> str:
         if row.status == "OK" and row.file
     ]
     matrix = [list(map(markdown, row)) for row in matrix_rows(results.results)]
-    parts = [f"{results.config}", markdown_table(HEAD, matrix)]
+    quality = [f"{results.quality}"] if results.quality else []
+    parts = [f"{results.config}", *quality, markdown_table(matrix_head(results.results), matrix)]
     if pairs:
         table = [
             list(map(markdown, line))

@@ -331,8 +331,9 @@ def test_the_command_line_of_a_run() -> None:
     words = runner.run_argv(suite_options(overrides=changes, repeat=2), "org/a", Path("o.json"))
     assert words[3:] == [
         *("spark_bench", "run", "short", "--num-prompts", "3", "--request-rate", "inf"),
-        *("--concurrency", "none", "--repeat", "2", "--model", "org/a", "--project", "."),
-        *("--inventory", "inventories/spark.py", "--max-failures", "100%", "--output", "o.json"),
+        *("--concurrency", "none", "--repeat", "2", "--max-failures", "100%"),
+        *("--model", "org/a", "--output", "o.json", "--project", "."),
+        *("--inventory", "inventories/spark.py"),
     ]
 
 
