@@ -24,6 +24,7 @@ from spark_bench.compare.runs import ComparedRun
 from spark_bench.compare.scores import ScoreDifference, ScoreRow
 from spark_bench.formats import brief, digits, markdown_table, plural, with_sign
 from spark_bench.printable import cell, code, json_text, markdown, printable
+from spark_bench.results.quality_schema import Against
 
 FEW = 8  # up to this many runs, each figure has a line per run
 USUAL = ("output_throughput", "median_ttft_ms")  # beyond that, a line per run with two figures
@@ -121,7 +122,7 @@ def agreement_lines(comparison: Comparison) -> Iterator[str]:
                 yield f"{row.task}: {agreement_text(apart, first.letter, run.letter)}"
 
 
-def agreement_text(apart: ScoreDifference, first: str, second: str) -> str:
+def agreement_text(apart: ScoreDifference | Against, first: str, second: str) -> str:
     """How far the answers of two runs agree, as a sentence. first, second: the runs' names"""
     matched = apart.matched
     texts = ""

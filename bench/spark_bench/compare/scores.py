@@ -240,25 +240,34 @@ def unusable(part: ScorePart) -> str:
 
 
 def proven_losses(
-    variants: Mapping[str, Sequence[ScorePart]], loss: float = LOSS
+    variants: Mapping[str, Sequence[ScorePart]],
+    loss: float = LOSS,
+    names: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The variants of a model that are proven to score at least `loss` points less than its best.
 
-    variants: each variant's results. Returns a sentence by variant.
+    Only scores of the same items and protocol are compared with each other.
+
+    variants: each variant's results
+    names: what the variants are called; None: as they are
+
+    Returns a sentence by variant.
     """
+    tasks: dict[str, dict[str, list[ScorePart]]] = {}
+    for name, parts in variants.items():
+        for part in parts:
+            tasks.setdefault(f"{part.task} {part.config}", {}).setdefault(name, []).append(part)
     losses: dict[str, list[str]] = {}
-    for task in dict.fromkeys(part.task for parts in variants.values() for part in parts):
-        own = {name: [p for p in parts if p.task == task] for name, parts in variants.items()}
-        scores = {name: s.score for name, parts in own.items() if (s := task_score(parts))}
-        if len(scores) < 2:
-            continue
-        best = max(scores, key=lambda name: scores[name])
-        alpha = FALSE_ALARMS / (len(scores) * (len(scores) - 1) / 2)
+    for own in tasks.values():
+        scores = {name: score.score for name, parts in own.items() if (score := task_score(parts))}
+        best = max(scores, key=lambda name: scores[name], default="")
+        # Any of them could have been the best one.
+        alpha = FALSE_ALARMS / max(1, len(scores) * (len(scores) - 1) / 2)
         for name in scores:
             pair = paired.pair_scores(outcomes(own[best]), outcomes(own[name]))
-            if pair and pair.most(1 - alpha) <= -loss / 100:
+            if pair and (proven := -pair.most(1 - alpha)) >= loss / 100:
                 losses.setdefault(name, []).append(
-                    f"{task}: {-100 * pair.difference:.1f} points below {best}, at least "
-                    f"{-100 * pair.most(1 - alpha):.1f} of them proven"
+                    f"{own[name][0].task}: {-100 * pair.difference:.1f} points below "
+                    f"{(names or {}).get(best, best)}, at least {100 * proven:.1f} of them proven"
                 )
     return {name: "; ".join(sentences) for name, sentences in losses.items()}

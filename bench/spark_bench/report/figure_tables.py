@@ -11,6 +11,7 @@ from spark_bench.compare.comparison import METHOD, compare_runs
 from spark_bench.compare.differences import Matrix
 from spark_bench.expectations.published import FIGURES, measured_text, percent_text
 from spark_bench.report import named_runs, page_table
+from spark_bench.report.quality_section import score_cell
 
 _FIGURES = (
     ("Output", "tok/s", "output_throughput"),
@@ -33,7 +34,7 @@ _ROOFLINE_TONES: dict[str, page_table.Tone] = {
 def best_runs(runs: Iterable[named_runs.NamedRun]) -> tuple[named_runs.NamedRun, ...]:
     """The run with the most output tokens per second of each model, fastest model first.
 
-    A failed or partial run represents only a model that has no other.
+    A failed or partial run, or one with wrong answers, represents only a model that has no other.
     """
     by_model: dict[str, list[named_runs.NamedRun]] = defaultdict(list)
     for named in runs:
@@ -43,11 +44,12 @@ def best_runs(runs: Iterable[named_runs.NamedRun]) -> tuple[named_runs.NamedRun,
     )
 
 
-def rank_key(named: named_runs.NamedRun) -> tuple[bool, bool, float]:
-    """A sort key: higher is better."""
+def rank_key(named: named_runs.NamedRun) -> tuple[bool, bool, bool, float]:
+    """A sort key: higher is better. Whatever has wrong answers is below all that has none."""
     run = named.run
     throughput = run.value("output_throughput") if run.measured else None
-    return run.measured, run.entry.status == "complete", throughput or 0.0
+    complete = run.entry.status == "complete"
+    return run.measured, not named.wrong, complete, throughput or 0.0
 
 
 def headline_table(
@@ -65,6 +67,7 @@ def headline_table(
         page_table.Column("Model", numeric=False),
         page_table.Column("Run", numeric=False),
         *_columns(runs),
+        *_quality_columns(runs),
         *((page_table.Column("Roofline", numeric=False),) if judged else ()),
         page_table.Column("Failed"),
     )
@@ -76,6 +79,7 @@ def headline_table(
                 f"#{named.number}", named.number, named.run.entry.load, f"#{named.anchor}"
             ),
             *figures[index],
+            *_quality(named, runs),
             *((_roofline(rooflines[index]),) if judged else ()),
             failed_cell(named),
         )
@@ -101,6 +105,7 @@ def all_runs_table(runs: Sequence[named_runs.NamedRun]) -> page_table.Table:
         page_table.Column("Model", numeric=False),
         page_table.Column("Load", numeric=False),
         *_columns(runs),
+        *_quality_columns(runs),
         page_table.Column("Failed"),
         page_table.Column("Client", numeric=False),
         page_table.Column("Ended", "UTC", numeric=False),
@@ -114,6 +119,7 @@ def all_runs_table(runs: Sequence[named_runs.NamedRun]) -> page_table.Table:
                 entry.load, named.run.config.concurrency, detail=entry.profile + repeats
             ),
             *figures[index],
+            *_quality(named, runs),
             failed_cell(named),
             client_cell(named),
             page_table.Cell(
@@ -125,6 +131,18 @@ def all_runs_table(runs: Sequence[named_runs.NamedRun]) -> page_table.Table:
         for repeats in [f", {entry.repeats} repeats" if entry.repeats > 1 else ""]
     )
     return page_table.Table("All runs", columns, rows, tuple(named.anchor for named in runs))
+
+
+def _quality_columns(runs: Sequence[named_runs.NamedRun]) -> list[page_table.Column]:
+    """A column for scores, if there are any."""
+    scored = any(named.scores or named.wrong for named in runs)
+    return [page_table.Column("Scores", "%", numeric=False)] if scored else []
+
+
+def _quality(
+    named: named_runs.NamedRun, runs: Sequence[named_runs.NamedRun]
+) -> list[page_table.Cell]:
+    return [score_cell(named.scores, named.wrong) for _ in _quality_columns(runs)]
 
 
 def failed_cell(named: named_runs.NamedRun) -> page_table.Cell:

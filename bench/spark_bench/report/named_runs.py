@@ -9,15 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import Struct, to_builtins
+from msgspec import Struct
 
-from spark_bench.compare.runs import flatten
 from spark_bench.display.result_lines import lengths_line
 from spark_bench.errors import BadInput
 from spark_bench.expectations import Expectation, judge_result
 from spark_bench.history.entry import HistoryEntry, entry_of
 from spark_bench.load.sweep import MeasuredPoint
 from spark_bench.metrics.summary import Distributions
+from spark_bench.report.quality_section import (
+    QualityRun,
+    newest_scores,
+    quality_run,
+    server_key,
+    server_settings,
+    wrong_servers,
+)
 from spark_bench.results import codec, files, schema, suite_results
 
 
@@ -25,6 +32,8 @@ class Gathered(Struct, frozen=True):
     """The runs that the arguments name.
 
     words: the arguments
+    scores: results of `spark-bench quality`
+    marked: why answers can't be used, by the result's file, as `spark-bench all` has found
     unmeasured: rows of `spark-bench all` without a result
     damaged: sentences about results in folders and globs that can't be read
     """
@@ -33,20 +42,28 @@ class Gathered(Struct, frozen=True):
     words: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     unmeasured: tuple[Unmeasured, ...] = ()
+    scores: tuple[QualityRun, ...] = ()
+    marked: dict[str, str] = {}
 
 
 def gather_runs(words: Sequence[str]) -> Gathered:
     """Collect the runs, each once, oldest first. BadInput if there are none."""
     runs: dict[str, ReportRun] = {}
+    scores: dict[str, QualityRun] = {}
     damaged: list[str] = []
     default = () if words or not files.FOLDER.is_dir() else (str(files.FOLDER),)
     paths = files.find_files(words or default)
     for path, itself in paths.items():
-        if not files.claims_result(path) and (
+        quality = files.claims_quality(path)
+        if not (quality or files.claims_result(path)) and (
             not itself or path.name == suite_results.SUITE_RESULTS
         ):
             continue
         try:
+            if quality:
+                score = quality_run(codec.read_quality(path), path)
+                scores[score.entry.id] = score
+                continue
             run = report_run(codec.read_result(path), path)
         except BadInput as error:
             if itself:
@@ -54,8 +71,9 @@ def gather_runs(words: Sequence[str]) -> Gathered:
             damaged.append(error.message)
         else:
             runs[run.entry.id] = run
-    failed = unmeasured(paths)
-    if not runs:
+    rows = suite_rows(paths)
+    failed = unmeasured(rows)
+    if not runs and not scores:
         problems = [*damaged, *(each.diagnosis for each in failed)]
         where = ", ".join(words) or f"{files.FOLDER} (the default)"
         why = f"; {problems[0]}" if problems else ""
@@ -64,7 +82,18 @@ def gather_runs(words: Sequence[str]) -> Gathered:
             f"result files, folders or quoted globs{why}"
         )
     ordered = tuple(runs[key] for key in sorted(runs))
-    return Gathered(ordered, tuple(words), tuple(damaged), failed)
+    return Gathered(
+        ordered,
+        tuple(words),
+        tuple(damaged),
+        failed,
+        tuple(scores.values()),
+        {
+            str((folder / row.file).absolute()): row.diagnosis
+            for folder, row in rows
+            if row.status == "WRONG_ANSWERS" and row.file
+        },
+    )
 
 
 class Unmeasured(Struct, frozen=True):
@@ -81,9 +110,9 @@ class Unmeasured(Struct, frozen=True):
         return self.status == "SKIPPED"
 
 
-def unmeasured(paths: Iterable[Path]) -> tuple[Unmeasured, ...]:
-    """The rows without a result in the results.json files among these, each once."""
-    rows: dict[Unmeasured, None] = {}
+def suite_rows(paths: Iterable[Path]) -> list[tuple[Path, suite_results.CaseRow]]:
+    """The rows in the results.json files among these, with their folders."""
+    rows: list[tuple[Path, suite_results.CaseRow]] = []
     for path in paths:
         if path.name != suite_results.SUITE_RESULTS:
             continue
@@ -91,10 +120,21 @@ def unmeasured(paths: Iterable[Path]) -> tuple[Unmeasured, ...]:
             suite = msgspec.json.decode(path.read_bytes(), type=suite_results.SuiteResults)
         except (OSError, *codec.NOT_JSON):
             continue
-        for row in suite.results:
-            if row.status != "OK" and row.file is None:
-                rows[Unmeasured(row.model, row.variant, row.status, row.diagnosis)] = None
-    return tuple(rows)
+        rows += ((path.parent, row) for row in suite.results)
+    return rows
+
+
+def unmeasured(
+    rows: Iterable[tuple[Path, suite_results.CaseRow]],
+) -> tuple[Unmeasured, ...]:
+    """The rows without a result, each once."""
+    return tuple(
+        dict.fromkeys(
+            Unmeasured(row.model, row.variant, row.status, row.diagnosis)
+            for _, row in rows
+            if row.status != "OK" and row.file is None
+        )
+    )
 
 
 class ReportRun(Struct, frozen=True, kw_only=True):
@@ -109,6 +149,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     lengths: how well prompt lengths match, as a sentence; "" if all do
     distributions: of the run, or of its last repeat
     settings: what its server was started with, flattened
+    server: what served, as text (see `server_key`)
     origin: what it was measured with, as (subject, text)
     timed: whether the file has samples over time
     beside: its figures beside the published ones whose load it sent
@@ -128,6 +169,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     distributions: Distributions | None
     settings: dict[str, Any]
+    server: str
     origin: tuple[tuple[str, str], ...]
     timed: bool
     beside: tuple[Expectation, ...] = ()
@@ -162,10 +204,9 @@ class ReportRun(Struct, frozen=True, kw_only=True):
 def report_run(result: schema.Result, path: Path) -> ReportRun:
     """What the page needs of the result in the file at `path`."""
     last = result.repeats[-1] if result.repeats else result
-    lengths, deployment = result.lengths, result.provenance.deployment
+    lengths = result.lengths
     off = lengths.differing or lengths.stopped_early
     fine = lengths.tokenizer and lengths.checked and not off
-    launch = flatten(to_builtins(deployment.launch)) if deployment else {}
     return ReportRun(
         entry=entry_of(result, path),
         config=result.config,
@@ -180,7 +221,8 @@ def report_run(result: schema.Result, path: Path) -> ReportRun:
         lengths="" if fine or not result.summary.completed else lengths_line(lengths),
         notes=result.notes,
         distributions=last.distributions,
-        settings=flatten(to_builtins(result.provenance.server.settings)) | launch,
+        settings=server_settings(result.provenance),
+        server=server_key(result.provenance, result.config.url, result.config.model),
         origin=tuple(_origin(result)),
         timed=bool(last.server and len(last.server.samples.at) > 1) or bool(last.nodes),
         beside=judge_result(result)[1:] if result.config.published else (),
@@ -226,12 +268,16 @@ class NamedRun(Struct, frozen=True):
     number: its row in the table of all runs, from 1
     model: its short name
     variant: the settings in which runs of this model differ ("tp_size=2"), or ""
+    scores: its server's quality results, by task
+    wrong: why its server's answers can't be used; "": nothing says so
     """
 
     number: int
     run: ReportRun
     model: str
     variant: str
+    scores: dict[str, QualityRun] = {}
+    wrong: str = ""
 
     @property
     def label(self) -> str:
@@ -243,19 +289,35 @@ class NamedRun(Struct, frozen=True):
         return f"run-{self.number}"
 
 
-def name_runs(runs: Sequence[ReportRun]) -> tuple[NamedRun, ...]:
-    """Number runs by model, variant, load and time."""
-    shorts = short_names({run.entry.model for run in runs})
-    differing = _differing(runs)
+def name_runs(gathered: Gathered) -> tuple[tuple[NamedRun, ...], dict[str, tuple[str, str]]]:
+    """Number runs by model, variant, load and time.
+
+    Returns them, and the model and the variant of each server.
+    """
+    measured: list[ReportRun | QualityRun] = [*gathered.runs, *gathered.scores]
+    shorts = short_names({run.entry.model for run in measured})
+    differing = _differing(measured)
+    labels = {
+        run.server: (shorts[run.entry.model], variant(run, differing[run.entry.model]))
+        for run in measured
+    }
+    newest = newest_scores(gathered.scores)
+    wrong = wrong_servers(newest, {s: " ".join(label).strip() for s, label in labels.items()})
+    for run in gathered.runs:
+        if reason := gathered.marked.get(run.entry.path):
+            wrong[run.server] = reason
     unnumbered = [
-        NamedRun(0, run, shorts[run.entry.model], variant(run, differing[run.entry.model]))
-        for run in runs
+        NamedRun(
+            *(0, run, shorts[run.entry.model], variant(run, differing[run.entry.model])),
+            scores=newest.get(run.server, {}),
+            wrong=wrong.get(run.server, ""),
+        )
+        for run in gathered.runs
     ]
     ordered = sorted(unnumbered, key=_place)
     return tuple(
-        NamedRun(number, each.run, each.model, each.variant)
-        for number, each in enumerate(ordered, start=1)
-    )
+        msgspec.structs.replace(each, number=number) for number, each in enumerate(ordered, start=1)
+    ), labels
 
 
 def short_name(model: str) -> str:
@@ -279,12 +341,12 @@ def short_names(models: Iterable[str]) -> dict[str, str]:
     }
 
 
-def variant(run: ReportRun, names: Sequence[str]) -> str:
+def variant(run: ReportRun | QualityRun, names: Sequence[str]) -> str:
     """These settings of a run as text."""
     return " ".join(f"{name}={run.settings.get(name, '-')}" for name in names)
 
 
-def _differing(runs: Sequence[ReportRun]) -> dict[str, list[str]]:
+def _differing(runs: Sequence[ReportRun | QualityRun]) -> dict[str, list[str]]:
     """By model, the settings in which its runs differ; a few, since names are short."""
     values_of: dict[str, dict[str, set[Any]]] = defaultdict(lambda: defaultdict(set))
     counts: dict[str, int] = defaultdict(int)

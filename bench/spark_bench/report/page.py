@@ -20,6 +20,7 @@ from spark_bench.report import figure_tables as tables
 from spark_bench.report.charts.over_time import choose_timeline_run
 from spark_bench.report.named_runs import Gathered, NamedRun, Unmeasured, name_runs
 from spark_bench.report.page_table import Table, Tone
+from spark_bench.report.quality_section import QualitySection, quality_section
 from spark_bench.report.sections import Section, build_sections, label_colors
 from spark_bench.results.codec import read_result
 
@@ -38,7 +39,9 @@ class Page(Struct, frozen=True, kw_only=True):
     created: datetime
     version: str
     runs: tuple[NamedRun, ...]
+    times: tuple[datetime, ...]
     models: int
+    scores: int
     requests: int
     failed: int
     exact: int
@@ -46,6 +49,7 @@ class Page(Struct, frozen=True, kw_only=True):
     matrix: Table
     baseline: tables.Baseline | None
     published: tables.Published | None
+    quality: QualitySection | None
     sections: tuple[Section, ...]
     expected: tuple[Expected, ...]
     exactness: str
@@ -57,11 +61,11 @@ class Page(Struct, frozen=True, kw_only=True):
 
     @property
     def first(self) -> datetime:
-        return min(named.run.entry.when for named in self.runs)
+        return min(self.times)
 
     @property
     def last(self) -> datetime:
-        return max(named.run.entry.when for named in self.runs)
+        return max(self.times)
 
 
 def build_page(
@@ -75,7 +79,9 @@ def build_page(
     """
     from spark_bench import __version__
 
-    runs = name_runs(gathered.runs)
+    runs, labels = name_runs(gathered)
+    entries = [run.entry for run in gathered.runs] + [score.entry for score in gathered.scores]
+    wrong = {named.run.server: named.wrong for named in runs if named.wrong}
     chosen = choose_timeline_run(runs, wanted)
     leaders = tables.best_runs(runs)
     indices = label_colors(runs)
@@ -89,7 +95,9 @@ def build_page(
         created=created,
         version=__version__,
         runs=runs,
-        models=len(leaders),
+        times=tuple(entry.when for entry in entries),
+        models=len({entry.model for entry in entries}),
+        scores=len(gathered.scores),
         requests=sum(named.run.sent for named in runs),
         failed=sum(named.run.entry.failed for named in runs),
         exact=sum(named.run.entry.verdict == "exact" for named in runs),
@@ -99,6 +107,7 @@ def build_page(
         matrix=tables.all_runs_table(runs),
         baseline=tables.compare_with_baseline(gathered.words),
         published=tables.published_figures(runs),
+        quality=quality_section(gathered.scores, labels, wrong),
         sections=tuple(build_sections(runs, leaders, chosen, indices)),
         expected=tuple(expected for _, expected in judgments if expected.lines),
         exactness=exactness_text(runs),
@@ -171,8 +180,8 @@ def collect_remarks(runs: Iterable[NamedRun]) -> tuple[Remark, ...]:
 def exactness_text(runs: Sequence[NamedRun]) -> str:
     """How accurate the page's figures are, in sentences."""
     kernel = sum(named.run.kernel for named in runs)
-    lag = max(named.run.lag_us for named in runs)
-    late = max(named.run.late_us for named in runs)
+    lag = max((named.run.lag_us for named in runs), default=0.0)
+    late = max((named.run.late_us for named in runs), default=0.0)
     checked = sum(named.run.checked for named in runs)
     differing = sum(named.run.differing for named in runs)
     clocks = "all runs" if kernel == len(runs) else f"{kernel:,} of {len(runs):,} runs"
@@ -200,6 +209,8 @@ def origins(runs: Iterable[NamedRun]) -> tuple[tuple[tuple[tuple[str, str], ...]
 def _run_remarks(named: NamedRun) -> Iterator[tuple[str, str, str, Tone]]:
     """(about, text, cure, tone)."""
     run = named.run
+    if named.wrong:
+        yield "Wrong answers", named.wrong, "its speed is that of no result", "bad"
     for kind in run.failures:
         yield "Failed requests", f"{kind}: {meaning(kind)}", cure(kind), "bad"
     if run.entry.status == "partial":

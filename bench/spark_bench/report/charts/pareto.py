@@ -6,27 +6,30 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from spark_bench.formats import digits
+from spark_bench.formats import digits, plural
 from spark_bench.report import named_runs, page_table
 from spark_bench.report.charts import plot, svg
+from spark_bench.report.quality_section import score_cell
 
 _ROOM_LEFT = 0.8
 _LABEL_ROOM = (30, 14)  # pixels that a dot's label takes
+_SCORED_ROOM = (66, 14)
 
 
 def pareto_chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> svg.Chart:
     """The chart of at least one dot."""
     front = [dot for dot in dots if dot.front]
     shown = thin_dots(dots)
+    ends = f", from {_words(front[0])} to {_words(front[-1])}" if front else ""
     alt = (
         f"Output throughput against median time to first token, {len(dots)} runs. "
-        f"{len(front)} on the Pareto front, from {_words(front[0])} to {_words(front[-1])}."
+        f"{len(front)} on the Pareto front{ends}."
     )
-    left_out = (
-        f"{len(shown)} of {len(dots)} runs are drawn, including the whole front."
-        if shown != dots
-        else ""
-    )
+    notes = []
+    if shown != dots:
+        notes.append(f"{len(shown)} of {len(dots)} runs are drawn, including the whole front.")
+    if wrong := sum(bool(dot.named.wrong) for dot in dots):
+        notes.append(f"{plural(wrong, 'run')} with wrong answers can't be on the front.")
     present = sorted({min(indices[dot.named.label], svg.COLORS) for dot in shown})
     names = {min(index, svg.COLORS): label for label, index in reversed(list(indices.items()))}
     return svg.Chart(
@@ -42,7 +45,7 @@ def pareto_chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> svg.Chart
             for index in present
         ),
         always=True,
-        note=left_out,
+        note=" ".join(notes),
     )
 
 
@@ -63,9 +66,9 @@ def _spec(dots: Sequence[Dot], indices: Mapping[str, int], layout: svg.Layout) -
     labels = []
     for dot in sorted(dots, key=lambda each: (not each.front, -each.throughput)):
         place = (layout.width * x.share(dot.ttft_ms), layout.height * (1 - y.share(dot.throughput)))
+        width, height = _SCORED_ROOM if dot.named.scores else _LABEL_ROOM
         room = all(
-            abs(place[0] - other[0]) > _LABEL_ROOM[0] or abs(place[1] - other[1]) > _LABEL_ROOM[1]
-            for other in taken
+            abs(place[0] - other[0]) > width or abs(place[1] - other[1]) > height for other in taken
         )
         if dot.front and room:
             # Its load in short, as in the table of all runs.
@@ -73,7 +76,8 @@ def _spec(dots: Sequence[Dot], indices: Mapping[str, int], layout: svg.Layout) -
             load = f"r{config.request_rate:g}" if config.request_rate is not None else ""
             if config.concurrency is not None:
                 load = f"c{config.concurrency}"
-            labels.append(_value(dot, indices) | {"l": load})
+            score = _score(dot)
+            labels.append(_value(dot, indices) | {"l": f"{load} {score}".strip()})
             taken.append(place)
     mark = {"type": "text", "align": "right", "dx": -7, "dy": -5}
     spec["layer"].append(
@@ -84,6 +88,12 @@ def _spec(dots: Sequence[Dot], indices: Mapping[str, int], layout: svg.Layout) -
         }
     )
     return spec
+
+
+def _score(dot: Dot) -> str:
+    """The lowest score of what served, in percent; "": there is none."""
+    scores = [each.score.score for each in dot.named.scores.values()]
+    return f"{100 * min(score or 0.0 for score in scores):.0f} %" if scores else ""
 
 
 def _value(dot: Dot, indices: Mapping[str, int]) -> dict[str, object]:
@@ -123,15 +133,20 @@ def _places() -> dict[str, svg.Spec]:
 
 
 def _words(dot: Dot) -> str:
+    scores = "".join(
+        f", {task} {100 * (each.score.score or 0.0):.1f} %"
+        for task, each in dot.named.scores.items()
+    )
     return (
         f"{dot.named.label} {dot.named.run.entry.load}: {digits(dot.throughput, 'tok/s')}, TTFT "
-        f"{digits(dot.ttft_ms, 'ms')}"
+        f"{digits(dot.ttft_ms, 'ms')}{scores}{', wrong answers' if dot.named.wrong else ''}"
     )
 
 
 def _table(front: Sequence[Dot]) -> page_table.Table:
     ttfts = page_table.number_cells([dot.ttft_ms for dot in front])
     throughputs = page_table.number_cells([dot.throughput for dot in front])
+    scored = any(dot.named.scores for dot in front)
     return page_table.Table(
         "The Pareto front",
         (
@@ -140,6 +155,7 @@ def _table(front: Sequence[Dot]) -> page_table.Table:
             page_table.Column("Load", numeric=False),
             page_table.Column("TTFT p50", "ms"),
             page_table.Column("Output", "tok/s"),
+            *((page_table.Column("Scores", "%", numeric=False),) if scored else ()),
         ),
         tuple(
             (
@@ -150,6 +166,7 @@ def _table(front: Sequence[Dot]) -> page_table.Table:
                 page_table.Cell(dot.named.run.entry.load),
                 ttfts[index],
                 throughputs[index],
+                *((score_cell(dot.named.scores, dot.named.wrong),) if scored else ()),
             )
             for index, dot in enumerate(front)
         ),
@@ -170,7 +187,8 @@ class Dot(Struct, frozen=True):
 
 
 def pareto_front(runs: Iterable[named_runs.NamedRun]) -> tuple[Dot, ...]:
-    """A dot per complete run with figures, by increasing TTFT."""
+    """A dot per complete run with figures, by increasing TTFT. None with wrong answers is on the
+    front."""
     points = [
         (ttft, throughput, named)
         for named in runs
@@ -183,8 +201,9 @@ def pareto_front(runs: Iterable[named_runs.NamedRun]) -> tuple[Dot, ...]:
     points.sort(key=lambda each: (each[0], -each[1]))
     dots, best = [], float("-inf")
     for ttft, throughput, named in points:
-        dots.append(Dot(named, ttft, throughput, throughput > best))
-        best = max(best, throughput)
+        front = throughput > best and not named.wrong
+        dots.append(Dot(named, ttft, throughput, front))
+        best = throughput if front else best
     return tuple(dots)
 
 
