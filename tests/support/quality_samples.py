@@ -35,6 +35,7 @@ def an_item(number: int, outcome: str) -> AnsweredItem:
         expected=str(number),
         answer=answer,
         finish_reason="stop",
+        empty=not answer,
         read={RIGHT: str(number), WRONG: "7777"}.get(outcome),
         right=outcome == RIGHT,
         prompt_tokens=80,

@@ -13,13 +13,15 @@ Examples:
   spark-bench compare 'before/*.json' 'after/*.json' --metrics all
   spark-bench compare before.json after.json --csv > matrix.csv
   spark-bench compare before.json after.json --gate output_throughput=-3%,ttft_p99=+5%
+  spark-bench compare before/ after/ --gate arith=-2pts,output_throughput=-3%
 
 \b
 A gate's limit is the largest regression that may pass. It
   holds     if a regression of that size is excluded (99 %, one-sided)
   failed    if it isn't, and there is a regression (all gates together
             take identical runs for one at most once in a hundred)
-  unjudged  if there are too few repeats for this spread to tell
+  unjudged  if there are too few repeats for this spread to tell; of a
+            score, whose limit is in points, too few items
 
 \b
 Exit codes:
@@ -49,7 +51,7 @@ Form = Literal["csv", "json", "markdown"]
 def command(
     runs: tuple[str, ...], metrics: str | None, gate: str | None, anyway: bool, form: Form | None
 ) -> None:
-    """Compare runs with a baseline, the first of them.
+    """Compare runs, and the scores of `spark-bench quality`, with a baseline, the first of them.
 
     Each RUN is a result file, or a folder or quoted glob whose results count as repeats of one run.
     Of one folder or glob alone, each result is a run, and the oldest is the baseline.

@@ -11,7 +11,7 @@ from spark_bench.compare.comparison import METHOD, compare_runs
 from spark_bench.compare.differences import Matrix
 from spark_bench.expectations.published import FIGURES, measured_text, percent_text
 from spark_bench.report import named_runs, page_table
-from spark_bench.report.quality_section import score_cell
+from spark_bench.report.quality_section import score_cells, score_columns
 
 _FIGURES = (
     ("Output", "tok/s", "output_throughput"),
@@ -63,11 +63,12 @@ def headline_table(
     without: what could not be measured
     """
     judged = any(each.share is not None for each in rooflines)
+    scored = score_columns(named.scores for named in runs)
     columns = (
         page_table.Column("Model", numeric=False),
         page_table.Column("Run", numeric=False),
         *_columns(runs),
-        *_quality_columns(runs),
+        *scored,
         *((page_table.Column("Roofline", numeric=False),) if judged else ()),
         page_table.Column("Failed"),
     )
@@ -79,7 +80,7 @@ def headline_table(
                 f"#{named.number}", named.number, named.run.entry.load, f"#{named.anchor}"
             ),
             *figures[index],
-            *_quality(named, runs),
+            *score_cells(scored, named.scores, named.wrong),
             *((_roofline(rooflines[index]),) if judged else ()),
             failed_cell(named),
         )
@@ -100,12 +101,13 @@ def headline_table(
 
 def all_runs_table(runs: Sequence[named_runs.NamedRun]) -> page_table.Table:
     """Every run, including failed ones."""
+    scored = score_columns(named.scores for named in runs)
     columns = (
         page_table.Column("Run"),
         page_table.Column("Model", numeric=False),
         page_table.Column("Load", numeric=False),
         *_columns(runs),
-        *_quality_columns(runs),
+        *scored,
         page_table.Column("Failed"),
         page_table.Column("Client", numeric=False),
         page_table.Column("Ended", "UTC", numeric=False),
@@ -119,7 +121,7 @@ def all_runs_table(runs: Sequence[named_runs.NamedRun]) -> page_table.Table:
                 entry.load, named.run.config.concurrency, detail=entry.profile + repeats
             ),
             *figures[index],
-            *_quality(named, runs),
+            *score_cells(scored, named.scores, named.wrong),
             failed_cell(named),
             client_cell(named),
             page_table.Cell(
@@ -131,18 +133,6 @@ def all_runs_table(runs: Sequence[named_runs.NamedRun]) -> page_table.Table:
         for repeats in [f", {entry.repeats} repeats" if entry.repeats > 1 else ""]
     )
     return page_table.Table("All runs", columns, rows, tuple(named.anchor for named in runs))
-
-
-def _quality_columns(runs: Sequence[named_runs.NamedRun]) -> list[page_table.Column]:
-    """A column for scores, if there are any."""
-    scored = any(named.scores or named.wrong for named in runs)
-    return [page_table.Column("Scores", "%", numeric=False)] if scored else []
-
-
-def _quality(
-    named: named_runs.NamedRun, runs: Sequence[named_runs.NamedRun]
-) -> list[page_table.Cell]:
-    return [score_cell(named.scores, named.wrong) for _ in _quality_columns(runs)]
 
 
 def failed_cell(named: named_runs.NamedRun) -> page_table.Cell:

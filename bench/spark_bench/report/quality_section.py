@@ -6,7 +6,7 @@ the same URL, model and settings. So a run has the scores of its server, newest 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,8 @@ def server_settings(provenance: Provenance) -> dict[str, Any]:
 def server_key(provenance: Provenance, url: str, model: str) -> str:
     """What served, as text: equal for measurements of the same launch."""
     if provenance.deployment and provenance.deployment.ranks:
-        return " ".join([model, *(rank.spec for rank in provenance.deployment.ranks)])
+        launch = sorted(provenance.deployment.launch.items())
+        return " ".join([model, *(rank.spec for rank in provenance.deployment.ranks), f"{launch}"])
     server = provenance.server
     return f"{url} {model} {server.engine} {server.version} {sorted(server.settings.items())}"
 
@@ -186,20 +187,25 @@ def quality_section(
     return QualitySection(table, tuple(_examples(shown, labels, wrong)), tuple(notes))
 
 
-def score_cell(tasks: Mapping[str, QualityRun], wrong: str) -> page_table.Cell:
-    """A server's scores in one cell, with a link to the section; "-": it has none."""
-    scores = [
-        f"{task} {percent(e.score.score)}" for task, e in tasks.items() if e.score.score is not None
-    ]
-    if not scores and not wrong:
-        return page_table.NONE
-    text = "wrong answers" if wrong else ", ".join(scores)
-    return page_table.Cell(
-        text,
-        detail=", ".join(scores) if wrong else "",
-        href="#quality" if scores else "#trust",
-        tone="bad" if wrong else "",
-    )
+def score_columns(servers: Iterable[Mapping[str, QualityRun]]) -> list[page_table.Column]:
+    """A column for each task that any of these servers has a score of."""
+    tasks = dict.fromkeys(task for server in servers for task in server)
+    return [page_table.Column(task, "%") for task in tasks]
+
+
+def score_cells(
+    columns: Sequence[page_table.Column], tasks: Mapping[str, QualityRun], wrong: str
+) -> list[page_table.Cell]:
+    """A server's cells in `score_columns`; wrong: why its answers can't be used."""
+    cells = []
+    for column in columns:
+        if (each := tasks.get(column.head)) is None or each.score.score is None:
+            cells.append(page_table.NONE)
+            continue
+        text, detail = percent(each.score.score), "wrong" if wrong else ""
+        tone: page_table.Tone = "bad" if wrong else ""
+        cells.append(page_table.Cell(text, each.score.score, detail, "#quality", tone))
+    return cells
 
 
 def _best(shown: Sequence[QualityRun]) -> dict[tuple[str, str], QualityRun]:

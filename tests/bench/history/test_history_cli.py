@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from history_samples import a_run, written
+from quality_samples import STARTED, a_quality_file
 from spark_bench.cli import main
 
 
@@ -205,3 +207,41 @@ def test_help_needs_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = typed("list")
     assert refused.exit_code == 1
     assert "can't be used" in refused.stderr
+
+
+def scores() -> None:
+    """Three scores of a task and one of another, added."""
+    for number, outcomes in enumerate(("1" * 8 + "00", "1" * 9 + "0", "1" * 10)):
+        created = STARTED + timedelta(hours=number)
+        a_quality_file(Path("results"), f"q{number}", outcomes, created=created)
+    a_quality_file(Path("results"), "t", "10", task="tools")
+    assert typed("add", "results").exit_code == 0
+
+
+def test_a_list_has_scores_with_their_intervals() -> None:
+    scores()
+    three()
+    listed = typed().output
+    for word in ("80.0 %", "49 to 94", "100.0 %", "arith", "tools", "exact"):
+        assert word in listed
+
+
+def test_a_tasks_score_is_plotted_over_time() -> None:
+    scores()
+    three()
+    done = typed("trend", "arith")
+    assert done.exit_code == 0
+    assert "score of gpt-oss-120b" in done.stdout
+    assert "0.8  [0.49, 0.943]" in done.stdout
+    assert "the last is +17.6% from the median of the previous 2" in done.stdout
+    assert typed("trend", "output_throughput").stdout.startswith("output_throughput of")
+    unknown = typed("trend", "gsm8k")
+    assert unknown.exit_code == 2
+    assert "unknown figure 'gsm8k'" in unknown.output
+
+
+def test_a_score_is_shown_as_it_was_printed() -> None:
+    scores()
+    done = typed("show", "q0")
+    assert done.exit_code == 0
+    assert "80.0 %" in done.output

@@ -20,14 +20,21 @@ from spark_bench.report.charts.over_time import choose_timeline_run, read_timeli
 from spark_bench.report.charts.pareto import pareto_front, thin_dots
 from spark_bench.report.charts.plot import fitting_axis, spread_labels
 from spark_bench.report.figure_tables import all_runs_table, best_runs
-from spark_bench.report.named_runs import NamedRun, gather_runs, name_runs, report_run
+from spark_bench.report.named_runs import (
+    Gathered,
+    NamedRun,
+    gather_runs,
+    name_runs,
+    report_run,
+)
 from spark_bench.report.page import collect_remarks, exactness_text, origins
 from spark_bench.report.page_table import number_cells
 from spark_bench.results.schema import Result
 
 
 def named(*results: Result) -> tuple[NamedRun, ...]:
-    return name_runs([report_run(each, Path(f"{each.id}.json")) for each in results])
+    runs = tuple(report_run(each, Path(f"{each.id}.json")) for each in results)
+    return name_runs(Gathered(runs))[0]
 
 
 def test_the_best_run_of_each_model_is_its_fastest_complete_one() -> None:
@@ -194,7 +201,7 @@ def test_a_timeline_has_queue_running_throughput_and_the_power_of_each_node(
     tmp_path: Path,
 ) -> None:
     save([result(concurrency=32)], tmp_path)
-    (only,) = name_runs(gather_runs([str(tmp_path)]).runs)
+    ((only,), _) = name_runs(gather_runs([str(tmp_path)]))
     timeline = read_timeline(only)
     lines = {(panel.title, line) for panel in timeline.panels for line, _ in panel.lines}
     assert lines == {

@@ -9,9 +9,9 @@ from msgspec import Struct
 from spark_bench.formats import digits, plural
 from spark_bench.report import named_runs, page_table
 from spark_bench.report.charts import plot, svg
-from spark_bench.report.quality_section import score_cell
+from spark_bench.report.quality_section import score_cells, score_columns
 
-_ROOM_LEFT = 0.8
+_ROOM_LEFT, _SCORED_ROOM_LEFT = 0.8, 0.5
 _LABEL_ROOM = (30, 14)  # pixels that a dot's label takes
 _SCORED_ROOM = (66, 14)
 
@@ -52,7 +52,9 @@ def pareto_chart(dots: tuple[Dot, ...], indices: Mapping[str, int]) -> svg.Chart
 def _spec(dots: Sequence[Dot], indices: Mapping[str, int], layout: svg.Layout) -> svg.Spec:
     ttfts = [dot.ttft_ms for dot in dots]
     # A label sits to the upper left of its dot, where by definition there is no other dot.
-    x = plot.fitting_axis([*ttfts, min(ttfts) * _ROOM_LEFT], "TTFT, ms")
+    scored = any(dot.named.scores for dot in dots)
+    room_left = _SCORED_ROOM_LEFT if scored else _ROOM_LEFT
+    x = plot.fitting_axis([*ttfts, min(ttfts) * room_left], "TTFT, ms")
     y = plot.fitting_axis(dot.throughput for dot in dots)
     edge = plot.Curve(
         "",
@@ -146,7 +148,7 @@ def _words(dot: Dot) -> str:
 def _table(front: Sequence[Dot]) -> page_table.Table:
     ttfts = page_table.number_cells([dot.ttft_ms for dot in front])
     throughputs = page_table.number_cells([dot.throughput for dot in front])
-    scored = any(dot.named.scores for dot in front)
+    scored = score_columns(dot.named.scores for dot in front)
     return page_table.Table(
         "The Pareto front",
         (
@@ -155,7 +157,7 @@ def _table(front: Sequence[Dot]) -> page_table.Table:
             page_table.Column("Load", numeric=False),
             page_table.Column("TTFT p50", "ms"),
             page_table.Column("Output", "tok/s"),
-            *((page_table.Column("Scores", "%", numeric=False),) if scored else ()),
+            *scored,
         ),
         tuple(
             (
@@ -166,7 +168,7 @@ def _table(front: Sequence[Dot]) -> page_table.Table:
                 page_table.Cell(dot.named.run.entry.load),
                 ttfts[index],
                 throughputs[index],
-                *((score_cell(dot.named.scores, dot.named.wrong),) if scored else ()),
+                *score_cells(scored, dot.named.scores, dot.named.wrong),
             )
             for index, dot in enumerate(front)
         ),
