@@ -26,6 +26,7 @@ class Answering:
     hold: threading.Event | None = None
     held_after: int = 0
     context: int = 8192
+    model: str = MODEL
 
 
 def question(body: dict[str, Any]) -> str:
@@ -44,7 +45,7 @@ def answering(answer: Answer, **options: Any) -> Iterator[Answering]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            entry = {"id": MODEL, "object": "model", "max_model_len": state.context}
+            entry = {"id": state.model, "object": "model", "max_model_len": state.context}
             if self.path == "/v1/models":
                 self.say(200, json.dumps({"object": "list", "data": [entry]}))
             else:
@@ -69,7 +70,7 @@ def answering(answer: Answer, **options: Any) -> Iterator[Answering]:
             else:
                 choice["message"] = {"role": "assistant", **fields}
             usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-            document = {"model": MODEL, "choices": [choice], "usage": usage}
+            document = {"model": state.model, "choices": [choice], "usage": usage}
             self.say(200, json.dumps(document))
 
     with listening(Engine) as url:

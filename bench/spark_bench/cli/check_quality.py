@@ -3,21 +3,25 @@
 Nothing is contacted before all of it has been checked.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from spark_bench import errors, options, secret
 from spark_bench.cli.check import check_output, check_url, flag_name
 from spark_bench.formats import did_you_mean
+from spark_bench.quality.items import read_items
 from spark_bench.results.codec import read_quality
 from spark_bench.results.redact import HIDDEN, clean_body
 
-TASKS = ("arith",)
-DEFAULT_TASKS = ("arith",)
+TASKS = ("arith", "tools", "needle")
+DEFAULT_TASKS = ("arith", "tools")
+# Of the texts of `needle`, in tokens.
+SHORTEST_LENGTH, LONGEST_LENGTH = 1024, 8 * 1024 * 1024
 # What a resumed result has decided already.
 DECIDED = (
     *("tasks", "limit", "seed", "model", "endpoint", "thinking", "max_tokens", "temperature"),
-    *("output", "answers"),
+    *("output", "answers", "lengths"),
 )
 
 
@@ -36,11 +40,10 @@ def check_quality_options(
     given["api_key"] = secret.api_key(given.pop("api_key_file", None), environ)
     if "resume" in given:
         given |= _resumed(given, chosen)
-    for word in given.get("tasks", ()):
-        if word not in TASKS and "resume" not in given:
-            hint = did_you_mean(word, TASKS, most=1)
-            raise errors.BadInput(f"task {word!r} is not one of {', '.join(TASKS)}{hint}")
-    given["tasks"] = tuple(dict.fromkeys(given.get("tasks", DEFAULT_TASKS)))
+    if "resume" not in given:
+        given["tasks"] = _check_tasks(given)
+    if "lengths" in given:
+        given["lengths"] = parse_lengths(given["lengths"])
     parts: dict[str, Any] = {"server": options.ServerOptions, "output": options.OutputOptions}
     groups = {
         group: kind(**{name: given[name] for name in kind.__struct_fields__ if name in given})
@@ -48,6 +51,48 @@ def check_quality_options(
     }
     own = {name: given[name] for name in options.QualityOptions.__struct_fields__ if name in given}
     return options.QualityOptions(**own | groups)
+
+
+def _check_tasks(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tasks that were typed, each once. Raises BadInput for what they can't be done with."""
+    words = given.get("tasks", () if "items" in given else DEFAULT_TASKS)
+    for word in words:
+        if word not in TASKS:
+            hint = did_you_mean(word, TASKS, most=1)
+            raise errors.BadInput(
+                f"task {word!r} is not one of {', '.join(TASKS)}{hint}; for items of your own, "
+                "give --items FILE"
+            )
+    if "tools" in words and given.get("endpoint") == "completions":
+        raise errors.BadInput(
+            "tools doesn't go with --endpoint completions: only chat requests have tools; leave "
+            "one of them out"
+        )
+    if "lengths" in given and "needle" not in words:
+        raise errors.BadInput("--lengths needs the task needle: it is its texts that have lengths")
+    if "items" in given:
+        read_items(given["items"])  # what is wrong with it is told now
+        words = (*words, "items")
+    return tuple(dict.fromkeys(words))
+
+
+def parse_lengths(text: str) -> tuple[int, ...]:
+    """Parse `4k,32k` or `4096,32768`, in tokens. Raises BadInput for anything else.
+
+    >>> parse_lengths("4k,10000")
+    (4096, 10000)
+    """
+    lengths = []
+    for word in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,9})(k?)\s*", word)
+        length = int(match[1]) * (1024 if match[2] else 1) if match else 0
+        if not SHORTEST_LENGTH <= length <= LONGEST_LENGTH:
+            raise errors.BadInput(
+                f"--lengths {text}: {word!r} is not a number of tokens from {SHORTEST_LENGTH} to "
+                f"{LONGEST_LENGTH}: give some such as 4k,32k"
+            )
+        lengths.append(length)
+    return tuple(dict.fromkeys(lengths))
 
 
 def _resumed(given: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
@@ -76,7 +121,6 @@ def _resumed(given: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any
         "resume": (path, begun),
         "tasks": (config.task,),
         "seed": config.items.seed or 0,
-        "lengths": config.items.lengths,
         "model": config.model,
         "endpoint": protocol.endpoint,
         "thinking": protocol.thinking,
@@ -84,6 +128,13 @@ def _resumed(given: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any
         "extra_body": extra,
         "answers": config.answers_kept,
     }
+    if config.items.lengths:
+        decided["lengths"] = ",".join(map(str, config.items.lengths))
+    if config.task == "items" and "items" not in given:
+        raise errors.BadInput(
+            f"--resume {path}: its items are those of {config.items.source}, which a result does "
+            "not keep: give --items again"
+        )
     if config.items.limit:
         decided["limit"] = config.items.limit
     if protocol.temperature is not None:

@@ -18,13 +18,23 @@ INCOMPLETE = 1
 EPILOG = """
 \b
 Tasks:
-  arith    word problems of three levels, generated from --seed
+  arith    300 word problems of three levels, generated from --seed
+  tools    51 scenarios with one tool and several, none that fits, nested
+           arguments, unicode, parallel calls
+  needle   facts at depths of 10 to 90 % of long texts, generated from --seed
 
 \b
 Examples:
-  spark-bench quality                    arith of what is deployed
+  spark-bench quality                    arith and tools
   spark-bench quality arith --limit 60 --thinking off
+  spark-bench quality needle --lengths 4k,32k
+  spark-bench quality --items mine.jsonl
   spark-bench quality --resume benchmark_results/quality_arith_….json
+
+\b
+A line of --items:
+  {"prompt": "What is 6 x 7?", "answer": 42, "grader": "number"}
+  graders: number, exact, contains, choice (a letter), json, calls
 
 \b
 Exit codes:
@@ -39,6 +49,17 @@ task, server, asking, output = map(commands.section_option, ("Task", "Server", "
 
 
 OPTIONS = [
+    task(
+        "--items",
+        metavar="FILE",
+        type=commands.EXISTING_FILE,
+        help="Ask items of your own: a JSON object per line.",
+    ),
+    task(
+        "--lengths",
+        metavar="N,...",
+        help="Tokens of the texts of needle. Default: 4k, doubled until the context's end.",
+    ),
     task("--limit", metavar="N", type=commands.integer(), help="Ask only the first N items."),
     task(
         "--seed",
@@ -155,7 +176,7 @@ def quality_flags(function: Callable[..., Any]) -> Any:
 def command(context: click.Context, /, **typed: Any) -> None:
     """Score the answers of what serves: items with known answers, asked and graded.
 
-    Each TASK makes a result of its own. Without TASK: arith.
+    Each TASK makes a result of its own. Without TASK and --items: arith and tools.
     """
     from spark_bench.cli.check_quality import check_quality_options
     from spark_bench.display import quality_tables, terminal

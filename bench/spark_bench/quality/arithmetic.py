@@ -203,8 +203,8 @@ TEMPLATES: dict[int, tuple[Template, ...]] = {
         ),
         Template(
             "A school has {classes} classes of {each} pupils. One in {part} of all pupils walks "
-            "home, {absent} others are absent, and the rest, joined by {teachers} teachers, sit "
-            "down at tables for {seats}, which are all full. How many tables are there?",
+            "home, {absent} others are absent, and the rest, joined by {teachers} of the teachers, "
+            "sit down at tables for {seats}, which are all full. How many tables are there?",
             {
                 "classes": range(3, 9),
                 "each": range(12, 49, 12),

@@ -76,10 +76,11 @@ class ItemAsker:
         messages = tuple(record.Message(m.role, m.content) for m in item.messages)
         most = self._protocol.max_tokens
         if self._server.context:
-            # Engines refuse a request whose answer may not fit. A token has at least 2 bytes in
-            # all texts of ours.
+            # Engines refuse a request whose answer may not fit. A token of most texts has 3 bytes
+            # or more.
             size = sum(len(m.content.encode()) for m in messages)
-            room = self._server.context - TEMPLATE - size // 2
+            tokens = size // 3 if item.tokens is None else item.tokens
+            room = self._server.context - TEMPLATE - tokens
             most = max(FEWEST_TOKENS, min(most, room))
         prompt = record.Prompt(messages, None, most)
         asking = replace(self._asking, extra={**item.fields, **self._asking.extra})

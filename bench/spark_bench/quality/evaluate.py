@@ -17,8 +17,7 @@ from spark_bench.options import QualityOptions, QualityOutcome
 from spark_bench.protocol import failures
 from spark_bench.quality import score
 from spark_bench.quality.asking import ItemAsker
-from spark_bench.quality.items import Item
-from spark_bench.quality.tasks import build_items, describe_items, tokens_allowed
+from spark_bench.quality.tasks import MAX_TOKENS, build_items
 from spark_bench.results import files, quality_schema, redact
 from spark_bench.results.provenance import gather_provenance
 from spark_bench.results.quality_schema import AnsweredItem, QualityResult
@@ -74,7 +73,7 @@ class TaskEvaluation:
     ) -> None:
         """Raises BadInput if the items can't be had, or don't go with a result to be resumed."""
         self._options, self._server, self._interrupts = options, server, interrupts
-        self._items = build_items(task, options, server)
+        self._items, item_set = build_items(task, options, server)
         self.answered: dict[str, AnsweredItem] = {}
         self._ended, self._in_a_row = "", 0
         self._seconds, self._asking_since = 0.0, 0.0
@@ -89,13 +88,13 @@ class TaskEvaluation:
         )
         if options.resume:
             self._path, begun = options.resume
-            check_resumed(self._path, begun, self._items, provenance, server.model)
+            check_resumed(self._path, begun, item_set, provenance, server.model)
             self._id, self._config, self._provenance = begun.id, begun.config, begun.provenance
             self._seconds = begun.usage.seconds
             self.answered = {item.id: item for item in begun.items if not item.failure}
         else:
             self._id = files.new_id(datetime.now(UTC))
-            self._config = describe_config(task, options, server, self._items)
+            self._config = describe_config(task, options, server, item_set)
             self._provenance = provenance
 
     @property
@@ -215,17 +214,17 @@ class TaskEvaluation:
 
 
 def describe_config(
-    task: str, options: QualityOptions, server: ReachedServer, items: Sequence[Item]
+    task: str, options: QualityOptions, server: ReachedServer, items: quality_schema.ItemSet
 ) -> quality_schema.QualityConfig:
     """What is asked, and how, as the result has it."""
     return quality_schema.QualityConfig(
         task=task,
-        items=describe_items(task, options, items),
+        items=items,
         protocol=quality_schema.QualityProtocol(
             endpoint="completions" if options.server.endpoint == "completions" else "chat",
             thinking=options.thinking,  # type: ignore[arg-type] # one of its three words
             temperature=options.server.temperature,
-            max_tokens=options.max_tokens or tokens_allowed(task),
+            max_tokens=options.max_tokens or MAX_TOKENS[task],
             timeout=options.timeout,
             extra_body=redact.clean_body(options.server.extra_body),
         ),
@@ -238,11 +237,15 @@ def describe_config(
 
 
 def check_resumed(
-    path: Path, begun: QualityResult, items: Sequence[Item], now: Provenance, model: str
+    path: Path,
+    begun: QualityResult,
+    items: quality_schema.ItemSet,
+    now: Provenance,
+    model: str,
 ) -> None:
     """Raise BadInput unless the rest of a result can be asked of what serves now.
 
-    items: as they are built now; now: what serves now
+    items, now, model: what would be asked now, and what serves now
     """
     before = begun.provenance
     differing: dict[str, tuple[Any, Any]] = {
@@ -264,11 +267,16 @@ def check_resumed(
                 f"--resume {path}: {what} was {then}, and is {here} now: the answers would be of "
                 "two models; start again without --resume"
             )
-    wanted = {item.id: item.prompt_sha256 for item in items}
-    if any(wanted.get(item.id) != item.prompt_sha256 for item in begun.items):
+    if items.sha256 != begun.config.items.sha256:
+        cure = (
+            "give the same file"
+            if begun.config.task == "items"
+            else f"it was begun by spark-bench {before.client.version}, or with another tokenizer; "
+            "start again without --resume"
+        )
         raise errors.BadInput(
-            f"--resume {path}: its items are not those that this spark-bench "
-            f"{before.client.version} asks: start again without --resume"
+            f"--resume {path}: its items have the hash {begun.config.items.sha256[:8]}, those of "
+            f"now {items.sha256[:8]}: {cure}"
         )
 
 

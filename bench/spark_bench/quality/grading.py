@@ -1,6 +1,8 @@
 """What an answer says, and whether that is right. An answer is hostile text until it is read."""
 
+import json
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from spark_bench.quality.items import Item
+from spark_bench.quality.tool_calls import grade_calls
 from spark_bench.results.quality_schema import AnsweredCall
 
 # Characters of an answer that are looked at, from its end. A longer one has run away.
@@ -16,6 +19,12 @@ LOOKED_AT = 64 * 1024
 _NUMBER = re.compile(r"[-\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\d])")
 _MARKED = re.compile(r"(?:\banswer\b(?:\s+is)?\s*[:=]?|\\boxed\s*\{|####)", re.IGNORECASE)
 _MOST_DIGITS = 40
+# A letter that stands alone: "B", "(B)", "B." and "**B**".
+_LETTER = re.compile(r"(?<![A-Za-z'])([A-J])(?![A-Za-z'])")
+# A fenced block, and where a JSON object or array may begin.
+_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+_OPENING = re.compile(r"[{\[]")
+_MOST_OPENINGS = 64
 # Where thoughts end, in an answer whose server has no parser for them.
 _THOUGHTS = ("</think>", "</thinking>", "[/THINK]")
 _OPENED = re.compile(r"^\s*(?:<think>|<thinking>|\[THINK\])")
@@ -30,7 +39,10 @@ class Graded(Struct, frozen=True):
 
 def grade(item: Item, answer: str, calls: Sequence[AnsweredCall]) -> Graded:
     """Read an answer, and compare it with the item's."""
-    return GRADERS[item.grader](item.expected, without_thoughts(answer)[-LOOKED_AT:], calls)
+    text = without_thoughts(answer)[-LOOKED_AT:]
+    if item.grader == "calls":
+        return Graded(*grade_calls(item.expected, item.fields.get("tools", []), text, calls))
+    return GRADERS[item.grader](item.expected, text)
 
 
 def without_thoughts(answer: str) -> str:
@@ -61,15 +73,64 @@ def read_number(text: str) -> Fraction | None:
     return Fraction(number[0].replace(",", "").replace("\u2212", "-"))
 
 
-def _number(expected: Any, answer: str, _: Sequence[AnsweredCall]) -> Graded:
+def _number(expected: Any, answer: str) -> Graded:
     value = read_number(answer)
     if value is None:
         return Graded(None, False)
-    whole = value.denominator == 1
-    return Graded(
-        str(value.numerator) if whole else f"{float(value):g}", value == Fraction(expected)
-    )
+    shown = str(value.numerator) if value.denominator == 1 else f"{float(value):g}"
+    return Graded(shown, value == Fraction(str(expected)))
 
 
-Read = Callable[[Any, str, Sequence[AnsweredCall]], Graded]
-GRADERS: dict[str, Read] = {"number": _number}
+def plain_words(text: str) -> str:
+    """A text for comparing: composed characters, single blanks, no case, no final period.
+
+    >>> plain_words("  Z\\u00dcRICH \\n is it. ")
+    'z\\u00fcrich is it'
+    """
+    words = " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    return words.removesuffix(".")
+
+
+def _exact(expected: Any, answer: str) -> Graded:
+    text = answer.strip()
+    return Graded(text or None, plain_words(text) == plain_words(str(expected)))
+
+
+def _contains(expected: Any, answer: str) -> Graded:
+    wanted = expected if isinstance(expected, list) else [expected]
+    plain = plain_words(answer)
+    return Graded(answer.strip() or None, all(plain_words(str(one)) in plain for one in wanted))
+
+
+def _choice(expected: Any, answer: str) -> Graded:
+    marks = list(_MARKED.finditer(answer))
+    letter = _LETTER.search(answer, marks[-1].end()) if marks else None
+    if letter is None:
+        *_, letter = None, *_LETTER.finditer(answer)
+    if letter is None:
+        return Graded(None, False)
+    return Graded(letter[1], letter[1] == str(expected).strip().upper())
+
+
+def _json(expected: Any, answer: str) -> Graded:
+    """The last fenced block, else the first JSON value in the text."""
+    decoder = json.JSONDecoder()
+    blocks = _FENCED.findall(answer)
+    text = blocks[-1] if blocks else answer
+    for start in [0, *(m.start() for m in _OPENING.finditer(text))][:_MOST_OPENINGS]:
+        try:
+            value, _ = decoder.raw_decode(text[start:].lstrip())
+        except (ValueError, RecursionError):
+            continue
+        shown = json.dumps(value, ensure_ascii=False, sort_keys=True)
+        return Graded(shown, shown == json.dumps(expected, ensure_ascii=False, sort_keys=True))
+    return Graded(None, False)
+
+
+GRADERS: dict[str, Callable[[Any, str], Graded]] = {
+    "number": _number,
+    "exact": _exact,
+    "contains": _contains,
+    "choice": _choice,
+    "json": _json,
+}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +19,8 @@ from answering_server import MODEL, Answering, answering, question
 from click.testing import CliRunner
 from spark_bench.cli import main
 from spark_bench.quality.arithmetic import arithmetic_items
+from spark_bench.quality.items import Item
+from spark_bench.quality.tool_calls import tool_items
 from spark_bench.results.codec import read_quality
 from spark_bench.results.quality_schema import QualityResult
 from waiting import until
@@ -171,6 +175,154 @@ def test_a_server_that_only_fails_is_given_up(tmp_path: Path) -> None:
         assert len(server.asked) < 20
     assert "no item of arith was answered: HTTP 400: status 400 as told" in out
     assert not (tmp_path / "q.json").exists()
+
+
+def calls_of(item: Item) -> list[dict[str, Any]]:
+    """The right calls of a scenario, as a server sends them."""
+    calls = []
+    for call in item.expected:
+        arguments = {
+            key: value["any"][0] if isinstance(value, dict) and value.keys() == {"any"} else value
+            for key, value in call["arguments"].items()
+        }
+        function = {"name": call["name"], "arguments": json.dumps(arguments)}
+        calls.append({"id": "x", "type": "function", "function": function})
+    return calls
+
+
+def test_tools_are_asked_with_tools_and_scored(tmp_path: Path) -> None:
+    items = {item.messages[1].content: item for item in tool_items()}
+
+    def calling(body: dict[str, Any]) -> dict[str, Any]:
+        item = items[body["messages"][1]["content"]]
+        assert body["tools"] == item.fields["tools"]
+        if item.group == "unicode":  # as a server without a parser has it
+            return {"content": f"<tool_call>{calls_of(item)}</tool_call>"}
+        if item.group == "no tool":
+            return {"content": "No tool is needed."}
+        return {"content": None, "tool_calls": calls_of(item), "finish_reason": "tool_calls"}
+
+    with answering(calling) as server:
+        quality(server, tmp_path, "tools")
+    result = read(tmp_path)
+    unicode = result.groups["unicode"].answered
+    assert result.score.right == len(items) - unicode
+    assert result.score.unreadable == unicode / len(items) and result.score.empty == 0
+    assert result.groups["parallel calls"].score == 1.0
+    two = next(item for item in result.items if item.id == "tools-two-cities")
+    assert [call.name for call in two.calls] == ["get_weather", "get_weather"]
+
+
+def test_needle_asks_each_length_at_each_depth(tmp_path: Path) -> None:
+    def looking(body: dict[str, Any]) -> dict[str, Any]:
+        who = re.search(r"Which number has the locker of (\w+)", question(body))
+        assert who
+        number = re.search(rf"locker of {who[1]} has the number (\d+)", question(body))
+        # The model forgets the end of long texts.
+        return {"content": number[1] if number and len(question(body)) < 8000 else "100000"}
+
+    with answering(looking, context=9000) as server:
+        quality(server, tmp_path, "needle", "--lengths", "1024,4k", "--max-tokens", "64")
+    result = read(tmp_path)
+    assert {name: group.right for name, group in result.groups.items()} == {
+        "1024 tokens": 9,
+        "4096 tokens": 0,
+    }
+    assert result.config.items.lengths == (1024, 4096)
+
+
+def test_items_of_a_file_resumed_with_the_same_file_only(tmp_path: Path) -> None:
+    lines = [{"prompt": f"{n} + 1?", "answer": n + 1, "grader": "number"} for n in range(6)]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    result = str(tmp_path / "q.json")
+
+    def adding(body: dict[str, Any]) -> dict[str, Any] | int:
+        number = int(question(body).split()[0])
+        return 500 if number == 3 else {"content": str(number + 1)}
+
+    with answering(adding) as server:
+        quality(server, tmp_path, "--items", str(file), "-c", "1", code=1)
+        assert read(tmp_path).config.items.source == "mine.jsonl"
+        assert "give --items again" in quality(server, tmp_path, "--resume", result, code=2)
+        server.answer = lambda body: {"content": "4"}
+        quality(server, tmp_path, "--resume", result, "--items", str(file))
+        assert read(tmp_path).score.right == 6
+        file.write_text(file.read_text().replace("5 + 1", "5 + 2"))
+        out = quality(server, tmp_path, "--resume", result, "--items", str(file), code=2)
+    assert "give the same file" in out
+
+
+def test_two_tasks_make_two_results_and_are_in_the_history(tmp_path: Path) -> None:
+    with answering(lambda _: {"content": "7"}) as server:
+        quality(server, tmp_path, "arith", "tools", "--limit", "6")
+    store = {"SPARK_BENCH_HISTORY": str(tmp_path / "history.sqlite3")}
+    names = [read_quality(tmp_path / f"q_{task}.json").config.task for task in ("arith", "tools")]
+    assert names == ["arith", "tools"]
+    listed = CliRunner(env=store).invoke(main, ["history", "list"]).output
+    assert "arith" in listed and "tools" in listed
+    shown = CliRunner(env=store).invoke(main, ["history", "show"]).output
+    assert "interval" in shown and "no tool" in shown
+    exported = CliRunner(env=store).invoke(main, ["history", "export", "--json"]).output
+    assert {row["score"] for row in json.loads(exported)} == {0.0, 1 / 6}
+    added = CliRunner(env=store).invoke(main, ["history", "add", str(tmp_path)]).output
+    assert added.startswith("2 results added")
+
+
+def test_another_model_is_not_resumed(tmp_path: Path) -> None:
+    with answering(lambda body: 500 if PLACES[question(body)] else right(body)) as server:
+        quality(server, tmp_path, "arith", "--limit", "2", code=1)
+    with answering(right, model="another") as server:
+        out = quality(server, tmp_path, "--resume", str(tmp_path / "q.json"), code=2)
+        assert "another" in out and not server.asked
+
+
+def test_a_key_in_an_answer_is_hidden(tmp_path: Path) -> None:
+    key = "sk-abcdefgh12345678"
+    with answering(lambda _: {"content": f"{key} and hf_abcdefghijkl: 7"}) as server:
+        env = {"SPARK_BENCH_API_KEY": "my-own-key-42"}
+        server.answer = lambda _: {"content": f"{key} my-own-key-42 7"}
+        quality(server, tmp_path, "arith", "--limit", "1", env=env)
+    assert read(tmp_path).items[0].answer == "*** *** 7"
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    with answering(right) as server:
+        argv = ["quality", "arith", "--limit", "2", "--url", server.url, "--output", "/dev/full"]
+        env = {"SPARK_BENCH_HISTORY": str(tmp_path / "history.sqlite3")}
+        result = CliRunner(env=env).invoke(main, argv)
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["score"]["right"] == 2
+    assert "can't be written" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        pytest.param("arit", "did you mean arith?", id="task"),
+        pytest.param("tools --endpoint completions", "only chat requests", id="no-chat"),
+        pytest.param("arith --lengths 4k", "needs the task needle", id="lengths"),
+        pytest.param("needle --lengths 4m", "'4m' is not a number of tokens", id="length"),
+        pytest.param("needle --lengths 12", "from 1024", id="too-short"),
+        pytest.param("--limit 0", "0 is not a whole number of 1", id="limit"),
+        pytest.param("-c none", "none is not a whole number", id="concurrency"),
+        pytest.param("--items {bad.jsonl}", "line 1", id="items"),
+        pytest.param("--resume {bad.jsonl}", "not a result of spark-bench quality", id="resume"),
+        pytest.param("arith --resume {good.json}", "TASK doesn't go with --resume", id="decided"),
+        pytest.param("--seed 3 --resume {good.json}", "--seed doesn't go with", id="seed"),
+        pytest.param("--output {.}", "is a folder", id="folder"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_sent(tmp_path: Path, words: str, named: str) -> None:
+    (tmp_path / "bad.jsonl").write_text("[]")
+    (tmp_path / "good.json").write_text("{}")
+    for name in ("bad.jsonl", "good.json", "."):
+        words = words.replace(f"{{{name}}}", str(tmp_path / name))
+    with answering(right) as server:
+        result = CliRunner().invoke(main, ["quality", *words.split(), "--url", server.url])
+        assert not server.asked
+    assert result.exit_code == 2, result.output
+    assert named in result.output.replace("\n", " ")
 
 
 def started(server: Answering, here: Path, words: Sequence[str]) -> subprocess.Popen[str]:
