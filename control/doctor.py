@@ -14,6 +14,7 @@ from cluster.rank import api_key
 from cluster.reports import doctor
 from cluster.reports.status import Status
 from control import preflight, run, secrets
+from control.allocated import memory_of_ranks
 from control.asking import probe_running
 from control.status import Survey, group_url, nccl_findings, status_document, take_survey
 from facts import serving
@@ -48,6 +49,8 @@ def print_report(state: State) -> None:
     looked += [finding.what for finding in probed if finding.level is Level.OK]
     if survey.nodes:
         looked.append("GPU, driver, Docker, disks, memory, clocks, ports, links of every node read")
+    reached = {name: survey.hosts[name] for name in survey.nodes}
+    looked += memory_of_ranks(survey.decision, reached)
     # The inventory as a user in the project's folder would type it.
     inventory = str(next(iter(state.inventory)).data.get("inventory") or "INVENTORY")
     near = os.path.relpath(inventory)

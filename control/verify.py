@@ -7,9 +7,6 @@ from pathlib import Path
 from pyinfra import logger
 from pyinfra.api import DeployError, Host, State
 
-from cluster.catalog.memory import memory_table
-from cluster.checks.declared_use import declared_use
-from cluster.engine.allocation import Allocation, allocation_rows
 from cluster.engine.nccl import collectives_of
 from cluster.engine.readiness import RankHealth
 from cluster.engine.serving import QUESTION, EndpointReply, completion_text, model_ids
@@ -19,9 +16,10 @@ from cluster.plan.decide import exposure_findings
 from cluster.rank import api_key
 from cluster.rank.spec import Spec
 from control import converge, inventory, secrets
+from control.allocated import memory_of_ranks
 from control.asking import probe_running
 from control.deployment import Deployment
-from facts.serving import Endpoints, RankAllocation, RankLook
+from facts.serving import Endpoints, RankLook
 from operations import shell
 
 
@@ -49,7 +47,8 @@ def verify_endpoints(state: State) -> None:
         why = reading.why or "no answer"
         raise DeployError(f"{head.name}: no endpoint could be queried: {why}")
     problems = _check_ranks(deployment, ranks, specs)
-    _log_memory(deployment, ranks)
+    for line in memory_of_ranks(deployment.decision, deployment.serving):
+        logger.info(f"    {line}")
     problems += _check_endpoints(reading.value, launch.served_model_name)
     if not problems:
         problems += _check_answers(deployment, spec, key)
@@ -83,25 +82,6 @@ def _check_ranks(
         else:
             logger.warning(f"    warning: {finding}")
     return sick
-
-
-def _log_memory(deployment: Deployment, ranks: dict[str, Rank]) -> None:
-    """Log what each rank says that it allocated, beside what the memory table computes for it.
-    Nothing if another launch is declared than the one that runs."""
-    facts = [deployment.facts[name] for name in ranks]
-    total = min((node.memory.total for node in facts if node.memory), default=None)
-    if deployment.plan.restart or not deployment.docker or total is None:
-        return
-    decision = deployment.decision
-    use = declared_use(decision.declaration, decision.model, facts, decision.version)
-    table, fact = memory_table(decision.model, total, use), RankAllocation()
-    allocations = shell.on_all(
-        [host for name, host in deployment.serving.items() if name in ranks],
-        lambda host: shell.read_fact(host, fact, fact.command(ranks[host.name].called), 60),
-    )
-    for name, reading in allocations.items():
-        for line in allocation_rows(reading.value or Allocation(), table):
-            logger.info(f"    memory of {name}: {line}")
 
 
 def _read_health(host: Host, name: str, spec: Spec) -> RankHealth:

@@ -16,7 +16,9 @@ Parts = Mapping[str, Sequence[str]]
 UNKNOWN = "unknown"
 OUTSIDE = (
     "It is not in the catalog: its size, format, shapes, license, parsers, and whether it is gated "
-    "or fits, are unknown. A file catalog/ALIAS.toml beside the inventory can state them."
+    "or fits, are unknown. pyinfra INVENTORY deploys/check.py --data model={id} reads size, format "
+    "and shapes from its files on the head, else at the hub once the image is on the head, and "
+    "shows a node's memory. A file catalog/ALIAS.toml beside the inventory can state all of them."
 )
 # Lines that are longer read badly; a label's column.
 WIDEST, LABEL = 100, 13
@@ -89,7 +91,7 @@ def _identity(page: Entry, width: int) -> Iterator[str]:
     yield click.style(names, bold=True) + number
     yield from _wrapped(model["notes"], width, "", "")
     if not page["in_catalog"]:
-        yield from _wrapped(OUTSIDE, width, "", "")
+        yield from _wrapped(OUTSIDE.format(id=model["id"]), width, "", "")
         return
     yield ""
     for label, text in _facts(page):

@@ -116,7 +116,7 @@ def model_rows(document: Mapping[str, Any]) -> list[list[str]]:
             mark(entry["id"], listing),
             str(entry.get("number") or ""),
             entry.get("alias", ""),
-            size(entry.get("weight_bytes")) or "unknown",
+            size(entry.get("weight_bytes") or stored(entry["id"], by_node)) or "unknown",
             entry.get("quantization", "") or "unknown",
             f"{entry['mem_fraction']:.2f}" if entry.get("mem_fraction") else "",
             ",".join(map(str, entry.get("sparks", ()))),
@@ -152,6 +152,12 @@ def mark(model: str, listing: Mapping[str, Any]) -> str:
 
 def size(count: int | None) -> str:
     return "" if count is None else f"{count / 1e9:.1f} GB"
+
+
+def stored(model: str, present: Mapping[str, Any]) -> int | None:
+    """Bytes of a model's weights by the nodes that have all of them; None: no node has."""
+    copies = (stock[model] for stock in present.values() if model in stock)
+    return max((copy["bytes"] for copy in copies if copy["complete"]), default=None)
 
 
 def where(model: str, present: Mapping[str, Any]) -> str:

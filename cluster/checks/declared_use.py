@@ -10,6 +10,7 @@ from cluster.engine.options import RECORDED, parse_options
 from cluster.node.readings import NodeFacts
 from cluster.plan.specs import mem_fraction, parallelism
 from cluster.settings.declaration import Declaration
+from cluster.settings.resolve import DRAFT_PATH
 
 
 def declared_use(
@@ -31,7 +32,9 @@ def declared_use(
     context = None if settings.context_length == "auto" else settings.context_length
     if (longest := given.get("--context-length", "")).isdecimal() and len(longest) < 10:
         context = int(longest)
-    draft = choice.draft
+    draft, draft_bytes = choice.draft, 0 if given.get(DRAFT_PATH, model.id) == model.id else None
+    if draft:
+        draft_bytes = draft.loaded_bytes or draft.weight_bytes
     return use_of_options(
         given,
         nodes=len(wanted.names),
@@ -41,7 +44,7 @@ def declared_use(
         mem_fraction=fraction,
         kv_cache_dtype=given.get("--kv-cache-dtype") or settings.kv_cache_dtype,
         context_length=context or None,
-        draft_bytes=(draft.loaded_bytes or draft.weight_bytes) if draft else 0,
+        draft_bytes=draft_bytes,
         offloaded_bytes=choice.offloaded_bytes,
         others_bytes=max((_others(node, settings.group) for node in nodes), default=0),
     )

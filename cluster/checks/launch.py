@@ -266,7 +266,7 @@ def check_repositories(
             if name in brought or re.match(r"[./~]|\w+://", name):
                 continue
             cure = f"put it on every node, mount it (volumes), and name its path in {option}"
-            if option == DRAFT_PATH[0]:
+            if option == DRAFT_PATH:
                 cure = f"take it out, and --data draft={name}, which brings it; or {cure}"
             whose = "extra_args name" if option in given else "the model's entry names"
             yield findings.error(
@@ -276,9 +276,9 @@ def check_repositories(
             )
     if settings.draft in ("auto", "none"):
         return
-    if DRAFT_PATH[0] in given:
+    if DRAFT_PATH in given:
         yield findings.error(
-            f"draft = {settings.draft!r}, and extra_args name a draft model too ({DRAFT_PATH[0]})",
+            f"draft = {settings.draft!r}, and extra_args name a draft model too ({DRAFT_PATH})",
             cure="take one of the two out",
         )
     elif "--speculative-algorithm" not in line:

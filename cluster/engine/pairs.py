@@ -15,7 +15,7 @@ from cluster.engine.options import Options, options_of, parse_options
 from cluster.engine.versions import names_release, parse_version
 
 PAIRS = Path(__file__).with_name("pairs.toml")
-READ = ("0.5.3.post3", "0.5.19", "0.5.20", "0.5.21", "0.5.22", "0.5.23")
+READ = ("0.5.3.post3", "0.5.11", "0.5.17", "0.5.19", "0.5.20", "0.5.21", "0.5.22", "0.5.23")
 """The versions whose argument handling pairs.toml was read in."""
 CONDITION = re.compile(
     r"(?P<contrary>not )?(?P<option>--[\w-]+)(?: (?P<sign>>|<|==|!=|in|%) (?P<other>\S+))?"

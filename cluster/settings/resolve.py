@@ -8,6 +8,7 @@ from typing import Any
 from cluster.catalog.entry import DraftModel, EngineImage, Form, Layer, Model, Variant, merged
 from cluster.catalog.memory import USUAL_FRACTION
 from cluster.engine.nccl import GRAPHS_NCCL, stated_nccl
+from cluster.engine.options import NEWEST, canonical_name, options_of
 from cluster.engine.versions import parse_version
 from cluster.findings import Finding, Refused, did_you_mean, error, warning
 from cluster.settings.declaration import Choice, Declaration
@@ -21,7 +22,7 @@ SAME_NAMES = (
     *("reasoning_parser", "tool_call_parser", "trust_remote_code", "probes"),
 )
 # What SGLang calls the setting `draft`.
-DRAFT_PATH = ("--speculative-draft-model-path", "--speculative-draft-model")
+DRAFT_PATH = "--speculative-draft-model-path"
 BLOCK_SIZES = {
     "DSPARK": "--speculative-dspark-block-size",
     "DFLASH": "--speculative-dflash-block-size",
@@ -190,7 +191,9 @@ def _graphs_off(stated: Layer, image: EngineImage | None, nodes: int) -> tuple[b
 def _draft_id(stated: Layer, wanted: Settings) -> str:
     """The repository that speculative decoding reads beside the checkpoint's own heads; "": none,
     or the user's own, which extra_args name by its path."""
-    if wanted.draft == "none" or any(w.partition("=")[0] in DRAFT_PATH for w in wanted.extra_args):
+    own = [word for word in wanted.extra_args if word.startswith("--speculative-draft")]
+    # Abbreviated, too: what the image's release would not take is refused once that is known.
+    if wanted.draft == "none" or DRAFT_PATH in [canonical_name(w, options_of(NEWEST)) for w in own]:
         return ""
     if wanted.draft != "auto":
         return wanted.draft
@@ -221,7 +224,7 @@ def _typed_arguments(
     if name:
         # Of the snapshot that the deploy brings: the engine, offline, would look for main's.
         revision = draft.revision if draft else wanted.revision
-        pairs += [(DRAFT_PATH[0], name), ("--speculative-draft-model-revision", revision)]
+        pairs += [(DRAFT_PATH, name), ("--speculative-draft-model-revision", revision)]
     if speculation:
         pairs += [
             ("--speculative-draft-model-quantization", speculation.draft_quantization),

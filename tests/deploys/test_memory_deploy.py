@@ -50,7 +50,7 @@ def test_an_unknown_model_that_does_not_fit_is_refused_before_its_weights(sparks
     assert not any("--detach" in script for script in run.commands["@fake/spark-1"])
 
 
-def test_verify_shows_what_the_engine_has_allocated(sparks: Fakes) -> None:
+def test_verify_and_doctor_show_what_the_engine_has_allocated(sparks: Fakes) -> None:
     sparks.run_ranks()
     for spark in sparks.sparks:
         spark.answers[MEMORY_PATTERN[:15]] = ALLOCATED
@@ -59,3 +59,7 @@ def test_verify_shows_what_the_engine_has_allocated(sparks: Fakes) -> None:
     run = sparks.deploy(file="deploys/verify.py")
     assert "memory of @fake/spark-1: weights 32.7 GB, computed: 32.6 GB (within 5 %)" in run.text
     assert "KV cache 5.4 GB: 90,404 tokens, computed: at most" in run.text
+    data = ("--data", f"inventory={sparks.inventory()}")
+    report = json.loads(sparks.pyinfra("@local", "deploys/doctor.py", "-y", *data).out)
+    line = "memory of @fake/spark-2: weights 32.7 GB, computed: 32.6 GB (within 5 %)"
+    assert line in report["looked"]

@@ -1,9 +1,10 @@
 """Hold our launch lines and recorded options against the argument parser of a real SGLang.
 
-    PYTHONPATH=. PYTHON tests/sglang/check_parser.py             check; exit 1 with every difference
-    PYTHONPATH=. PYTHON tests/sglang/check_parser.py --record    write its options anew
+    PYTHON tests/sglang/check_parser.py             check; exit 1 with every difference
+    PYTHON tests/sglang/check_parser.py --record    write its options anew
 
-PYTHON is an interpreter that can import SGLang's parser (tests/sglang/requirements.txt): no GPU.
+With PYTHONPATH=.:tests/support; PYTHON is an interpreter that can import SGLang's parser
+(tests/sglang/requirements.txt): no GPU.
 """
 
 from __future__ import annotations

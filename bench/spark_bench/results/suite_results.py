@@ -45,6 +45,8 @@ class CaseRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     client: verdict on the client's own accuracy
     started: when the case began, in seconds since the Epoch
     startup_seconds, bench_seconds: durations of the deploy and of the run
+    served_variant: the model's, by its name in the catalog, the default too; "": it has none;
+        unset in files of before there were variants
     scores: by task, in the order of --quality; in results.csv, three columns each. Left out where
         none were asked for
     quality_seconds: how long they took; in results.csv, only if there are any
@@ -88,6 +90,7 @@ class CaseRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bench_seconds: float | None = None
     file: str | None = None
     log: str | None = None
+    served_variant: str | UnsetType = UNSET
     scores: dict[str, SuiteScore] | UnsetType = UNSET
     quality_seconds: float | UnsetType = UNSET
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from spark_bench.compare.scores import ScorePart, proven_losses, unusable
@@ -62,6 +63,7 @@ def case_row(
         "pp": case.pp or None,
         "name": case.name,
         "variant": case.variant,
+        "served_variant": case.served_variant,
         **more,
     }
     if result is not None:
@@ -180,6 +182,8 @@ def rows_csv(rows: Sequence[CaseRow]) -> str:
     def plain(value: Any) -> Any:
         if isinstance(value, bool):
             return str(value).lower()
+        if value is UNSET:
+            return ""
         return round(value, 3) if isinstance(value, float) else value
 
     text = io.StringIO()

@@ -360,6 +360,14 @@ def test_row_figures_match_the_result() -> None:
     assert (built.nodes, built.repeats, built.spec) == (2, 2, SPEC)
 
 
+def test_a_row_names_the_models_default_variant_too() -> None:
+    case = replace(CASE, served_variant="usual", default_variant="usual")
+    row = case_row(case, None, result(), log="a.log")
+    assert (row.variant, row.served_variant) == ("", "usual")
+    head, line = rows_csv([row]).splitlines()
+    assert dict(zip(head.split(","), line.split(","), strict=True))["served_variant"] == "usual"
+
+
 def test_a_failed_row_has_counts_and_no_figures() -> None:
     row = case_row(CASE, CaseFailure("BENCH_FAILED", "why"), result(9, 1))
     assert (row.status, row.diagnosis, row.completed, row.failed) == (

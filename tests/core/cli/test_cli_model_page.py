@@ -88,6 +88,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(inventory: Path) -> None:
 def test_a_model_outside_the_catalog_says_what_is_unknown(inventory: Path) -> None:
     text = " ".join(page(inventory, "org/name").output.split())
     assert "It is not in the catalog: its size, format, shapes, license" in text
+    assert "pyinfra INVENTORY deploys/check.py --data model=org/name reads size" in text
     assert "lmsysorg/sglang:spark, the project's default" in text
 
 

@@ -71,8 +71,13 @@ def test_the_serving_model_is_the_ranks_own() -> None:
 
 
 def test_a_model_outside_the_catalogue_has_a_line_of_its_own() -> None:
-    cells = row(document(model="org/name"), "org/name")
+    report = document(model="org/name")
+    cells = row(report, "org/name")
     assert cells == ["*", "", "", "unknown", "unknown", *[""] * 5, "org/name", ""]
+    report["present"] = {"spark-1": {"org/name": stock(2 * 10**9)}}
+    assert row(report, "org/name")[3] == "2.0 GB"
+    report["present"] = {"spark-1": {"org/name": stock(10**9, False)}}
+    assert row(report, "org/name")[3] == "unknown"
 
 
 def test_the_draft_of_the_chosen_model_has_a_line() -> None:

@@ -6,10 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings, strategies as st
 from launch_findings import GIB, SPARK, check_declared, findings, nodes
-from samples import ran, specs_of
+from samples import fabric_of, ran, specs_of, want
 
+from cluster.catalog.models import catalog, find_model
+from cluster.checks import Needs, check_launch
+from cluster.engine.argv import argv
+from cluster.engine.options import RECORDED, check_arguments
+from cluster.engine.pairs import check_pairs
+from cluster.engine.versions import UNKNOWN
+from cluster.findings import Level, Refused
 from cluster.node.readings import Gpu, MemoryReading
+from cluster.plan.decide import named_version
+from cluster.plan.specs import declared_specs
 
 
 @pytest.mark.parametrize("model", range(1, 15))
@@ -263,3 +273,82 @@ def test_a_hidden_gpu_is_reported(value: str, hidden: bool) -> None:
     reported = findings(*spark, model="qwen7b", env={"CUDA_VISIBLE_DEVICES": value})
     assert [finding.key for finding in reported].count("gpus-hidden") == hidden
     assert not hidden or "hides every GPU: the node has 1 GPU" in reported[0].what
+
+
+# ---- any declaration
+
+EXTRA = [
+    (),
+    ("--tp", "4"),
+    ("--mem-fraction-static=0.95",),
+    ("--max-total-tokens", "4096"),
+    ("--page-size", "48"),
+    ("--enable-mixed-chunk",),
+    ("--speculative-algorithm", "NGRAM"),
+    ("--speculative-draft-model-pa", "/drafts/own"),
+    ("--speculative-draft-model", "org/other"),
+    ("--lora-paths", "a=org/lora"),
+    ("--dp-size", "2"),
+    ("--attention-backend", "trtllm_mla"),
+    ("--enforce-eager",),
+    ("--api-k", "secret"),
+    ("word",),
+]
+
+
+@settings(max_examples=60)
+@given(
+    alias=st.sampled_from([model.alias for model in catalog() if model.runtime == "docker"]),
+    count=st.sampled_from([1, 2, 3, 4, 8]),
+    variant=st.integers(-1, 8),
+    data=st.fixed_dictionaries(
+        {},
+        optional={
+            "head_only": st.booleans(),
+            "tensor_parallel": st.integers(1, 8),
+            "pipeline_parallel": st.integers(1, 4),
+            "mem_fraction": st.sampled_from([0.1, 0.5, 0.8, 0.95]),
+            "context_length": st.sampled_from([512, 32_768, 10**6]),
+            "kv_cache_dtype": st.sampled_from(["bf16", "fp8_e4m3", "fp9"]),
+            "draft": st.sampled_from(["none", "org/draft"]),
+            "disable_cuda_graph": st.booleans(),
+            "enable_dp_attention": st.booleans(),
+            "reasoning_parser": st.sampled_from(["none", "qwen3", "nope"]),
+            "image": st.sampled_from([f"lmsysorg/sglang:v{v}" for v in (*RECORDED, "0.5.20")]),
+            "extra_args": st.sampled_from(EXTRA),
+        },
+    ),
+)
+def test_any_declaration_is_refused_with_a_cure_or_starts_with_whole_heads(
+    alias: str, count: int, variant: int, data: dict[str, Any]
+) -> None:
+    model = find_model(alias)
+    names = ["auto", "nope", *(v.name for v in model.variants)]
+    data = {"model": alias, "variant": names[(variant + 1) % len(names)], **data}
+    try:
+        wanted = want(count, **data)
+    except Refused as refusal:
+        assert all(f.cure for f in refusal.findings)
+        return
+    version = named_version(wanted) or UNKNOWN
+    facts = {node.name: node for node in nodes(len(wanted.names))}
+    found = [*check_launch(wanted, model, [*facts.values()], Needs(), version)]
+    specs = declared_specs(wanted, model, fabric_of(wanted, facts), facts, version)
+    known = wanted.choice.own_arguments
+    launch = [*specs.values()][-1].launch
+    line = argv(launch, version)[1:]
+    found += [*check_arguments(line, version, known), *check_pairs(line, version)]
+    refused = [f for f in found if f.level is Level.ERROR]
+    assert all(f.cure for f in refused), refused
+    ours = argv(replace(launch, extra_args=()), version)[1:]
+    unknown = [f for f in check_arguments(ours, version, known) if "does not know" in f.what]
+    if "image" not in data:
+        assert not unknown
+    if refused:
+        return
+    assert not [f for f in unknown if f.level is Level.ERROR]
+    shape, tp, pp = model.shape, launch.tp, launch.pp
+    assert tp * pp % len(specs) == 0 and tp * pp <= len(specs)
+    if shape.kv_heads and shape.kv_latent_dim is None:
+        assert shape.kv_heads % tp == 0 or tp % shape.kv_heads == 0
+    assert (shape.attention_heads or tp) % tp == 0

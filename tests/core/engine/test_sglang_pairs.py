@@ -117,7 +117,7 @@ def test_compatible_options_are_accepted(extra: str) -> None:
 
 
 def test_an_unread_version_is_only_a_warning() -> None:
-    (finding,) = pair_findings("0.5.11", "--enable-hierarchical-cache", "--disable-radix-cache")
+    (finding,) = pair_findings("0.5.12", "--enable-hierarchical-cache", "--disable-radix-cache")
     assert finding.level is Level.WARNING
 
 
@@ -125,6 +125,31 @@ def test_combinations_a_newer_version_accepts_are_allowed() -> None:
     assert pair_findings(NEW, "--attention-backend", "trtllm_mha") == []
     assert pair_findings(NEW, "--speculative-algorithm", "EAGLE", pp=2) == []
     assert "EAGLE" in str(pair_findings(NEW, "--speculative-algorithm", "NGRAM", pp=2))
+
+
+@pytest.mark.parametrize(
+    ("extra", "sizes", "refusing"),
+    [
+        ("--enable-mixed-chunk", {"pp": 2}, "0.5.3.post3"),
+        ("--enable-mixed-chunk --speculative-algorithm EAGLE", {}, "0.5.3.post3"),
+        ("--moe-dp-size 2", {"pp": 2}, "0.5.11 0.5.17"),
+        ("--moe-dense-tp-size 2", {"tp": 2}, "0.5.3.post3 0.5.11"),
+        ("--moe-dense-tp-size 2", {"tp": 4}, "0.5.3.post3 0.5.11 0.5.17"),
+        ("--disable-cuda-graph-padding --enable-torch-compile", {}, "0.5.17"),
+        ("--attention-backend trtllm_mla", {}, "0.5.3.post3"),
+        ("--attention-backend trtllm_mha", {}, "0.5.3.post3 0.5.11 0.5.17"),
+        ("--decode-attention-backend trtllm_mha", {}, "0.5.3.post3"),
+        ("--prefill-attention-backend trtllm_mha", {}, "0.5.3.post3 0.5.11 0.5.17"),
+        ("--ssl-keyfile /key", {}, "0.5.11 0.5.17"),
+        ("--grpc-port 1 --tokenizer-worker-num 2", {}, "0.5.17"),
+    ],
+)
+def test_each_of_the_older_versions_refuses_what_its_own_code_does(
+    extra: str, sizes: dict[str, int], refusing: str
+) -> None:
+    older = ("0.5.3.post3", "0.5.11", "0.5.17")
+    found = [version for version in older if pair_findings(version, *extra.split(), **sizes)]
+    assert found == refusing.split()
 
 
 def test_the_versions_stand_in_their_order() -> None:

@@ -200,6 +200,9 @@ def test_where_the_draft_comes_from_is_told() -> None:
     [
         ("--speculative-draft-model-path", "/drafts/own"),
         ("--speculative-draft-model=/drafts/own",),
+        # As argparse takes it.
+        ("--speculative-draft-model-pa", "/drafts/own"),
+        ("--speculative-draft-model-p=/drafts/own",),
     ],
 )
 def test_a_draft_that_lies_on_the_nodes_takes_the_place_of_the_catalogs(
