@@ -79,9 +79,10 @@ test-docker28: setup  ## the simulated cluster with Docker 28, both image stores
 	  SPARK_DOCKER=$$engine $(BIN)/pytest -m "cluster and not faults" \
 	    $(DOCKER_28_TESTS:%=tests/cluster/%.py) || exit; done
 
-faults: setup  ## every fault in every phase of a deploy, as a table: 1 h, root on Linux
+faults: setup  ## every fault in every phase of a deploy, as a table; between models: 1 h, root on Linux
 	@tests/cluster/testbed/install-packages
-	@$(BIN)/pytest tests/cluster/test_fault_matrix.py tests/cluster/test_reboot.py -m cluster
+	@$(BIN)/pytest tests/cluster/test_fault_matrix.py tests/cluster/test_reboot.py \
+	  tests/cluster/test_model_switches.py -m cluster
 
 acceptance: setup $(SGLANG)/.complete  ## real SGLang on CPU over two simulated nodes: 3 GB, root on Linux
 	@tests/cluster/testbed/install-packages
@@ -121,7 +122,7 @@ check-sglang:  ## hold launch lines and options against the parser of SGLang VER
 	@[ -d .venv-sglang ] || $(PYTHON) -m venv .venv-sglang
 	@.venv-sglang/bin/pip install --quiet -r tests/sglang/requirements.txt transformers==$(TRANSFORMERS)
 	@.venv-sglang/bin/pip install --quiet --no-deps sglang==$(VERSION)
-	@PYTHONPATH=. .venv-sglang/bin/python tests/sglang/check_parser.py $(if $(RECORD),--record)
+	@PYTHONPATH=.:tests/support .venv-sglang/bin/python tests/sglang/check_parser.py $(if $(RECORD),--record)
 
 docs: setup  ## write the generated pages: settings, models, profiles, troubleshooting
 	@PYTHONPATH=. $(BIN)/python docs/generate.py
