@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +12,7 @@ from deploying import DATA, MODEL, Deploy, combined_output, lives, rank, serves
 from killing import forget_lease, killed
 from local_hub import TOKEN, Hub, sha256
 from spark_node import HF_CACHE
-from sparks import IMAGE, ROOT, TESTBED, Cluster
+from sparks import IMAGE, Cluster
 
 REPO = f"{HF_CACHE}/hub/models--Qwen--Qwen2.5-7B-Instruct"
 LARGE = "model-00001-of-00002.safetensors"
@@ -36,28 +33,9 @@ MANAGEMENT, FABRIC = ("enP7s7",), ("enp1s0f1np1", "enP2p1s0f1np1")
 
 @pytest.fixture
 def hub(testbed: Cluster, tmp_path: Path) -> Iterator[Hub]:
-    """A hub beside the controller, where every node reaches it."""
-    hub_server = Hub(tmp_path / "hub", "198.18.0.254", 8099)
-    hub_server.add(MODEL, FILES)
-    program = ROOT / "tests/support/local_hub.py"
-    words = [
-        TESTBED / "tb",
-        "ctl",
-        sys.executable,
-        program,
-        hub_server.folder,
-        hub_server.address,
-        hub_server.port,
-    ]
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TB_STATE": str(testbed.state)}
-    with subprocess.Popen(list(map(str, words)), env=environment) as server:
-        deadline = time.monotonic() + 10
-        while testbed.ctl("curl", "-s", f"{hub_server.url}/api/models/x/y").returncode:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        hub_server.forget()
+    with testbed.hub(tmp_path) as hub_server:
+        hub_server.add(MODEL, FILES)
         yield hub_server
-        server.terminate()
 
 
 @pytest.fixture

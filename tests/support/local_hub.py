@@ -60,7 +60,7 @@ class Hub:
     def fault(self, **faults: Any) -> None:
         """What goes wrong from now on.
 
-        + gated: 401 or 403 for every file
+        + gated: 401 or 403 for every file; or {repository: 401}
         + cut: {file: bytes}: its connection ends after them, once
         + wrong: {file: times}: so often a byte of it is another
         + slow: seconds for each 64 KiB; stand: no byte of any file
@@ -178,7 +178,10 @@ class Handler(BaseHTTPRequestHandler):
     def _resolve(self, repo: str, revision: str, path: str) -> None:
         if not (commit := self._known(repo, revision)):
             return
-        if gated := self.hub.faults.get("gated"):
+        gated = self.hub.faults.get("gated")
+        if isinstance(gated, dict):
+            gated = gated.get(repo)
+        if gated:
             self._error(gated, "GatedRepo", SAID[gated])
             return
         content = self.hub.files(repo).get(path)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,7 +29,7 @@ from deploying import HEAD, LABEL, MODEL, WORKER, Deploy, combined_output, serve
 from killing import at, kill_all
 from local_hub import Hub
 from spark_node import Node
-from sparks import IMAGE, ROOT, TESTBED, Cluster, Completed
+from sparks import IMAGE, Cluster, Completed
 
 OTHER = "Qwen/Qwen2.5-14B-Instruct"
 NEXT = "lmsysorg/sglang:next"
@@ -194,26 +193,6 @@ def _top_layer(cluster: Cluster) -> str:
     return f"{layer[:2]}/{layer}"
 
 
-@contextmanager
-def local_hub(cluster: Cluster, folder: Path) -> Iterator[Hub]:
-    """A hub beside the controller that has OTHER, and takes a few seconds for it."""
-    hub = Hub(folder / "hub", "198.18.0.254", 8099)
-    hub.add(OTHER, FILES)
-    hub.fault(slow=0.02)
-    program = ROOT / "tests/support/local_hub.py"
-    words = [TESTBED / "tb", "ctl", sys.executable, program, hub.folder, hub.address, hub.port]
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TB_STATE": str(cluster.state)}
-    with subprocess.Popen(list(map(str, words)), env=environment) as server:
-        try:
-            deadline = time.monotonic() + 10
-            while cluster.ctl("curl", "-s", f"{hub.url}/api/models/x/y").returncode:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            yield hub
-        finally:
-            server.terminate()
-
-
 @dataclass(frozen=True)
 class Step:
     """Where a phase is struck: at this command of this node's docker."""
@@ -247,7 +226,9 @@ def stage(deploy: Deploy, phase: str, folder: Path, image: bool) -> Iterator[dic
         cluster.node(2).run(f"docker pull -q {NEXT}")
         yield {"image": NEXT, **PATIENCE}
     elif phase == "weights":
-        with local_hub(cluster, folder) as hub:
+        with cluster.hub(folder) as hub:
+            hub.add(OTHER, FILES)
+            hub.fault(slow=0.02)
             yield {
                 "model": "qwen14b",
                 "hf_endpoint": hub.url,

@@ -14,13 +14,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import testbed_image
+from local_hub import Hub
 from pyinfra_runs import run_pyinfra
 from spark_node import HF_CACHE, Node
 
@@ -187,6 +189,25 @@ class Cluster:
         self.each(lambda node: node.load(tar))
 
     # ---- the controller
+
+    @contextlib.contextmanager
+    def hub(self, folder: Path) -> Iterator[Hub]:
+        """A hub beside the controller, where every node reaches it; its files are in `folder`."""
+        hub = Hub(folder / "hub", "198.18.0.254", 8099)
+        hub.folder.mkdir()
+        program = ROOT / "tests/support/local_hub.py"
+        words = [TESTBED / "tb", "ctl", sys.executable, program, hub.folder, hub.address, hub.port]
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TB_STATE": str(self.state)}
+        with subprocess.Popen(list(map(str, words)), env=environment) as server:
+            try:
+                deadline = time.monotonic() + 10
+                while self.ctl("curl", "-s", f"{hub.url}/api/models/x/y").returncode:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
+                hub.forget()
+                yield hub
+            finally:
+                server.terminate()
 
     def ctl(self, *words: object, timeout: float = 60, on: int = 0, **env: str) -> Completed:
         """Run a command on the controller: it reaches the nodes' management addresses alone.

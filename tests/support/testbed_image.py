@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import version as installed
 from pathlib import Path
 
-from cluster.engine.options import HERE as OPTIONS, NEWEST
+from cluster.engine.options import HERE as OPTIONS, NEWEST, nearest_recorded
 
 HERE = Path(__file__).parents[1] / "cluster"
 ROOT = HERE.parents[1]
@@ -39,7 +39,7 @@ def _digest(version: str, tag: str) -> str:
     sources = [
         MAKE,
         MAKE.with_name("copy_hub"),
-        *(OPTIONS / f"options-{table}.json" for table in (NEWEST, version)),
+        *(OPTIONS / f"options-{table}.json" for table in (NEWEST, nearest_recorded(version))),
     ]
     sources += sorted(
         p for p in (MAKE.parent / "stub").rglob("*") if p.is_file() and p.suffix != ".pyc"

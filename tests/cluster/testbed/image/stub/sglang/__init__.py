@@ -8,4 +8,5 @@ from importlib.metadata import version
 
 __version__ = version("sglang")
 # 0.5.3 and 0.5.23 differ in what they log, in /ping and in what a worker does with SIGTERM
-OLD = tuple(int(part) for part in __version__.split(".")[:3]) < (0, 5, 5)
+# A build that is no release calls itself 0.0.0.dev1+…, and is newer than most.
+OLD = (0, 0, 0) < tuple(int(part) for part in __version__.split(".")[:3]) < (0, 5, 5)
