@@ -11,13 +11,9 @@ from cluster.engine.argv import Launch, split_options
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # This parser leaves the thoughts, with their tags, in the content: that is what it is for.
 APPENDING_PARSERS = frozenset({"minimax-append-think"})
-# What decides how many tokens a step of speculative decoding can yield, in this order.
-CEILINGS = (
-    "--speculative-dspark-block-size",
-    "--speculative-dflash-block-size",
-    "--speculative-num-draft-tokens",
-)
 ALGORITHM = "--speculative-algorithm"
+# Draft tokens and the one that the model adds itself.
+CEILING = "--speculative-num-draft-tokens"
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ def abilities(launch: Launch, thinking: Thinking | None, *, basic: bool) -> Abil
         stated[name] = value or " ".join(values)
     parser = stated["--reasoning-parser"]
     quiet, talkative, silenced = _switches(thinking) if thinking else (None, None, False)
-    ceiling = next((stated[name] for name in CEILINGS if stated.get(name, "").isdecimal()), "")
+    ceiling = stated.get(CEILING, "")
     return Abilities(
         basic=basic,
         tool_parser=stated["--tool-call-parser"] not in ("", "none", "auto"),
@@ -69,7 +65,7 @@ def abilities(launch: Launch, thinking: Thinking | None, *, basic: bool) -> Abil
         thinking=talkative,
         silenced=silenced,
         speculative=bool(stated.get(ALGORITHM)),
-        ceiling=int(ceiling) if ceiling else None,
+        ceiling=int(ceiling) if ceiling.isdecimal() else None,
     )
 
 

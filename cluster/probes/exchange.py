@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,6 +13,8 @@ METRICS = "/metrics"
 # Bytes that are kept of one reply, all its events together. The longest answer, 128 tokens in 128
 # events, takes about 60 kB; /metrics of SGLang 0.5.23 about 90 kB.
 MOST_BYTES = 512 * 1024
+# `why` of a reply that did not come before the probes' common deadline.
+DEADLINE = "deadline"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class ProbeReply:
     + body: of a reply that was not streamed, or of a refusal, cut at MOST_BYTES
     + events: the payloads after `data: `, in order, together cut at MOST_BYTES; [DONE] may be there
     + seconds: until the last byte
-    + why: why nothing or not all came: "deadline", or the error of the connection; "" if all came
+    + why: why nothing or not all came: DEADLINE, or the error of the connection; "" if all came
     """
 
     id: str
@@ -65,29 +67,37 @@ class ToolCall:
     arguments: str
 
 
+Trouble = Literal["", "refused", "late", "broken"]
+
+
 @dataclass(frozen=True)
 class Answer:
     """The model's answer, as one reply has it.
 
     + content, reasoning: "" where there is none
-    + pieces: the texts of the answer's events, in order; a whole answer is one
     + finish: "stop", "length", "tool_calls"; "" where it is not stated
     + logprobs: natural logarithms of the tokens' probabilities, the prompt's included if requested
-    + unreadable: why the reply has no answer; "" if it has one
+    + trouble: why there is no answer: the server refused the request, did not answer it in time, or
+      sent something that is no answer; "" if there is one; problem: the same for people
     """
 
     content: str = ""
     reasoning: str = ""
-    pieces: tuple[str, ...] = ()
     calls: tuple[ToolCall, ...] = ()
     finish: str = ""
     logprobs: tuple[float, ...] = ()
-    unreadable: str = ""
+    trouble: Trouble = ""
+    problem: str = ""
 
     @property
     def text(self) -> str:
         """Thoughts and content."""
         return self.reasoning + self.content
+
+    @property
+    def unfinished(self) -> bool:
+        """The limit of tokens ended its thoughts before it said anything."""
+        return self.finish == "length" and bool(self.reasoning) and not self.content.strip()
 
 
 class _Function(msgspec.Struct):
@@ -124,35 +134,36 @@ class _Body(msgspec.Struct):
 
 
 def read_answer(reply: ProbeReply) -> Answer:
-    """The answer in a reply, never an error: `unreadable` says what is wrong with the reply."""
-    if reply.status != 200:
-        what = f"is answered {reply.status}" if reply.status else f"gets no answer ({reply.why})"
-        return Answer(unreadable=f"{what}: {reply.body[:200]}" if reply.body else what)
+    """The answer in a reply, never an error: `trouble` says what is wrong with the reply."""
     if reply.why:
-        return Answer(unreadable=f"breaks off ({reply.why})")
+        what = "breaks off" if reply.status else "gets no answer"
+        trouble: Trouble = "late" if reply.why == DEADLINE else "broken"
+        return Answer(trouble=trouble, problem=f"{what} ({reply.why})")
+    if reply.status != 200:
+        trouble = "refused" if 400 <= reply.status < 500 else "broken"
+        return Answer(trouble=trouble, problem=f"is answered {reply.status}: {reply.body[:200]}")
     texts = [event for event in reply.events if event.strip() != "[DONE]"] or [reply.body]
     try:
         # Python's own reader takes half a surrogate pair, which is a finding of its own.
         bodies = [msgspec.convert(json.loads(text), type=_Body) for text in texts]
     except (ValueError, RecursionError, msgspec.ValidationError) as e:
-        return Answer(unreadable=f"is answered by something that is no completion: {e}")
+        return Answer(trouble="broken", problem=f"is answered by what is no completion: {e}")
     choices = [choice for body in bodies for choice in body.choices[:1]]
     if not choices:
-        return Answer(unreadable="is answered by a completion without a choice")
+        return Answer(trouble="broken", problem="is answered by a completion without a choice")
     return _joined(choices)
 
 
 def _joined(choices: Sequence[_Choice]) -> Answer:
     """The parts of a streamed answer, or the one part of a whole one, as an answer."""
-    content, reasoning, pieces, finish = "", "", list[str](), ""
+    content, reasoning, finish = "", "", ""
     names: dict[int, str] = {}
     arguments: dict[int, str] = {}
     logprobs: list[float] = []
     for choice in choices:
         part = choice.message or choice.delta or _Message()
-        said, thought = part.content or choice.text or "", part.reasoning_content or part.reasoning
-        content, reasoning = content + said, reasoning + (thought or "")
-        pieces += [text for text in (thought, said) if text]
+        words, thought = part.content or choice.text or "", part.reasoning_content or part.reasoning
+        content, reasoning = content + words, reasoning + (thought or "")
         finish = choice.finish_reason or finish
         for place, call in enumerate(part.tool_calls or ()):
             function, index = call.function or _Function(), call.index or 0
@@ -166,7 +177,6 @@ def _joined(choices: Sequence[_Choice]) -> Answer:
     return Answer(
         content=content,
         reasoning=reasoning,
-        pieces=tuple(pieces),
         calls=tuple(ToolCall(names[index], arguments[index]) for index in sorted(names)),
         finish=finish,
         logprobs=tuple(logprobs),

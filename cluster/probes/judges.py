@@ -1,20 +1,33 @@
 """What is wrong with the answers, probe by probe."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+from cluster.probes import rounds
 from cluster.probes.abilities import Abilities
-from cluster.probes.exchange import ProbeReply
+from cluster.probes.exchange import Answer, ProbeReply, read_answer
+from cluster.probes.nonsense import THOUGHT_TAGS, TOOL_TAGS, nonsense
+from cluster.probes.questions import Question, Questions, questions
+from cluster.probes.rounds import TOGETHER
+from cluster.probes.thresholds import Limits, thresholds
 
 Outcome = Literal["right", "wrong", "skipped"]
+# Of a reply, as far as a report shows it.
+SHOWN_CHARACTERS = 300
+NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
+# Han: the script of the question that is asked in another one than Latin.
+HAN = re.compile(r"[\u3400-\u9fff]")
+NO_ANSWER = Answer(trouble="late", problem="gets no answer")
 
 
 @dataclass(frozen=True)
 class ProbeVerdict:
     """What one probe found.
 
-    + asked, answered: what was sent and came, in short; as the server sent it, so not printable
+    + question, answer: what was sent and came, in short; as the server sent it, so not printable
     + why: what is wrong, or why the probe was skipped; "" where all is right
     + causes: what usually causes it, the likeliest first
     + tried_on: on what this probe was right, and how often
@@ -23,21 +36,353 @@ class ProbeVerdict:
 
     name: str
     outcome: Outcome
-    asked: str = ""
-    answered: str = ""
+    question: str = ""
+    answer: str = ""
     why: str = ""
     causes: tuple[str, ...] = ()
     tried_on: str = ""
     fails: bool = False
 
 
+@dataclass(frozen=True)
+class Replies:
+    """What came, read once.
+
+    + abilities: those that were asked for
+    + answers, metrics: by the id of the request
+    """
+
+    about: Questions
+    abilities: Abilities
+    limits: Limits
+    answers: Mapping[str, Answer]
+    metrics: Mapping[str, str]
+
+    def of(self, *ids: str) -> list[tuple[str, Answer]]:
+        return [(id, self.answers.get(id, NO_ANSWER)) for id in ids]
+
+
+class Found(Exception):
+    """Ends a judgement: something is wrong, or nothing can be said.
+
+    + late: only time ran out, which a busy server explains as well
+    """
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        why: str,
+        answer: str = "",
+        question: str = "",
+        *,
+        late: bool = False,
+    ) -> None:
+        super().__init__(why)
+        self.outcome: Outcome = outcome
+        self.why, self.answer, self.question, self.late = why, answer, question, late
+
+
 def judge(
-    abilities: Abilities, replies: Sequence[ProbeReply], *, strict: bool = False
+    abilities: Abilities,
+    replies: Sequence[ProbeReply],
+    *,
+    strict: bool = False,
+    about: Questions | None = None,
 ) -> tuple[ProbeVerdict, ...]:
-    """A verdict for each probe.
+    """A verdict for each probe that the abilities allow, and for each that they rule out.
 
     + replies: to the requests of `probe_rounds` for the same abilities; a missing one counts as
-      unanswered
+      one that came too late
     + strict: every wrong probe fails a switch, on whatever it was tried
+    + about: what was asked; None: what a deploy asks
     """
-    return ()
+    table = thresholds()
+    metrics = {reply.id: reply.body for reply in replies if reply.id.startswith("metrics ")}
+    answers = {reply.id: read_answer(reply) for reply in replies if reply.id not in metrics}
+    came = Replies(about or questions(), abilities, table.limits, answers, metrics)
+    verdicts = []
+    for name, probe in (BASIC if abilities.basic else FULL).items():
+        verdict = ProbeVerdict(name, "right", tried_on=table.tried_on(name))
+        try:
+            question, answer = probe(came)
+            verdict = replace(verdict, question=question, answer=answer[:SHOWN_CHARACTERS])
+        except Found as end:
+            wrong = end.outcome == "wrong"
+            verdict = replace(
+                verdict,
+                outcome=end.outcome,
+                question=end.question,
+                answer=end.answer[:SHOWN_CHARACTERS],
+                why=end.why,
+                causes=table.causes[name] if wrong and not end.late else (),
+                fails=wrong and (strict or (table.proven(name) and not end.late)),
+            )
+        verdicts.append(verdict)
+    return tuple(verdicts)
+
+
+# ---- the probes: each returns what was asked and answered if all is right, or raises Found
+
+
+def arithmetic(came: Replies) -> tuple[str, str]:
+    """Both forms of one sum have its result as their first or last number."""
+    return _right(came, came.about.arithmetic, _first_or_last)
+
+
+def continuation(came: Replies) -> tuple[str, str]:
+    """Each text goes on with the one word or number that every model knows."""
+    return _right(came, came.about.continuations, _first_words)
+
+
+def text(came: Replies) -> tuple[str, str]:
+    """No answer of any probe is nonsense, an echo, or nothing at all."""
+    readable = {id: answer for id, answer in came.answers.items() if not answer.trouble}
+    echoes = {q.id: q.text for q in (*came.about.arithmetic, *came.about.short)}
+    for id, answer in readable.items():
+        echo = "" if came.abilities.basic else echoes.get(id.removesuffix(TOGETHER), "")
+        why = nonsense(answer.text, came.limits, cut=answer.finish == "length")
+        if why:
+            raise Found("wrong", f"the answer to `{id}`: {why}", answer.text, id)
+        if echo and answer.content.strip().casefold() == echo.casefold():
+            raise Found("wrong", f"the answer to `{id}` only repeats the question", answer.text, id)
+        if not (answer.text.strip() or answer.calls or id == "passage"):
+            raise Found("wrong", f"the answer to `{id}` is empty", "", id)
+    if not readable:
+        _readable(came.of("essay"))
+        raise Found("skipped", "no answer can be read")
+    sample = next(iter(readable))
+    return sample, readable[sample].text
+
+
+def script(came: Replies) -> tuple[str, str]:
+    """An answer asked for in Chinese is Chinese, whole and streamed."""
+    answers = _readable(came.of("script, whole", "script, streamed"))
+    for id, answer in answers:
+        why = nonsense(answer.text, came.limits, cut=answer.finish == "length")
+        if why:
+            raise Found("wrong", f"the answer to `{id}`: {why}", answer.text, came.about.script)
+        if answer.unfinished:
+            raise Found("skipped", _thinking(id), answer.reasoning, came.about.script)
+        count = len(HAN.findall(answer.content))
+        if count < came.limits.script_characters:
+            why = f"the answer to `{id}` has {count} Chinese characters"
+            raise Found("wrong", why, answer.content, came.about.script)
+    return came.about.script, answers[0][1].content
+
+
+def tools(came: Replies) -> tuple[str, str]:
+    """A required call has arguments of the schema, the same whole and streamed, and no tag of the
+    parser is in any content."""
+    if not came.abilities.tool_parser:
+        raise Found("skipped", "the model is served without a tool parser")
+    ids = [id for id, _, _ in rounds.TOOL_REQUESTS]
+    given = came.of(*ids)
+    for id, answer in given:
+        if tag := TOOL_TAGS.search(answer.content):
+            why = f"the content of `{id}` holds the parser's {tag[0]}"
+            raise Found("wrong", why, answer.content, came.about.weather)
+    arguments = []
+    for id, answer in _readable(given[:2]):
+        if answer.unfinished:
+            raise Found("skipped", _thinking(id), answer.reasoning, came.about.weather)
+        if not answer.calls:
+            raise Found("wrong", f"`{id}` has no tool call", answer.text, came.about.weather)
+        arguments.append(_arguments(came.about, id, answer))
+    for id, answer in given[2:]:
+        # The model may answer in words; a call that it makes is right.
+        if answer.calls:
+            arguments.append(_arguments(came.about, id, answer))
+    if any(values != arguments[0] for values in arguments[1:2]):
+        shown = " / ".join(json.dumps(values, ensure_ascii=False) for values in arguments)
+        raise Found("wrong", "the call differs, whole and streamed", shown, came.about.weather)
+    return came.about.weather, json.dumps(arguments[0], ensure_ascii=False)
+
+
+def reasoning(came: Replies) -> tuple[str, str]:
+    """Thoughts are in their own field, and nowhere if they are switched off."""
+    abilities = came.abilities
+    if not abilities.reasoning_parser:
+        raise Found("skipped", "the model is served without a reasoning parser")
+    for id, answer in came.answers.items():
+        if tag := THOUGHT_TAGS.search(answer.content):
+            why = f"the content of `{id}` holds the parser's {tag[0]}"
+            raise Found("wrong", why, answer.content, id)
+        quiet = abilities.silenced and id != "thought"
+        if quiet and answer.reasoning.strip():
+            why = f"`{id}` has thoughts, though thinking was switched off"
+            raise Found("wrong", why, answer.reasoning, id)
+    if not abilities.thinking:
+        raise Found("skipped", "its entry does not know how thinking is switched on")
+    ((id, answer),) = _readable(came.of("thought"))
+    if not answer.reasoning.strip():
+        why = f"`{id}` has no thoughts in their own field, though thinking was switched on"
+        raise Found("wrong", why, answer.content, rounds.THOUGHT)
+    return rounds.THOUGHT, answer.reasoning
+
+
+def concurrency(came: Replies) -> tuple[str, str]:
+    """What is asked among eight at once is answered as it was alone."""
+    basic = came.abilities.basic
+    listed = came.about.continuations if basic else came.about.short
+    same = []
+    for question in listed:
+        pair = _readable(came.of(question.id, question.id + TOGETHER))
+        alone, beside = (answer for _, answer in pair)
+        if alone.unfinished or beside.unfinished:
+            continue
+        values = [_value(question, answer.content, basic) for answer in (alone, beside)]
+        if values[0] != values[1]:
+            why = f"`{question.id}` is answered otherwise among eight requests than alone"
+            shown = f"{alone.content} / {beside.content}"
+            raise Found("wrong", why, shown, question.text)
+        same.append(values[0])
+    if not same:
+        raise Found("skipped", _thinking(listed[0].id))
+    return ", ".join(question.id for question in listed), ", ".join(same)
+
+
+def speculation(came: Replies) -> tuple[str, str]:
+    """Some drafts are accepted, and not all."""
+    if not came.abilities.speculative:
+        raise Found("skipped", "the model is served without speculative decoding")
+    limits, question = came.limits, "/metrics before and after the probes"
+    before, after = (came.metrics.get(f"metrics {when}", "") for when in ("before", "after"))
+    grown = {
+        name: metric(after, f"sglang:{name}") - metric(before, f"sglang:{name}")
+        for name in ("generation_tokens_total", "num_requests_total", "spec_verify_calls_total")
+    }
+    steps = grown["spec_verify_calls_total"]
+    if steps < limits.accept_steps:
+        why = f"/metrics counts {steps:.0f} steps of speculative decoding, too few to judge"
+        raise Found("skipped", why, "", question)
+    # Each request's first token comes with its prompt, from no step.
+    length = (grown["generation_tokens_total"] - grown["num_requests_total"]) / steps
+    shown = f"{length:.3f} tokens a step over {steps:.0f} steps"
+    if length < limits.accept_least:
+        raise Found("wrong", "no draft token is accepted", shown, question)
+    ceiling = came.abilities.ceiling or metric(after, "sglang:spec_num_draft_tokens")
+    if ceiling > 1 and abs(length - ceiling) <= limits.accept_slack:
+        raise Found(
+            "wrong", f"every draft token is accepted: {ceiling:.0f} a step", shown, question
+        )
+    return question, shown
+
+
+def logprobs(came: Replies) -> tuple[str, str]:
+    """A passage of plain English is likely to the model."""
+    ((_, answer),) = _readable(came.of("passage"))
+    values, limits = answer.logprobs, came.limits
+    if len(values) < limits.logprob_tokens:
+        raise Found("skipped", "the engine gives no log-probabilities of a prompt")
+    mean = sum(values) / len(values)
+    shown = f"mean log-probability {mean:.2f} over {len(values)} tokens"
+    # NaN is below every floor.
+    if not mean >= limits.logprob_floor:
+        why = f"plain English is unlikely to it: {mean:.2f} a token, expected above"
+        raise Found("wrong", f"{why} {limits.logprob_floor}", shown, rounds.PASSAGE)
+    return rounds.PASSAGE, shown
+
+
+Probe = Callable[[Replies], tuple[str, str]]
+FULL: Mapping[str, Probe] = {
+    probe.__name__: probe
+    for probe in (
+        arithmetic,
+        text,
+        script,
+        tools,
+        reasoning,
+        concurrency,
+        speculation,
+        logprobs,
+    )
+}
+BASIC: Mapping[str, Probe] = {
+    probe.__name__: probe for probe in (continuation, text, concurrency, speculation, logprobs)
+}
+
+
+# ---- what several of them ask
+
+
+def _readable(answers: Sequence[tuple[str, Answer]]) -> list[tuple[str, Answer]]:
+    """The answers, if every reply has one; raises Found if not."""
+    for id, answer in answers:
+        if answer.trouble:
+            outcome: Outcome = "skipped" if answer.trouble == "refused" else "wrong"
+            why = f"`{id}` {answer.problem}"
+            raise Found(outcome, why, answer.text, id, late=answer.trouble == "late")
+    return list(answers)
+
+
+def _right(
+    came: Replies, listed: Sequence[Question], values: Callable[[Question, str], set[str]]
+) -> tuple[str, str]:
+    """The questions and answers, if the right value is in each answer."""
+    answers = _readable(came.of(*(question.id for question in listed)))
+    for question, (id, answer) in zip(listed, answers, strict=True):
+        if answer.unfinished:
+            raise Found("skipped", _thinking(id), answer.reasoning, question.text)
+        if question.answer.casefold() not in values(question, answer.content):
+            why = f"`{id}` is answered wrong: {question.answer} is right"
+            raise Found("wrong", why, answer.content, question.text)
+    return listed[0].text, ", ".join(answer.content.strip() for _, answer in answers)
+
+
+def _thinking(id: str) -> str:
+    return f"`{id}` ends at the limit of its tokens, within the model's thoughts"
+
+
+def _first_or_last(question: Question, content: str) -> set[str]:
+    """The first and the last number of an answer, which may show how it comes to it."""
+    numbers = [number.replace(",", "") for number in NUMBER.findall(content)]
+    spelled = question.other and question.other in content.casefold()
+    return {*numbers[:1], *numbers[-1:], *([question.answer] if spelled else ())}
+
+
+def _first_words(question: Question, content: str) -> set[str]:
+    """The first two words: a list may go on with "and"."""
+    return set(re.findall(r"\w+", content.casefold())[:2])
+
+
+def _value(question: Question, content: str, basic: bool) -> str:
+    """What a short answer says: the expected word or number, if it is there, or all of it."""
+    values = (_first_words if basic else _first_or_last)(question, content)
+    expected, words = question.answer.casefold(), content.casefold()
+    if expected in values or (not expected.isdecimal() and not basic and expected in words):
+        return question.answer
+    return ", ".join(sorted(values)) or " ".join(words.split())
+
+
+def _arguments(about: Questions, id: str, answer: Answer) -> Mapping[str, Any]:
+    """The arguments of the answer's first call; raises Found if they are not of TOOL's schema."""
+    call = answer.calls[0]
+    try:
+        values = json.loads(call.arguments)
+    except (ValueError, RecursionError):
+        why = f"the arguments of `{id}` are not JSON"
+        raise Found("wrong", why, call.arguments, about.weather) from None
+    why = ""
+    if call.name != rounds.TOOL_NAME:
+        why = f"`{id}` calls {call.name!r}, which is no tool"
+    elif not isinstance(values, dict) or not isinstance(values.get("city"), str):
+        why = f"the arguments of `{id}` lack the city"
+    elif about.city.casefold() not in values["city"].casefold():
+        why = f"the arguments of `{id}` are of another city"
+    elif values.get("unit") != "celsius" or values.keys() != {"city", "unit"}:
+        why = f"the arguments of `{id}` are not of the tool's schema"
+    if why:
+        raise Found("wrong", why, call.arguments, about.weather)
+    return dict(values)
+
+
+def metric(exposition: str, name: str) -> float:
+    """The sum of a metric over its labels in /metrics; 0 where it is not there or no number."""
+    total = 0.0
+    pattern = rf"^{re.escape(name)}(?:\{{[^\n]*\}})?[ \t]+([0-9.eE+-]{{1,30}})[ \t]*\r?$"
+    for value in re.findall(pattern, exposition, re.MULTILINE):
+        try:
+            total += float(value)
+        except ValueError:
+            continue
+    return total

@@ -11,6 +11,7 @@ from typing import Any
 
 from cluster.probes.abilities import Abilities
 from cluster.probes.exchange import CHAT, METRICS, PLAIN, ProbeRequest, Round
+from cluster.probes.questions import Questions, questions
 
 # Generated tokens, at most, of one answer.
 ARITHMETIC_TOKENS = 64
@@ -21,41 +22,6 @@ ESSAY_TOKENS = 64
 SHORT_TOKENS = 32
 CONTINUATION_TOKENS = 8
 
-
-@dataclass(frozen=True)
-class Question:
-    """A question with one right answer; answer: its number, or a word that must be in it."""
-
-    id: str
-    text: str
-    answer: str
-
-
-# One sum in different words.
-ARITHMETIC = (
-    Question("arithmetic 1", "What is 17 + 25? Answer with the number only.", "42"),
-    Question(
-        "arithmetic 2",
-        "A box holds seventeen apples. Twenty-five more are put in. How many apples does the box"
-        " hold then? Answer with the number only.",
-        "42",
-    ),
-)
-# What a language model of any size continues alike. A model without chat is asked nothing else.
-CONTINUATIONS = (
-    Question("count", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11,", "12"),
-    Question("weekdays", "Monday, Tuesday, Wednesday, Thursday,", "Friday"),
-    Question("months", "January, February, March, April, May, June,", "July"),
-    Question("alphabet", "a b c d e f g h i j k l m n o p q r s", "t"),
-    Question("capital", "The capital of Germany is Berlin. The capital of France is", "Paris"),
-)
-SHORT = (
-    Question("product", "What is 6 times 7? Answer with the number only.", "42"),
-    Question("capital", "What is the capital of France? Answer with one word.", "Paris"),
-    Question("week", "How many days are in a week? Answer with the number only.", "7"),
-    Question("difference", "What is 100 minus 1? Answer with the number only.", "99"),
-    Question("opposite", "What is the opposite of hot? Answer with one word.", "cold"),
-)
 # The other three of the eight: of other lengths, and answered at length.
 FILLERS = (
     "Name three colors of the rainbow.",
@@ -67,18 +33,12 @@ PLAIN_FILLERS = (
     "A bridge carries a road over a river. A tunnel carries a road",
     "The sea is",
 )
-SCRIPT = "请用中文写一句话介绍北京这座城市。"
-ESSAY = "Explain in three sentences how rain forms."
-PLAIN_ESSAYS = (
-    "Water from the sea rises into the air as vapor. When the air gets colder, the vapor",
-    "Once upon a time there was a little girl who lived with her grandmother in a house near",
-)
 THOUGHT = "Is 91 a prime number? Think it through step by step."
-WEATHER = "What is the weather in Paris, in degrees Celsius? Use the tool."
+TOOL_NAME = "get_weather"
 TOOL = {
     "type": "function",
     "function": {
-        "name": "get_weather",
+        "name": TOOL_NAME,
         "description": "Get the current weather of a city",
         "parameters": {
             "type": "object",
@@ -108,25 +68,29 @@ PASSAGE = (
 )
 
 
-def probe_rounds(abilities: Abilities, model: str) -> tuple[Round, ...]:
+def probe_rounds(
+    abilities: Abilities, model: str, about: Questions | None = None
+) -> tuple[Round, ...]:
     """The requests, round by round.
 
     + model: the id in /v1/models
+    + about: what is asked; None: what a deploy asks, always the same
     """
+    about = about or questions()
     ask = Asking(model, abilities.quiet or {})
     if abilities.basic:
         alone = [
             ask.plain(f"essay {n}", text, ESSAY_TOKENS, stream=n == 2)
-            for n, text in enumerate(PLAIN_ESSAYS, 1)
+            for n, text in enumerate(about.prose, 1)
         ]
-        short = [ask.plain(q.id, q.text, CONTINUATION_TOKENS) for q in CONTINUATIONS]
+        short = [ask.plain(q.id, q.text, CONTINUATION_TOKENS) for q in about.continuations]
         fillers = [
             ask.plain(f"filler {n}", text, CONTINUATION_TOKENS)
             for n, text in enumerate(PLAIN_FILLERS, 1)
         ]
     else:
-        alone = long_questions(abilities, ask)
-        short = [ask.chat(q.id, q.text, SHORT_TOKENS) for q in SHORT]
+        alone = long_questions(abilities, ask, about)
+        short = [ask.chat(q.id, q.text, SHORT_TOKENS) for q in about.short]
         fillers = [ask.chat(f"filler {n}", text, SHORT_TOKENS) for n, text in enumerate(FILLERS, 1)]
     eight = (*(replace(one, id=f"{one.id}{TOGETHER}") for one in short), *fillers)
     passage = ask.plain("passage", PASSAGE, 1, echo=True, logprobs=1)
@@ -165,16 +129,16 @@ class Asking:
         return ProbeRequest(id, path, {**body, "stream": True} if stream else body, stream)
 
 
-def long_questions(abilities: Abilities, ask: Asking) -> list[ProbeRequest]:
+def long_questions(abilities: Abilities, ask: Asking, about: Questions) -> list[ProbeRequest]:
     """What a model with chat is asked besides the short questions."""
-    questions = [ask.chat(q.id, q.text, ARITHMETIC_TOKENS) for q in ARITHMETIC]
-    questions.append(ask.chat("essay", ESSAY, ESSAY_TOKENS))
-    questions.append(ask.chat("script, whole", SCRIPT, SCRIPT_TOKENS))
-    questions.append(ask.chat("script, streamed", SCRIPT, SCRIPT_TOKENS, stream=True))
+    questions = [ask.chat(q.id, q.text, ARITHMETIC_TOKENS) for q in about.arithmetic]
+    questions.append(ask.chat("essay", about.essay, ESSAY_TOKENS))
+    questions.append(ask.chat("script, whole", about.script, SCRIPT_TOKENS))
+    questions.append(ask.chat("script, streamed", about.script, SCRIPT_TOKENS, stream=True))
     if abilities.tool_parser:
         for id, choice, stream in TOOL_REQUESTS:
             tools = {"tools": [TOOL], "tool_choice": choice}
-            questions.append(ask.chat(id, WEATHER, TOOL_TOKENS, stream, **tools))
+            questions.append(ask.chat(id, about.weather, TOOL_TOKENS, stream, **tools))
     if abilities.reasoning_parser and abilities.thinking:
         thinks = ask.chat("thought", THOUGHT, REASONING_TOKENS, stream=True, **abilities.thinking)
         questions.append(thinks)

@@ -1,0 +1,162 @@
+"""What is asked: questions with one right answer, and texts whose sense can be judged.
+
+A deploy always asks those of seed 0; other seeds give a measurement questions that differ.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+
+CAPITALS = {
+    "France": "Paris",
+    "Italy": "Rome",
+    "Spain": "Madrid",
+    "Japan": "Tokyo",
+    "England": "London",
+    "Russia": "Moscow",
+    "Egypt": "Cairo",
+    "Greece": "Athens",
+}
+OPPOSITES = {"hot": "cold", "up": "down", "big": "small", "day": "night", "open": "closed"}
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+CHINESE_CITIES = ("北京", "上海", "广州", "南京", "西安", "杭州")
+TOPICS = ("rain forms", "bread is baked", "a bicycle works", "trees grow", "ships float")
+WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    "nineteen",
+)
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+STORIES = (
+    "Once upon a time there was a little girl who lived with her grandmother in a house near",
+    "Early in the morning the old fisherman went down to the harbor, where his boat",
+    "The train was late again, and on the platform people looked at their watches and",
+)
+PROSE = (
+    "Water from the sea rises into the air as vapor. When the air gets colder, the vapor",
+    "Bread is made of flour, water, salt and yeast. The baker mixes them into a dough, which",
+    "A bicycle has two wheels, one behind the other. The rider turns the pedals, and the chain",
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with one right answer.
+
+    + id: of its request
+    + answer: a number in digits, or the word that has to be in the answer
+    + other: another way to write the answer; "" if there is none
+    """
+
+    id: str
+    text: str
+    answer: str
+    other: str = ""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """All of one probing.
+
+    + arithmetic: one sum in different words
+    + continuations: what a language model of any size continues alike; one without chat is asked
+      these, `prose` and the passage alone
+    + short: answered with a word or a number
+    + city: whose weather a tool is asked for
+    + script: asks in Chinese for a sentence in Chinese
+    """
+
+    arithmetic: tuple[Question, ...]
+    continuations: tuple[Question, ...]
+    short: tuple[Question, ...]
+    essay: str
+    prose: tuple[str, ...]
+    city: str
+    script: str
+
+    @property
+    def weather(self) -> str:
+        return f"What is the weather in {self.city}, in degrees Celsius? Use the tool."
+
+
+@cache
+def questions(seed: int = 0) -> Questions:
+    """The questions that a seed gives: the same for the same seed."""
+    draw = Random(seed)
+    first, second = draw.randrange(11, 50), draw.randrange(11, 50)
+    start, letter = draw.randrange(1, 40), draw.randrange(15)
+    day, month = draw.randrange(7), draw.randrange(12)
+    land, other = draw.sample(sorted(CAPITALS), 2)
+    left, right, less = draw.randrange(2, 10), draw.randrange(2, 10), draw.randrange(1, 10)
+    word = draw.choice(sorted(OPPOSITES))
+    alphabet = "abcdefghijklmnopqrstuvwxyz"[letter:]
+    number = "Answer with the number only."
+    return Questions(
+        arithmetic=(
+            Question(
+                "sum in digits",
+                f"What is {first} + {second}? {number}",
+                str(first + second),
+                spelled(first + second),
+            ),
+            Question(
+                "sum in words",
+                f"A box holds {spelled(first)} apples. {spelled(second).capitalize()} more are put"
+                f" in. How many apples does the box hold then? {number}",
+                str(first + second),
+                spelled(first + second),
+            ),
+        ),
+        continuations=(
+            Question("counting", _listed(range(start, start + 11)), str(start + 11)),
+            Question("weekdays", *_next(WEEKDAYS, day, 9)),
+            Question("months", *_next(MONTHS, month, 6)),
+            Question("alphabet", " ".join(alphabet[:10]), alphabet[10]),
+            Question(
+                "capital",
+                f"The capital of {other} is {CAPITALS[other]}. The capital of {land} is",
+                CAPITALS[land],
+            ),
+        ),
+        short=(
+            Question("product", f"What is {left} times {right}? {number}", str(left * right)),
+            Question(
+                "capital",
+                f"What is the capital of {land}? Answer with one word.",
+                CAPITALS[land],
+            ),
+            Question("week", f"How many days are in a week? {number}", "7", "seven"),
+            Question("difference", f"What is 100 minus {less}? {number}", str(100 - less)),
+            Question(
+                "opposite",
+                f"What is the opposite of {word}? Answer with one word.",
+                OPPOSITES[word],
+            ),
+        ),
+        essay=f"Explain in three sentences how {draw.choice(TOPICS)}.",
+        prose=(draw.choice(PROSE), draw.choice(STORIES)),
+        city=CAPITALS[land],
+        script=f"请用中文写一句话介绍{draw.choice(CHINESE_CITIES)}这座城市。",
+    )
+
+
+def spelled(number: int) -> str:
+    """A number from 0 to 99 in English words."""
+    if number < len(WORDS):
+        return WORDS[number]
+    ten, one = divmod(number, 10)
+    return TENS[ten - 2] + (f"-{WORDS[one]}" if one else "")
+
+
+def _listed(items: range) -> str:
+    return ", ".join(str(item) for item in items) + ","
+
+
+def _next(names: tuple[str, ...], start: int, count: int) -> tuple[str, str]:
+    """So many of the names, from one on, around their end; and the one that comes next."""
+    names = (names * 3)[start : start + count + 1]
+    return ", ".join(names[:count]) + ",", names[count]
