@@ -40,7 +40,7 @@ def _wrong(verdict: ProbeVerdict, node: str) -> Finding:
     return Finding(
         Level.ERROR if verdict.fails else Level.WARNING,
         f"the probe {verdict.name!r} is answered wrong: {verdict.why}; asked: "
-        f"{verdict.asked[:QUOTED]!r}, answered: {verdict.answered[:QUOTED]!r}{doubt}",
+        f"{verdict.question[:QUOTED]!r}, answered: {verdict.answer[:QUOTED]!r}{doubt}",
         node,
         f"{causes}try {CURE}",
         f"probe-{'-'.join(verdict.name.lower().split())}",
