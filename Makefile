@@ -13,7 +13,7 @@ SGLANG := .cache/acceptance
 CLUSTER := $(shell [ "`uname -s`" = Linux ] && [ "`id -u`" = 0 ] && echo yes)
 
 .PHONY: help setup demo test test-quick test-docker28 faults acceptance check-arm64 check-wheels \
-  check-sglang bench-peers lint format lock clean house golden mutation docs
+  check-sglang bench-peers lint format lock clean house golden mutation probe-rates docs
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -135,6 +135,9 @@ house: setup  ## how the project reads: names, slices, imports, sizes, against t
 
 mutation: setup  ## break 48 lines of plan, switch, framing and readiness; every one must fail a test
 	@$(BIN)/python tests/mutation/mutate.py
+
+probe-rates: setup  ## the probes on real models, and on what a breaker makes of their answers: hours, 2 GB, resumed
+	@PYTHONPATH=. $(BIN)/python tests/probe_rates/measure.py $(RATES)
 
 lint: setup check-wheels house  ## ruff, mypy --strict, shellcheck, house, a wheel for aarch64 of all that is locked
 	@$(BIN)/ruff check

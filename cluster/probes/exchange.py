@@ -67,6 +67,8 @@ class ToolCall:
     arguments: str
 
 
+# How thoughts begin and end in a content that nobody parses.
+OPENING, CLOSING = ("<think>", "[THINK]", "<|channel|>analysis"), ("</think>", "[/THINK]", "final")
 Trouble = Literal["", "refused", "late", "broken"]
 
 
@@ -96,8 +98,11 @@ class Answer:
 
     @property
     def unfinished(self) -> bool:
-        """The limit of tokens ended its thoughts before it said anything."""
-        return self.finish == "length" and bool(self.reasoning) and not self.content.strip()
+        """The limit of tokens ended its thoughts before it said anything: those in their own field,
+        or in the content of an engine without a parser for them."""
+        inner = self.content.lstrip()
+        thinks = inner.startswith(OPENING) and not any(tag in inner for tag in CLOSING)
+        return self.finish == "length" and (thinks or (bool(self.reasoning) and not inner))
 
 
 class _Function(msgspec.Struct):

@@ -279,8 +279,8 @@ def logprobs(came: Replies) -> tuple[str, str]:
     # NaN is below every floor.
     if not mean >= limits.logprob_floor:
         why = f"plain English is unlikely to it: {mean:.2f} a token, expected above"
-        raise Found("wrong", f"{why} {limits.logprob_floor}", shown, rounds.PASSAGE)
-    return rounds.PASSAGE, shown
+        raise Found("wrong", f"{why} {limits.logprob_floor}", shown, came.about.passage)
+    return came.about.passage, shown
 
 
 Probe = Callable[[Replies], tuple[str, str]]

@@ -41,6 +41,19 @@ PROSE = (
     "Bread is made of flour, water, salt and yeast. The baker mixes them into a dough, which",
     "A bicycle has two wheels, one behind the other. The rider turns the pedals, and the chain",
 )
+# Plain prose, of which a model for English predicts most; a random one knows none of it.
+SENTENCES = (
+    "The sun rises in the east and sets in the west.",
+    "In the morning people get up, wash their hands and face, and eat breakfast.",
+    "Children go to school, where they learn to read and write.",
+    "In the evening the whole family sits at the table and talks about the day.",
+    "When it rains, the streets are wet and people open their umbrellas.",
+    "The dog ran across the garden and barked at the cat, which climbed up a tree.",
+    "She opened the door, turned on the light and put her bag on the floor.",
+    "There are seven days in a week and twelve months in a year.",
+    "He was so tired that he fell asleep as soon as he lay down on the bed.",
+    "A year has four seasons: spring, summer, autumn and winter.",
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,7 @@ class Questions:
       these, `prose` and the passage alone
     + short: answered with a word or a number
     + city: whose weather a tool is asked for
+    + passage: plain English, whose probability is asked for
     + script: asks in Chinese for a sentence in Chinese
     """
 
@@ -77,6 +91,7 @@ class Questions:
     prose: tuple[str, ...]
     city: str
     script: str
+    passage: str
 
     @property
     def weather(self) -> str:
@@ -88,12 +103,12 @@ def questions(seed: int = 0) -> Questions:
     """The questions that a seed gives: the same for the same seed."""
     draw = Random(seed)
     first, second = draw.randrange(11, 50), draw.randrange(11, 50)
-    start, letter = draw.randrange(1, 40), draw.randrange(15)
+    start, letters = draw.randrange(1, 40), draw.randrange(8, 23)
     day, month = draw.randrange(7), draw.randrange(12)
     land, other = draw.sample(sorted(CAPITALS), 2)
     left, right, less = draw.randrange(2, 10), draw.randrange(2, 10), draw.randrange(1, 10)
     word = draw.choice(sorted(OPPOSITES))
-    alphabet = "abcdefghijklmnopqrstuvwxyz"[letter:]
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
     number = "Answer with the number only."
     return Questions(
         arithmetic=(
@@ -115,7 +130,7 @@ def questions(seed: int = 0) -> Questions:
             Question("counting", _listed(range(start, start + 11)), str(start + 11)),
             Question("weekdays", *_next(WEEKDAYS, day, 9)),
             Question("months", *_next(MONTHS, month, 6)),
-            Question("alphabet", " ".join(alphabet[:10]), alphabet[10]),
+            Question("alphabet", " ".join(alphabet[:letters]), alphabet[letters]),
             Question(
                 "capital",
                 f"The capital of {other} is {CAPITALS[other]}. The capital of {land} is",
@@ -141,6 +156,7 @@ def questions(seed: int = 0) -> Questions:
         prose=(draw.choice(PROSE), draw.choice(STORIES)),
         city=CAPITALS[land],
         script=f"请用中文写一句话介绍{draw.choice(CHINESE_CITIES)}这座城市。",
+        passage=" ".join(draw.sample(SENTENCES, 3)),
     )
 
 

@@ -20,7 +20,8 @@ TOOL_TOKENS = 80
 REASONING_TOKENS = 128
 ESSAY_TOKENS = 64
 SHORT_TOKENS = 32
-CONTINUATION_TOKENS = 8
+CONTINUATION_TOKENS = 6
+PROSE_TOKENS = 40
 
 # The other three of the eight: of other lengths, and answered at length.
 FILLERS = (
@@ -59,13 +60,6 @@ TOOL_REQUESTS = (
 )
 # Ends the id of a request that is sent among the eight.
 TOGETHER = ", together"
-# Plain prose, of which a model for English predicts most; a random one knows none of it.
-PASSAGE = (
-    "The sun rises in the east and sets in the west. In the morning people get up, wash their"
-    " hands and face, eat breakfast and go to work. Children go to school, where they learn to"
-    " read and write. In the evening the whole family sits at the table, eats dinner and talks"
-    " about the day."
-)
 
 
 def probe_rounds(
@@ -80,7 +74,7 @@ def probe_rounds(
     ask = Asking(model, abilities.quiet or {})
     if abilities.basic:
         alone = [
-            ask.plain(f"essay {n}", text, ESSAY_TOKENS, stream=n == 2)
+            ask.plain(f"essay {n}", text, PROSE_TOKENS, stream=n == 2)
             for n, text in enumerate(about.prose, 1)
         ]
         short = [ask.plain(q.id, q.text, CONTINUATION_TOKENS) for q in about.continuations]
@@ -93,7 +87,7 @@ def probe_rounds(
         short = [ask.chat(q.id, q.text, SHORT_TOKENS) for q in about.short]
         fillers = [ask.chat(f"filler {n}", text, SHORT_TOKENS) for n, text in enumerate(FILLERS, 1)]
     eight = (*(replace(one, id=f"{one.id}{TOGETHER}") for one in short), *fillers)
-    passage = ask.plain("passage", PASSAGE, 1, echo=True, logprobs=1)
+    passage = ask.plain("passage", about.passage, 1, echo=True, logprobs=1)
     rounds = (Round((*alone, *short)), Round(eight, together=True), Round((passage,)))
     if not abilities.speculative:
         return rounds

@@ -42,13 +42,16 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Detection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A probe on the same, broken in a stated way; caught: runs in which it found it wrong."""
+    """The same, broken in a stated way.
 
-    probe: str
+    + caught: runs in which some probe was wrong; by: in how many each of them was
+    """
+
     fault: str
     on: str
     runs: int
     caught: int
+    by: Mapping[str, int]
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

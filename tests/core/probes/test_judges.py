@@ -182,6 +182,14 @@ def test_endless_thoughts_are_not_judged_as_answers() -> None:
     }
 
 
+def test_thoughts_that_nobody_parses_are_not_judged_as_answers() -> None:
+    thinks = {"content": "<think>\nThe user asks for a sum. Let me", "finish": "length"}
+    found = outcomes(changed(Abilities(), {"sum in digits": thinks, "sum in words": thinks}))
+    assert found["arithmetic"] == "skipped"
+    ended = {"content": "<think>\nEasy.</think>\n7, no:", "finish": "length"}
+    assert outcomes(changed(Abilities(), {"sum in digits": ended}))["arithmetic"] == "wrong"
+
+
 # ---- whatever a server sends
 
 JUNK = st.recursive(
