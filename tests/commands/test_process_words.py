@@ -47,7 +47,8 @@ def test_a_process_has_no_create_keep_or_release() -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> dict[str, str]:
-    return {**os.environ, "HOME": str(tmp_path)}
+    # ps cuts lines to $COLUMNS, which some shells export.
+    return {**os.environ, "HOME": str(tmp_path), "COLUMNS": "80"}
 
 
 def sh(words: tuple[str, ...], home: dict[str, str]) -> str:
@@ -58,7 +59,7 @@ def sh(words: tuple[str, ...], home: dict[str, str]) -> str:
 def engine(monkeypatch: pytest.MonkeyPatch, spec: Spec, begin: str) -> None:
     """The engine replaced by a shell with the same markers in its arguments."""
     markers = process.engine_argv(spec)[3:]
-    script = f": engine; {begin}; while :; do sleep 0.05; done"
+    script = f": engine; {begin}; i=0; while [ $((i += 1)) -lt 2000 ]; do sleep 0.05; done"
     monkeypatch.setattr(process, "engine_argv", lambda _: ("sh", "-c", script, *markers))
 
 

@@ -348,9 +348,37 @@ def test_an_mtu_that_differs(sparks: Fakes) -> None:
     assert any("mtu" in line.lower() for line in refused(sparks.deploy()))
 
 
-def test_tensor_parallel_that_does_not_divide_over_the_nodes_is_refused(sparks: Fakes) -> None:
-    line, _heads = refused(sparks.deploy("--data", "tensor_parallel=3"))
-    assert "does not divide over 2 nodes" in line
+DECISIONS: list[Any] = [
+    pytest.param(["tensor_parallel=3"], "does not divide over 2 nodes", id="tp"),
+    pytest.param(
+        ["model=qwen7b", "tensor_parallel=8"],
+        "qwen7b has 28 attention heads, which do not divide over tensor_parallel 8",
+        id="heads",
+    ),
+    pytest.param(
+        ["model=phi4", "tensor_parallel=4"],
+        "phi4 has 10 KV heads, which do not divide over tensor_parallel 4",
+        id="kv-heads",
+    ),
+    pytest.param(
+        ["tool_call_parser=deepseek"], "has no --tool-call-parser 'deepseek'", id="parser"
+    ),
+    pytest.param(["extra_args=--tp 4"], "extra_args must not hold --tp: the setting", id="option"),
+    pytest.param(["port=50000"], "port and dist_port are both 50000", id="one-port"),
+    pytest.param(
+        ["model=qwen7b", "context_length=99999"],
+        "context_length = 99999 is more than qwen7b has (32768",
+        id="context",
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "says"), DECISIONS)
+def test_a_decision_over_settings_and_readings_is_refused(
+    sparks: Fakes, data: list[str], says: str
+) -> None:
+    lines = refused(sparks.deploy(*(word for setting in data for word in ("--data", setting))))
+    assert any(says in line for line in lines), lines
 
 
 def test_a_port_that_somebody_else_holds(sparks: Fakes) -> None:
