@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from measure import LIMITS, ROOT
@@ -14,10 +15,11 @@ PRODUCT = {Path(part).stem for part in LIMITS["product"]} | {"spark_bench", "spa
 PRIVATE: dict[str, str] = {}
 
 
-def files() -> Iterator[tuple[str, ast.Module]]:
+@cache
+def files() -> list[tuple[str, ast.Module]]:
     """Every test file's path, from the root of the project, and its tree."""
-    for path in sorted(TESTS.rglob("*.py")):
-        yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+    paths = sorted(TESTS.rglob("*.py"))
+    return [(str(path.relative_to(ROOT)), ast.parse(path.read_text())) for path in paths]
 
 
 def is_private(name: str) -> bool:

@@ -461,7 +461,7 @@ def test_the_proven_group_is_restored(
     assert cluster.run(wanted) is None
 
 
-@profile(max_examples=200)
+@profile(max_examples=100)
 @given(st.data())
 def test_faults_in_a_row_end_in_one_group(data: st.DataObject) -> None:
     """Any group wanted, some of them never ready, each run with a fault somewhere; then one whose

@@ -119,12 +119,13 @@ def killed(
 
 
 def kill_all(mark: str, number: int = signal.SIGKILL) -> None:
-    """kill -9 (or so) every process that was started with KILLING=mark in its environment."""
-    wanted = f"KILLING={mark}".encode()
-    for path in Path("/proc").glob("[0-9]*/environ"):
+    """kill -9 (or so) a run with KILLING=mark in its environment, and every process it started."""
+    wanted, name = f"KILLING={mark}".encode(), mark[:15].encode()
+    for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if wanted in path.read_bytes().split(b"\0"):
-                os.kill(int(path.parent.name), number)
+            environment = (path / "environ").read_bytes().split(b"\0")
+            if wanted in environment or name == (path / "comm").read_bytes().strip():
+                os.kill(int(path.name), number)
 
 
 def forget_lease(cluster: Cluster, head: int = 1) -> None:

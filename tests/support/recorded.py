@@ -85,6 +85,9 @@ def become(run: dict[str, Any]) -> None:
     sys.stdin = open(0)  # noqa: SIM115 - the old one may have read the next run's line
     os.environ.clear()
     os.environ.update(run["environ"])
+    # /proc/…/environ stays that of the process before the fork: `killing.py` looks for this.
+    if mark := run["environ"].get("KILLING"):
+        Path("/proc/self/comm").write_text(mark[:15])
     sys.argv[1:] = run["words"]
 
 

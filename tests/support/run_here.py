@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from spark_bench.cli import main
+from spark_bench.prompts import served
+from spark_bench.prompts.tokens import COMMON, ENOUGH
 from spark_bench.protocol import reading
 from spark_bench.record import Exchange, Request
 from spark_bench.reference_server.streams import Stream
@@ -78,6 +80,8 @@ def run(url: str, *words: str, here: Path | None = None, env: dict[str, str] | N
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(responses, "read_exchange", read)
+        # The reference server is asked for the tokens of one word at a time.
+        patched.setattr(served, "COMMON", COMMON[: ENOUGH + 8])
         patched.delenv("SPARK_BENCH_API_KEY", raising=False)
         done = CliRunner().invoke(main, ["run", *words, "--url", url], env=env)
     if done.exception and not isinstance(done.exception, SystemExit):

@@ -65,8 +65,8 @@ class Cluster:
 
     + state: the testbed's own directory (TB_STATE); namespaces and cgroups carry its name
     + undo: `tb` commands that put back what a test did to links and nodes
-    + forks: whether a run of pyinfra without an environment of its own may be a fork: what /proc
-      shows of its arguments and environment is not the run's
+    + forks: whether a run of pyinfra may be a fork: what /proc shows of its arguments and
+      environment is not the run's
     + changed: whether a test may have left anything since it was reset and served the usual model
     """
 
@@ -249,9 +249,9 @@ class Cluster:
         yes = [] if "--dry" in args else ["-y"]
         groups = ["--group-data", "inventories/group_data"] if GROUP_DATA.is_dir() else []
         line = [*yes, *groups, *map(str, (inventory, *args)), *words]
-        if env or not self.forks:
+        if not self.forks:
             return self.ctl(PYINFRA, *line, timeout=timeout, on=on, **(env or {}))
-        return run_pyinfra(line, self.environ({}), self.netns(on), timeout)
+        return run_pyinfra(line, self.environ(env or {}), self.netns(on), timeout)
 
     def inventory(
         self,

@@ -446,12 +446,15 @@ def test_a_stop_ends_an_exchange(faulty: FaultyServer) -> None:
 
 
 def test_after_the_duration_nothing_is_sent(faulty: FaultyServer) -> None:
-    timings = [Timing(0.05 * index) for index in range(40)]
+    timings = [Timing(0.05 * index) for index in range(9)] + [Timing(60.0)] * 9
     with recorder(faulty.url, 2) as client:
-        got = record(client, load([request("plain")] * 40, timings=timings, duration=0.42))
+        got = record(client, load([request("plain")] * 18, timings=timings, duration=0.42))
     assert not got.recording.interrupted
-    assert got.ended == ["complete"] * 9
-    assert (got.recording.ended_ns - got.recording.started_ns) / 1e9 < 1.9, "40 would take 1.95 s"
+    # A busy machine sends late, and then fewer.
+    assert 1 <= len(got.ended) <= 9 and set(got.ended) == {"complete"}
+    begun = got.recording.started_ns
+    assert all(exchange.sent_ns - begun <= 0.42e9 for exchange in got.exchanges)
+    assert (got.recording.ended_ns - begun) / 1e9 < 30, "it waited for those that were not due"
 
 
 # ---- loads --------------------------------------------------------------------------------------

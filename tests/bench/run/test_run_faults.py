@@ -61,7 +61,7 @@ def test_no_answer_takes_longer_than_the_timeout(
     started = time.monotonic()
     ran = run(faulty.at(behavior), *words, *QUIET, here=tmp_path)
     assert ran.code == 1 and ran.result.summary.failures == {"timeout": 3}
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30  # without the time-out it would not end
 
 
 @pytest.mark.parametrize(

@@ -401,7 +401,7 @@ def attempt(nodes: list[NodeFacts], wishes: FabricOptions) -> Fabric | tuple[obj
         return findings.findings
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(any_nodes(), WISHES)
 def test_any_cabling_gives_a_sound_fabric_or_a_cure(
     nodes: list[NodeFacts], wishes: FabricOptions
@@ -436,7 +436,7 @@ def sound(nodes: list[NodeFacts], fabric: Fabric, wishes: FabricOptions) -> None
     assert len({len(n.hcas) for n in fabric.nodes}) == 1
 
 
-@settings(max_examples=75)
+@settings(max_examples=50)
 @given(any_nodes(), WISHES, st.randoms(use_true_random=False))
 def test_the_order_of_interfaces_never_matters(
     nodes: list[NodeFacts], wishes: FabricOptions, random: object

@@ -212,7 +212,7 @@ def held_twice(nodes: Sequence[NodeFacts]) -> bool:
     return any(not a.startswith(("127.", "172.")) for a in shared)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(wished())
 def test_no_warning_s_cure_leads_to_a_refusal(cluster: Cluster) -> None:
     # A cable that is not plugged in hides an address that two interfaces have.
@@ -223,7 +223,7 @@ def test_no_warning_s_cure_leads_to_a_refusal(cluster: Cluster) -> None:
         assert text_of(refusal(after)) == "", f"the cure of: {finding}"
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(wished())
 def test_following_the_suggested_fixes_gives_a_fabric(cluster: Cluster) -> None:
     """Round by round, as far as they are commands and not questions ("ip -4 addr")."""

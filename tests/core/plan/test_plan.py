@@ -418,7 +418,7 @@ def ours(facts: Mapping[str, NodeFacts]) -> set[tuple[str, str]]:
 WISHES = st.sampled_from(["running", "running", "running", "hangs", "stopped", "absent"])
 
 
-@profile(max_examples=150)
+@profile(max_examples=75)
 @given(worlds(), WISHES)
 def test_after_the_orders_a_second_plan_is_empty(facts: dict[str, NodeFacts], wish: str) -> None:
     state = "running" if wish == "hangs" else wish
@@ -439,7 +439,7 @@ def test_after_the_orders_a_second_plan_is_empty(facts: dict[str, NodeFacts], wi
     assert not again.changes, list(again.lines())
 
 
-@profile(max_examples=100)
+@profile(max_examples=50)
 @given(worlds(), WISHES)
 def test_no_worker_is_stopped_before_a_head(facts: dict[str, NodeFacts], wish: str) -> None:
     state = "running" if wish == "hangs" else wish
@@ -451,7 +451,7 @@ def test_no_worker_is_stopped_before_a_head(facts: dict[str, NodeFacts], wish: s
     assert heads == sorted(heads, reverse=True)
 
 
-@profile(max_examples=60)
+@profile(max_examples=40)
 @given(worlds())
 def test_a_correct_rank_is_not_recreated_unless_it_is_kept(
     facts: dict[str, NodeFacts],

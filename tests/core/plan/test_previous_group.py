@@ -117,7 +117,7 @@ def test_the_old_group_can_be_put_back_until_the_new_one_is_proven(nodes: int, s
         assert previous.model == "Qwen/Qwen2.5-7B-Instruct"
 
 
-@profile(max_examples=150)
+@profile(max_examples=75)
 @given(st.data())
 def test_repeatedly_cut_runs_still_end_in_one_group(data: st.DataObject) -> None:
     """Old and new wanted in any order, each run cut anywhere, and then one that is not."""
