@@ -1,6 +1,7 @@
 """What a probe sends to the head's engine, what came back, and the answer in it."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -78,7 +79,8 @@ class Answer:
 
     + content, reasoning: "" where there is none
     + finish: "stop", "length", "tool_calls"; "" where it is not stated
-    + logprobs: natural logarithms of the tokens' probabilities, the prompt's included if requested
+    + logprobs: natural logarithms of the tokens' probabilities, the prompt's included if requested;
+      NaN where the engine gives none
     + trouble: why there is no answer: the server refused the request, did not answer it in time, or
       sent something that is no answer; "" if there is one; problem: the same for people
     """
@@ -178,7 +180,10 @@ def _joined(choices: Sequence[_Choice]) -> Answer:
             given = given if isinstance(given, str) else json.dumps(given)
             arguments[index] = arguments.get(index, "") + given
         if choice.logprobs:
-            logprobs += [x for x in choice.logprobs.token_logprobs or () if x is not None]
+            # The first token has none; JSON has no NaN, so it comes as null.
+            listed = choice.logprobs.token_logprobs or []
+            numbers = [math.nan if x is None else x for x in listed]
+            logprobs += numbers if listed[:1] != [None] else numbers[1:]
     return Answer(
         content=content,
         reasoning=reasoning,

@@ -130,8 +130,9 @@ def arithmetic(came: Replies) -> tuple[str, str]:
 
 
 def continuation(came: Replies) -> tuple[str, str]:
-    """Each text goes on with the one word or number that every model knows."""
-    return _right(came, came.about.continuations, _first_words)
+    """Most texts go on with the one word or number that every model knows."""
+    least = came.limits.continuations_right
+    return _right(came, came.about.continuations, _first_words, least)
 
 
 def text(came: Replies) -> tuple[str, str]:
@@ -316,16 +317,24 @@ def _readable(answers: Sequence[tuple[str, Answer]]) -> list[tuple[str, Answer]]
 
 
 def _right(
-    came: Replies, listed: Sequence[Question], values: Callable[[Question, str], set[str]]
+    came: Replies,
+    listed: Sequence[Question],
+    values: Callable[[Question, str], set[str]],
+    least: int | None = None,
 ) -> tuple[str, str]:
-    """The questions and answers, if the right value is in each answer."""
+    """The questions and answers, if the right value is in so many answers, None: in all."""
     answers = _readable(came.of(*(question.id for question in listed)))
+    wrong = []
     for question, (id, answer) in zip(listed, answers, strict=True):
         if answer.unfinished:
             raise Found("skipped", _thinking(id), answer.reasoning, question.text)
         if question.answer.casefold() not in values(question, answer.content):
-            why = f"`{id}` is answered wrong: {question.answer} is right"
-            raise Found("wrong", why, answer.content, question.text)
+            wrong.append((question, answer))
+    if len(listed) - len(wrong) < (len(listed) if least is None else least):
+        question, answer = wrong[0]
+        why = f"`{question.id}` is answered wrong: {question.answer} is right"
+        more = f" ({len(wrong)} of {len(listed)} are wrong)" if len(listed) > 2 else ""
+        raise Found("wrong", why + more, answer.content, question.text)
     return listed[0].text, ", ".join(answer.content.strip() for _, answer in answers)
 
 

@@ -32,7 +32,7 @@ from models import MODELS, Real, Serving
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))
 
-from broken_replies import FAULTS  # noqa: E402
+from broken_replies import FAULTS, rewritten  # noqa: E402
 
 from cluster.probes.exchange import ProbeReply, ProbeRequest  # noqa: E402
 from cluster.probes.judges import judge  # noqa: E402
@@ -168,10 +168,14 @@ def damaged(model: Real) -> Path:
 # ---- judging
 
 
-def wrong_probes(model: Real, replies: Sequence[ProbeReply], seed: int) -> dict[str, str]:
-    """Probe → outcome."""
+def wrong_probes(model: Real, replies: Sequence[ProbeReply], seed: int) -> list[str]:
+    """The names of the probes that are wrong."""
     verdicts = judge(model.abilities, replies, about=questions(seed))
-    return {verdict.name: verdict.outcome for verdict in verdicts}
+    return [verdict.name for verdict in verdicts if verdict.outcome == "wrong"]
+
+
+def unchanged(id: str, fields: dict[str, Any]) -> None:
+    """Changes no answer."""
 
 
 def rates(models: Sequence[Real], *, explain: bool) -> tuple[list[Trial], list[Detection]]:
@@ -190,28 +194,25 @@ def rates(models: Sequence[Real], *, explain: bool) -> tuple[list[Trial], list[D
             judged = count["right"] + count["wrong"]
             if judged:
                 trials.append(Trial(probe, model.name, "real model", judged, count["wrong"]))
-        broken: list[tuple[str, dict[int, list[ProbeReply]]]] = [
-            (fault.name, {seed: fault(replies, seed) for seed, replies in runs.items()})
-            for fault in FAULTS
-            if runs
-        ]
-        broken.append((DAMAGED, recorded(model.where / "damaged.jsonl")))
-        for name, changed in broken:
-            if not changed:
-                continue
+        damage = recorded(model.where / "damaged.jsonl")
+        changed = {DAMAGED: damage} if damage else {}
+        for fault in FAULTS:
+            broken = {seed: fault(replies, seed) for seed, replies in runs.items()}
+            # What it leaves as it was is no fault: a model without tools has no calls.
+            changed[fault.name] = {
+                seed: replies
+                for seed, replies in broken.items()
+                if replies not in (runs[seed], [rewritten(r, unchanged) for r in runs[seed]])
+            }
+        for name, broken in changed.items():
             by: Counter[str] = Counter()
             caught = 0
-            for seed, replies in changed.items():
-                # What the breaker left as it was is no fault: a model without tools has no calls.
-                if replies == runs.get(seed):
-                    continue
-                outcomes = wrong_probes(model, replies, seed)
-                wrong = [probe for probe, outcome in outcomes.items() if outcome == "wrong"]
+            for seed, replies in broken.items():
+                wrong = wrong_probes(model, replies, seed)
                 by.update(wrong)
                 caught += bool(wrong)
-            count = sum(replies != runs.get(seed) for seed, replies in changed.items())
-            if count:
-                detections.append(Detection(name, model.name, count, caught, dict(by)))
+            if broken:
+                detections.append(Detection(name, model.name, len(broken), caught, dict(by)))
     return trials, detections
 
 

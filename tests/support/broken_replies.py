@@ -243,6 +243,18 @@ def _random_tokens(id: str, fields: Fields, draw: random.Random) -> None:
         fields["logprobs"] = [None, *(draw.gauss(-11.0, 0.7) for _ in fields["logprobs"][1:])]
 
 
+def _accepted(a_step: int) -> Any:
+    """Each step of speculative decoding yields so many tokens, by the counters of /metrics."""
+
+    def corrupt(replies: Sequence[ProbeReply], draw: random.Random) -> list[ProbeReply]:
+        counts = {"generation_tokens_total": 100 * a_step, "spec_verify_calls_total": 100}
+        lines = "".join(f"sglang:{name} {count}\n" for name, count in counts.items())
+        bodies = {"metrics before": "", "metrics after": lines}
+        return [replace(r, body=bodies.get(r.id, r.body)) for r in replies]
+
+    return corrupt
+
+
 FAULTS = (
     Fault("one token", "the second token repeated to the limit", _each(_repeat_token)),
     Fault("one phrase", "the first six words repeated to the limit", _each(_repeat_phrase)),
@@ -264,5 +276,7 @@ FAULTS = (
     Fault("truncated", "half of the first word, then the end", _each(_truncate)),
     Fault("broken off", "the connection closes within each answer", _broken_off),
     Fault("other language", "Chinese for English, English for Chinese", _each(_language)),
+    Fault("no draft", "no draft token is accepted", _accepted(1)),
+    Fault("every draft", "every draft token is accepted", _accepted(4)),
     Fault("another answer", "the same sentence to every question", _each(_echo)),
 )

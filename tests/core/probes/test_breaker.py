@@ -30,6 +30,8 @@ CAUGHT = {
     "truncated": {"tools"},
     "broken off": {"arithmetic", "script", "tools", "concurrency"},
     "other language": {"script", "arithmetic"},
+    "no draft": {"speculation"},
+    "every draft": {"speculation"},
     "another answer": {"arithmetic", "script"},
 }
 

@@ -76,6 +76,8 @@ FAULTS: list[Any] = [
     ("concurrency", {f"capital{TOGETHER}": {"content": ""}}, "otherwise"),
     ("logprobs", {"passage": {"logprobs": [None, *[-10.8] * 60]}}, "unlikely"),
     ("logprobs", {"passage": {"logprobs": [None, *[float("nan")] * 60]}}, "unlikely"),
+    ("logprobs", {"passage": {"logprobs": [None, *[-2.0] * 30, None, -2.0]}}, "unlikely"),
+    ("logprobs", {"passage": {"logprobs": [None] * 60}}, "unlikely"),
 ]
 
 
@@ -113,6 +115,13 @@ def test_what_right_models_do_as_well_is_right(answers: Any) -> None:
         for id, fields in answers.items()
     }  # fmt: skip
     assert "wrong" not in outcomes(changed(ALL, filled)).values()
+
+
+@pytest.mark.parametrize("misses", range(6))
+def test_a_small_model_may_miss_two_continuations(misses: int) -> None:
+    ids = [question.id for question in questions().continuations]
+    found = outcomes(changed(BASIC, {id: {"content": "the"} for id in ids[:misses]}))
+    assert found["continuation"] == ("right" if misses <= 2 else "wrong")
 
 
 @pytest.mark.parametrize(
