@@ -107,6 +107,15 @@ def _shape(fields: Mapping[str, Any]) -> Shape:
         kv_heads = head_dim = latent = None
     kinds = _kinds(fields, layers)
     layers = layers or len(kinds) or None
+    windowed_kv_heads = windowed_head_dim = None
+    if whole_dim := _count(fields, Few, "global_head_dim"):
+        # Gemma 4's file has the shapes of its windowed layers first.
+        windowed_kv_heads, windowed_head_dim = kv_heads, head_dim
+        kv_heads = _count(fields, Few, "num_global_key_value_heads") or kv_heads
+        head_dim = whole_dim
+    elif own_dim := _count(fields, Few, "swa_head_dim"):
+        windowed_kv_heads = _count(fields, Few, "swa_num_key_value_heads") or kv_heads
+        windowed_head_dim = own_dim
     linear = sum(kind in LINEAR for kind in kinds) or None
     attention = sum(kind in (*ATTENTION, *WINDOWED) for kind in kinds)
     window, windowed = _window(fields, kinds, layers)
@@ -119,10 +128,15 @@ def _shape(fields: Mapping[str, Any]) -> Shape:
         attention_heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
+        value_dim=None if latent else _count(fields, Few, "v_head_dim"),
         kv_latent_dim=latent + (rotary or 0) if latent else None,
+        index_dim=_count(fields, Few, "index_head_dim") if latent else None,
         hidden=hidden,
         window=window,
         windowed_layers=windowed,
+        windowed_kv_heads=windowed_kv_heads if windowed else None,
+        windowed_head_dim=windowed_head_dim if windowed else None,
+        vocabulary=_count(fields, Bounded, "vocab_size"),
         experts=_count(
             fields,
             Bounded,

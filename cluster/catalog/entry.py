@@ -37,12 +37,15 @@ class Shape:
     + linear_layers: those that keep a state of fixed size instead (linear attention, Mamba)
     + state_bytes: of one request's state in all of these, in a pool of `mamba_slots` slots
     + hidden: width of the model
-    + head_dim: of queries and keys
+    + head_dim: of queries and keys; value_dim: of values, if another
     + kv_latent_dim: multi-head latent attention keeps one vector of this length a layer and token,
       on every rank: kv_heads then says nothing about the cache
     + kv_token_bytes: of cache that a token takes on each rank, as its source measured it, where the
       attention compresses and the shapes above don't say
-    + window, windowed_layers: tokens that sliding-window attention sees, and in how many layers
+    + index_dim: DSA (DeepSeek's sparse attention) keeps one more key of this length, in FP8
+    + window, windowed_layers: tokens that sliding-window attention sees, and in how many layers;
+      windowed_kv_heads, windowed_head_dim: of these layers, if others than those of the rest
+    + vocabulary: tokens
     + experts, experts_per_token, expert_bytes: of a mixture: routed ones a layer, those that a
       token takes, and the bytes of all of them in all layers
     + embedding_bytes: the table of input embeddings, of which a token reads one row; 0 where it is
@@ -56,22 +59,31 @@ class Shape:
     attention_heads: Count | None = None
     kv_heads: Count | None = None
     head_dim: Count | None = None
+    value_dim: Count | None = None
     kv_latent_dim: Count | None = None
+    index_dim: Count | None = None
     kv_token_bytes: Count | None = None
     hidden: Count | None = None
     window: Count | None = None
     windowed_layers: Count | None = None
+    windowed_kv_heads: Count | None = None
+    windowed_head_dim: Count | None = None
+    vocabulary: Count | None = None
     experts: Count | None = None
     experts_per_token: Count | None = None
     expert_bytes: Count | None = None
     embedding_bytes: Bytes | None = None
 
-    def kv_bytes_per_token(self, tp: int = 1, width: float = BF16_BYTES) -> int | None:
+    def kv_bytes_per_token(
+        self, tp: int = 1, width: float = BF16_BYTES, window_ratio: float = 1
+    ) -> int | None:
         """Bytes of KV cache that one token takes on one of `tp` ranks, all layers; None: unknown.
+        The rules are SGLang's (model_executor/pool_configurator.py).
 
         A rank holds at least one KV head: SGLang copies heads when tp is larger than their number.
 
         + width: bytes per number
+        + window_ratio: tokens that a layer with a window keeps, for each one that the others keep
         """
         if self.kv_token_bytes is not None:
             return self.kv_token_bytes
@@ -79,10 +91,22 @@ class Shape:
         if layers is None:
             return None
         if self.kv_latent_dim is not None:
-            return int(layers * self.kv_latent_dim * width)
+            return int(layers * self._latent_bytes(self.kv_latent_dim, width))
         if self.kv_heads is None or self.head_dim is None:
             return None
-        return int(layers * 2 * max(1, self.kv_heads // tp) * self.head_dim * width)
+        full = max(1, self.kv_heads // tp) * (self.head_dim + (self.value_dim or self.head_dim))
+        windowed = self.windowed_layers or 0
+        heads, dim = self.windowed_kv_heads, self.windowed_head_dim
+        in_window = max(1, heads // tp) * 2 * dim if heads and dim else full
+        return int(((layers - windowed) * full + window_ratio * windowed * in_window) * width)
+
+    def _latent_bytes(self, latent: int, width: float) -> float:
+        """Of one layer. Beside DSA's index, FP8 has an FP32 scale for 128 numbers and leaves the
+        64 rotary ones in BF16 (calculate_mla_kv_cache_dim of SGLang 0.5.23)."""
+        if self.index_dim is None:
+            return latent * width
+        plain = latent * width if width != 1 else (latent - 64) * (1 + 4 / 128) + 64 * BF16_BYTES
+        return plain + self.index_dim * (1 + 4 / 128)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +137,14 @@ class DraftModel:
 
     + revision, license: "" where not found
     + weight_bytes: of the repository; loaded_bytes: what of it comes into memory, if not all
+    + kv_token_bytes: of its own KV cache, that a token takes on each rank; 0: none
     """
 
     id: HubId
     revision: Commit = ""
     weight_bytes: Count | None = None
     loaded_bytes: Count | None = None
+    kv_token_bytes: Bytes | None = None
     weight_evidence: Evidence | None = None
     license: str = ""
     gated: bool = False

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from cluster import printable
-from cluster.catalog.entry import Model
+from cluster.catalog.entry import DraftModel, Model
 from cluster.catalog.memory import CUDA_SHARE, Use, memory_rows, memory_table, use_of_options
 from cluster.engine.options import RECORDED, parse_options
 from cluster.node.readings import NodeFacts
@@ -32,9 +32,9 @@ def declared_use(
     context = None if settings.context_length == "auto" else settings.context_length
     if (longest := given.get("--context-length", "")).isdecimal() and len(longest) < 10:
         context = int(longest)
-    draft, draft_bytes = choice.draft, 0 if given.get(DRAFT_PATH, model.id) == model.id else None
-    if draft:
-        draft_bytes = draft.loaded_bytes or draft.weight_bytes
+    named, draft = given.get(DRAFT_PATH, model.id), choice.draft
+    if draft is None and named != model.id:
+        draft = DraftModel(id=named)
     return use_of_options(
         given,
         nodes=len(wanted.names),
@@ -44,7 +44,7 @@ def declared_use(
         mem_fraction=fraction,
         kv_cache_dtype=given.get("--kv-cache-dtype") or settings.kv_cache_dtype,
         context_length=context or None,
-        draft_bytes=draft_bytes,
+        draft=draft,
         offloaded_bytes=choice.offloaded_bytes,
         others_bytes=max((_others(node, settings.group) for node in nodes), default=0),
     )

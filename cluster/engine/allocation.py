@@ -22,8 +22,9 @@ _KINDS = (
     ("KV cache", re.compile(r"Cache .*is allocated\.")),
     ("CUDA graphs", re.compile(r"Capture .*graph end\.")),
 )
-# More than this apart, the table is wrong about the model.
-CLOSE = 0.05
+# More than this apart, the table is wrong about the model. Graphs take little, and the log's sizes
+# have two decimals.
+CLOSE, LAST_DIGIT = 0.05, 0.01 * GIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,8 @@ class Allocation:
     """One rank's, in bytes; 0: not in the log.
 
     + draft, draft_kv: of the draft's weights and KV cache, which come second
-    + kv_tokens: of the KV cache
+    + kv: of all pools: layers with a sliding window have one of their own
+    + kv_tokens: of the KV cache, in the layers that keep most
     """
 
     weights: float = 0
@@ -45,8 +47,10 @@ class Allocation:
 
 def read_allocation(lines: Sequence[str]) -> Allocation:
     """What the first GPU's lines since the last start say."""
-    sizes: dict[str, list[float]] = {name: [] for name, _ in _KINDS}
-    tokens: list[int] = []
+    # Of the model, then of each draft model: their pools come after their weights.
+    loaded: list[float] = []
+    pools: list[list[float]] = [[], []]
+    tokens, states, graphs = 0, 0.0, 0.0
     first: str | None = None
     for line in map(clean, lines):
         kind = next((name for name, pattern in _KINDS if pattern.search(line)), None)
@@ -57,39 +61,52 @@ def read_allocation(lines: Sequence[str]) -> Allocation:
         first = rank[1] if first is None and rank else first
         if rank and rank[1] != first:
             continue
-        sizes[kind].append(sum(figures))
-        if kind == "KV cache":
-            count = _TOKENS.search(line)
-            tokens.append(int(count[1]) if count else 0)
-
-    def at(name: str, number: int) -> float:
-        return sizes[name][number] if len(sizes[name]) > number else 0
-
+        size = sum(figures)
+        if kind == "weights":
+            loaded.append(size)
+        elif kind == "states":
+            states += size
+        elif kind == "CUDA graphs":
+            graphs += size
+        else:
+            of_draft = len(loaded) > 1
+            pools[of_draft].append(size)
+            if not of_draft and (count := _TOKENS.search(line)):
+                tokens = max(tokens, int(count[1]))
+    weights, draft = (*loaded, 0, 0)[:2]
     return Allocation(
-        weights=at("weights", 0),
-        draft=at("weights", 1),
-        kv=at("KV cache", 0),
-        kv_tokens=tokens[0] if tokens else 0,
-        draft_kv=at("KV cache", 1),
-        states=sum(sizes["states"]),
-        graphs=sum(sizes["CUDA graphs"]),
+        weights=weights,
+        draft=draft,
+        kv=sum(pools[0]),
+        kv_tokens=tokens,
+        draft_kv=sum(pools[1]),
+        states=states,
+        graphs=graphs,
     )
 
 
 def allocation_rows(allocation: Allocation, table: MemoryTable) -> Iterator[str]:
     """Each part that the log names, with what the table has for it."""
-    expected = {part.name: part.bytes for part in table.parts}
+    parts = {part.name: part for part in table.parts}
     states = [part.bytes for part in table.parts if part.name.startswith("states")]
+    computed = {name: part.bytes for name, part in parts.items() if not part.reserved}
     if states and None not in states:
-        expected["states"] = sum(size or 0 for size in states)
+        computed["states"] = sum(size or 0 for size in states)
+    if table.draft_token_bytes:
+        computed["draft's KV cache"] = table.draft_token_bytes * allocation.kv_tokens
     for name, size in (
         ("weights", allocation.weights),
         ("draft", allocation.draft),
+        ("draft's KV cache", allocation.draft_kv),
         ("states", allocation.states),
         ("CUDA graphs", allocation.graphs),
     ):
-        if size:
-            yield f"{name} {printable.gigabytes(size)}, {_beside(size, expected.get(name))}"
+        part = parts.get(name)
+        if size and part and part.reserved:
+            reserve = printable.gigabytes(part.bytes or 0)
+            yield f"{name} {printable.gigabytes(size)}, reserved: {reserve}"
+        elif size:
+            yield f"{name} {printable.gigabytes(size)}, {_beside(size, computed.get(name))}"
     if allocation.kv:
         most = table.kv_tokens
         bound = "unknown" if most is None else f"at most {most:,} tokens"
@@ -103,5 +120,6 @@ def _beside(size: float, expected: float | None) -> str:
     if not expected:
         return "computed: unknown"
     apart = size / expected - 1
-    how = "within 5 %" if abs(apart) <= CLOSE else f"{apart:+.0%}"
+    close = abs(apart) <= CLOSE or abs(size - expected) <= LAST_DIGIT
+    how = "within 5 %" if close else f"{apart:+.0%}"
     return f"computed: {printable.gigabytes(expected)} ({how})"

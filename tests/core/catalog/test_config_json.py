@@ -17,26 +17,31 @@ from cluster.catalog.models import find_model
 STATED: dict[str, dict[str, Any]] = {
     "qwen7b": {
         "model_type": "qwen2", "hidden_size": 3584, "num_hidden_layers": 28,
+        "vocab_size": 152064,
         "num_attention_heads": 28, "num_key_value_heads": 4, "max_position_embeddings": 32768,
         "sliding_window": 131072, "use_sliding_window": False, "torch_dtype": "bfloat16",
     },
     "llama8b": {
         "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32,
+        "vocab_size": 128256,
         "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072,
         "rope_scaling": {"factor": 8.0, "rope_type": "llama3"},
     },
     "nemo": {
         "model_type": "mistral", "hidden_size": 5120, "num_hidden_layers": 40, "head_dim": 128,
+        "vocab_size": 131072,
         "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072,
         "sliding_window": None,
     },
     "mixtral": {
         "model_type": "mixtral", "hidden_size": 4096, "num_hidden_layers": 32,
+        "vocab_size": 32000,
         "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 32768,
         "num_local_experts": 8, "num_experts_per_tok": 2, "sliding_window": None,
     },
     "phi4": {
         "model_type": "phi3", "hidden_size": 5120, "num_hidden_layers": 40,
+        "vocab_size": 100352,
         "num_attention_heads": 40, "num_key_value_heads": 10, "max_position_embeddings": 16384,
     },
     "gemma27b": {
@@ -46,6 +51,7 @@ STATED: dict[str, dict[str, Any]] = {
     },
     "gpt-oss-120b": {
         "model_type": "gpt_oss", "hidden_size": 2880, "num_hidden_layers": 36, "head_dim": 64,
+        "vocab_size": 201088,
         "num_attention_heads": 64, "num_key_value_heads": 8, "max_position_embeddings": 131072,
         "layer_types": ["sliding_attention", "full_attention"] * 18, "sliding_window": 128,
         "num_local_experts": 128, "num_experts_per_tok": 4,
@@ -54,6 +60,7 @@ STATED: dict[str, dict[str, Any]] = {
     },
     "deepseek-lite": {
         "model_type": "deepseek_v2", "hidden_size": 2048, "num_hidden_layers": 27,
+        "vocab_size": 102400,
         "num_attention_heads": 16, "num_key_value_heads": 16, "kv_lora_rank": 512,
         "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128,
         "n_routed_experts": 64, "num_experts_per_tok": 6, "max_position_embeddings": 163840,
@@ -194,3 +201,58 @@ def test_any_object_gives_a_shape(fields: dict[str, Any]) -> None:
     assert all(getattr(config.shape, name) != 0 for name in vars(Shape()))
     described = describe(Model(id="a/b"), config, 0)
     assert described.weight_bytes is None and described.shape == config.shape
+
+
+@pytest.mark.parametrize(
+    ("fields", "width", "expected"),
+    [
+        # Gemma 4: its file has the shapes of windowed layers first; 5 global ones of 2 x 512.
+        (
+            {
+                "model_type": "gemma4_text", "num_hidden_layers": 30, "num_attention_heads": 16,
+                "num_key_value_heads": 8, "head_dim": 256, "global_head_dim": 512,
+                "num_global_key_value_heads": 2, "sliding_window": 1024,
+                "layer_types": [*["sliding_attention"] * 5, "full_attention"] * 5,
+            },
+            2, 2 * 2 * (5 * 2 * 512 + 25 * 8 * 256),
+        ),
+        # MiMo: keys of 192, values of 128.
+        (
+            {
+                "num_hidden_layers": 4, "num_attention_heads": 64, "num_key_value_heads": 4,
+                "head_dim": 192, "v_head_dim": 128,
+            },
+            2, 4 * 4 * (192 + 128) * 2,
+        ),
+        # DeepSeek-V3.2: one latent of 512 + 64, in FP8 with scales (656 bytes); an index of 128.
+        (
+            {
+                "num_hidden_layers": 61, "num_attention_heads": 128, "kv_lora_rank": 512,
+                "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128,
+                "index_head_dim": 128,
+            },
+            1, 61 * (656 + 132),
+        ),
+        (
+            {
+                "num_hidden_layers": 61, "num_attention_heads": 128, "kv_lora_rank": 512,
+                "qk_rope_head_dim": 64, "index_head_dim": 128,
+            },
+            2, 61 * (576 * 2 + 132),
+        ),
+    ],
+)  # fmt: skip
+def test_heads_of_several_sizes_and_an_index(
+    fields: dict[str, Any], width: float, expected: int
+) -> None:
+    shape = parse_config(json.dumps(fields)).shape
+    assert shape.kv_bytes_per_token(1, width) == expected
+
+
+def test_a_windowed_layer_keeps_fewer_tokens() -> None:
+    shape = find_model("gpt-oss-120b").shape
+    whole = shape.kv_bytes_per_token() or 0
+    assert shape.kv_bytes_per_token(window_ratio=0.8) == int(0.9 * whole)
+    # More ranks than KV heads of global layers: these are copied.
+    gemma = find_model("gemma4-26b").shape
+    assert gemma.kv_bytes_per_token(4, 1) == 2 * (5 * 1 * 512 + 25 * 2 * 256)

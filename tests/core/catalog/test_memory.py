@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, strategies as st
 
-from cluster.catalog.entry import Model, Shape
+from cluster.catalog.entry import Model
 from cluster.catalog.fit import fit
 from cluster.catalog.memory import (
-    CUDA_SHARE,
     GIB,
     KV_WIDTH,
+    MIB,
     Part,
     Use,
+    draft_token_bytes,
     entry_use,
+    graph_batches,
     kv_token_bytes,
     kv_tokens,
     memory_rows,
@@ -76,10 +80,14 @@ def test_the_notes_of_qwen38_27b() -> None:
     use = entry_use(model, 1, "eagle")
     assert kv_token_bytes(model, use) == 16 * 4 * 256 * 2
     pool = Use(nodes=1, tp=1, slots=20, running=4, draft_tokens=4)
-    assert parts_of(model, pool)["states"].bytes == 20 * 153_900_000
+    assert parts_of(model, pool)["states"].bytes == 21 * 153_900_000
     assert parts_of(model, pool)["states of drafts"].bytes == 16 * 153_900_000
-    assert node_states(model, pool) == 36 * 153_900_000
-    assert parts_of(model, use)["states"].bytes is None
+    assert node_states(model, pool) == 37 * 153_900_000
+    # Where the entry states no slots, states and KV cache share what the weights leave, 0.9 : 1.
+    table = memory_table(model, SPARK, use)
+    left = table.budget - 21_900_000_000
+    assert parts_of(model, use)["states"].bytes == pytest.approx(left * 0.9 / 1.9, rel=0.01)
+    assert table.kv_tokens == pytest.approx(left / 1.9 / (32_768 * 17 / 16), rel=0.01)
 
 
 def test_minimax_over_two_nodes_at_the_fraction_of_four() -> None:
@@ -88,6 +96,114 @@ def test_minimax_over_two_nodes_at_the_fraction_of_four() -> None:
     table = memory_table(model, SPARK, Use(nodes=2, tp=2, mem_fraction=0.55))
     weights = table.parts[0].bytes or 0
     assert (weights / 1e9, (table.budget - weights) / 1e9) == pytest.approx((69.5, 2.3), abs=0.1)
+
+
+# What the notes state of each model: GB of weights, tokens of context, the fewest nodes. None: they
+# do not say.
+NOTED: dict[str, tuple[float | None, int | None, int]] = {
+    "qwen38-flash-next": (135.3, 262_144, 1),
+    "qwen38-flash-next-nv": (None, 262_144, 1),
+    "qwen38-27b": (21.9, 262_144, 1),
+    "qwen38-27b-fp8": (30.9, 262_144, 1),
+    "qwen38-27b-bf16": (54, 262_144, 1),
+    "qwen38-27b-bf16head": (25.1, 262_144, 1),
+    "qwen38-27b-nv": (21.9, 262_144, 1),
+    "dsv4-flash": (156, 1_048_576, 2),
+    "dsv4-flash-nv": (168.3, 1_048_576, 2),
+    "dsv4-flash-vision": (168, 1_048_576, 2),
+    "inkling-small": (170, 1_048_576, 2),
+    "nemotron-lightning": (21.6, None, 1),
+    "nemotron-lightning-bf16": (60, None, 1),
+    "muse-glimmer": (60, None, 1),
+    "muse-glimmer-nvfp4": (None, None, 1),
+    "minicpm5-2b": (5, 131_072, 1),
+    "ling-3-flash": (None, 262_144, 1),
+    "qwen36-35b-fp8": (35, 262_144, 1),
+    "qwen36-35b-nvfp4": (21, 262_144, 1),
+    "qwen36-27b-fp8": (27, 262_144, 1),
+    "qwen35-122b": (75, 262_144, 1),
+    "minimax-m27": (139, 196_608, 2),
+    "nemotron-super": (67, None, 1),
+    "gemma4-26b": (52, 262_144, 1),
+    "glm-53-flash": (194.3, None, 2),
+    "dsv41-flash": (None, 1_048_576, 4),
+    "gpt-oss-120b": (65.2, 131_072, 1),
+}
+
+
+@pytest.mark.parametrize("alias", NOTED)
+def test_every_size_and_context_of_the_notes(alias: str) -> None:
+    weights, context, nodes = NOTED[alias]
+    model = find_model(alias)
+    variant = next((v.name for v in model.variants if any(f.nodes == nodes for f in v.forms)), "")
+    use = entry_use(model, nodes, variant)
+    table = memory_table(model, SPARK, use)
+    assert model.max_context == context and (model.min_nodes or 1) == nodes
+    on_node = table.parts[0].bytes
+    if weights is None:
+        assert on_node is None and table.kv_tokens is None
+        return
+    assert on_node == pytest.approx((weights * 1e9 - use.offloaded_bytes) / nodes, rel=0.005)
+    # It is served on so many nodes, so it must fit there, with one request's full context.
+    assert on_node <= table.budget and errors(model, use) == []
+    whole = use.context_length or context
+    if table.kv_tokens is not None and whole:
+        assert table.kv_tokens >= whole
+        needed = parts_of(model, use)["KV cache"].bytes
+        assert needed is not None
+        assert needed == pytest.approx(whole * (kv_token_bytes(model, use) or 0))
+
+
+def test_other_sizes_of_the_notes() -> None:
+    flash = find_model("dsv4-flash")
+    # 14.6 KB a token, the whole on both ranks. 78 GiB a node come with a draft of 5.4 GB.
+    assert kv_token_bytes(flash, Use(nodes=2, tp=2)) == 14_600
+    loaded = (node_weights(flash, Use(nodes=2, tp=2)) or 0) + 5.4e9
+    assert loaded == pytest.approx(78 * GIB, rel=0.005)
+    # In BF16 a token takes twice as much, and a state of BF16 78.4 MB (BF16's convolutions stay).
+    model = find_model("qwen38-27b")
+    assert kv_token_bytes(model, Use(nodes=1, tp=1)) == 2 * 32_768
+    half = parts_of(model, Use(nodes=1, tp=1, slots=1, state_share=0.5))["states"].bytes
+    assert half == pytest.approx(2 * 78.4e6, rel=0.02)
+
+
+def test_a_head_of_the_checkpoint_has_one_layer_more() -> None:
+    model = find_model("qwen38-27b")
+    eagle, plain = entry_use(model, 1, "eagle"), entry_use(model, 1, "none")
+    assert draft_token_bytes(model, eagle) == 32_768 / 16
+    assert draft_token_bytes(model, plain) == 0
+    assert parts_of(model, eagle)["draft's KV cache"].bytes == 262_144 * 32_768 / 16
+    assert (kv_tokens(model, SPARK, eagle) or 0) < (kv_tokens(model, SPARK, plain) or 0)
+
+
+def test_the_cache_of_a_draft_model_is_its_own() -> None:
+    model = find_model("qwen38-27b")
+    use = entry_use(model, 1, "dspark")
+    assert "draft's KV cache" in memory_table(model, SPARK, use).unknown
+    (draft, *_) = model.drafts
+    stated = replace(model, drafts=(replace(draft, kv_token_bytes=20_480), *model.drafts[1:]))
+    assert draft_token_bytes(stated, entry_use(stated, 1, "dspark")) == 20_480
+
+
+def test_graphs_of_a_spark_by_context_and_requests() -> None:
+    model = find_model("qwen7b")
+    assert graph_batches(16, drafts=False) == [1, 2, 4, 8, 12, 16]
+    assert len(graph_batches(256, drafts=False)) == 36 and len(graph_batches(32, drafts=True)) == 20
+    assert graph_batches(0, drafts=False) == [] and graph_batches(17, drafts=False)[-1] == 17
+    few, many = (Use(nodes=1, tp=1, context_length=32_768, graph_batch=n) for n in (8, 256))
+    assert parts_of(model, few)["CUDA graphs"].bytes == pytest.approx(72.7 * MIB, rel=0.002)
+    assert parts_of(model, many)["CUDA graphs"].bytes == pytest.approx(422.1 * MIB, rel=0.002)
+    # What SGLang reserves in all stays its rule's: 10 GiB at least, 12.8 GiB for prefills of 8192.
+    for use in (few, many):
+        parts = parts_of(model, use)
+        whole = (parts["CUDA graphs"].bytes or 0) + (parts["activations, JIT"].bytes or 0)
+        rule = 512 + 8192 * 1.5 + 128 + 2 * use.graph_batch
+        assert whole == pytest.approx(rule * MIB)
+    # FlashInfer's index is smaller; off is off.
+    less = replace(many, attention="flashinfer")
+    saved = (parts_of(model, many)["CUDA graphs"].bytes or 0) - 256 * 32_768 * 4
+    assert parts_of(model, less)["CUDA graphs"].bytes == pytest.approx(saved)
+    assert parts_of(model, Use(nodes=1, tp=1))["CUDA graphs"].bytes == 0
 
 
 def test_a_draft_of_which_only_the_head_is_loaded() -> None:
@@ -101,34 +217,6 @@ def test_forms_of_the_catalog_fit_as_far_as_they_are_known(model: Model) -> None
     for variant in model.variants:
         for form in variant.forms:
             assert errors(model, entry_use(model, form.nodes, variant.name)) == []
-
-
-# ---- two H100 cards, SGLang 0.5.11: the lines of both ranks' logs
-
-QWEN2_7B = Model(
-    id="a/random",
-    # Of its index: a vocabulary of 32,000 in place of Qwen2's.
-    weight_bytes=13_509_995_520,
-    shape=Shape(layers=28, attention_heads=28, kv_heads=4, head_dim=128, hidden=3584),
-    max_context=8192,
-)
-
-
-@pytest.mark.parametrize(
-    ("free", "tokens", "kv"), [(77.68, 2_090_404, 2 * 27.91), (78.21, 2_106_203, 2 * 28.12)]
-)
-def test_weights_and_kv_cache_of_two_real_gpus(free: float, tokens: int, kv: float) -> None:
-    """--mem-fraction-static 0.8, tp 2 over two "nodes"; sizes in the log are GiB. Weights come out
-    0.6 % below the log's, the pool's tokens 0.1 % above."""
-    use = Use(nodes=2, tp=2, mem_fraction=0.8, graph_batch=256)
-    total = int(free * GIB / CUDA_SHARE)
-    table = memory_table(QWEN2_7B, total, use)
-    assert table.parts[0].bytes == pytest.approx(6.33 * GIB, rel=0.01)
-    assert table.kv_tokens == pytest.approx(tokens, rel=0.002)
-    assert tokens * (kv_token_bytes(QWEN2_7B, use) or 0) == pytest.approx(kv * GIB, rel=0.001)
-    # 0.44 and 0.45 GB by the log: SGLang's rule of thumb reserves 14 % more.
-    graphs = next(part for part in table.parts if part.name == "CUDA graphs")
-    assert graphs.bytes == pytest.approx(0.44 * GIB, rel=0.15)
 
 
 # ---- rules
