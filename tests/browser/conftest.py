@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from chromium import Chromium, chromium
 from click.testing import CliRunner
+from quality_samples import a_quality_file
 from report_samples import save, several
 from spark_bench.cli import main
 
@@ -28,7 +29,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     target = folder / "report.html"
-    results = save(several(), folder / "results")
+    runs = several()
+    results = save(runs, folder / "results")
+    # A model with right answers, one with a long wrong one, and one without any right answer.
+    for number, outcomes in ((0, "1" * 50 + "0" * 10), (6, "1" * 59 + "0"), (13, "0" * 60)):
+        config = runs[number].config
+        a_quality_file(results, f"score-{number}", outcomes, model=config.model, url=config.url)
     done = CliRunner().invoke(main, ["report", str(results), "-o", str(target)])
     assert done.exit_code == 0, done.output
     return target

@@ -174,7 +174,7 @@ def test_the_keyboard_reaches_links_tables_and_details_in_their_order(
             break
         stops.append(at)
     assert stops[0]["text"] == "Skip to the figures"
-    assert [stop["href"] for stop in stops[1:4]] == ["#best", "#load-1", "#pareto"]
+    assert [stop["href"] for stop in stops[1:4]] == ["#best", "#quality", "#load-1"]
     assert len([stop for stop in stops if stop["what"] == "summary"]) == 7
     labels = {stop["label"] for stop in stops}
     assert {"All runs", "The Pareto front"} <= labels

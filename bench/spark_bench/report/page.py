@@ -210,7 +210,7 @@ def _run_remarks(named: NamedRun) -> Iterator[tuple[str, str, str, Tone]]:
     """(about, text, cure, tone)."""
     run = named.run
     if named.wrong:
-        yield "Wrong answers", named.wrong, "its speed is that of no result", "bad"
+        yield "Wrong answers", named.wrong, "serve another variant, image or kv_cache_dtype", "bad"
     for kind in run.failures:
         yield "Failed requests", f"{kind}: {meaning(kind)}", cure(kind), "bad"
     if run.entry.status == "partial":

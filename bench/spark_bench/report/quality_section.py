@@ -202,9 +202,9 @@ def score_cells(
         if (each := tasks.get(column.head)) is None or each.score.score is None:
             cells.append(page_table.NONE)
             continue
-        text, detail = percent(each.score.score), "wrong" if wrong else ""
+        text = percent(each.score.score) + (", wrong" if wrong else "")
         tone: page_table.Tone = "bad" if wrong else ""
-        cells.append(page_table.Cell(text, each.score.score, detail, "#quality", tone))
+        cells.append(page_table.Cell(text, each.score.score, "", "#quality", tone))
     return cells
 
 
