@@ -207,6 +207,7 @@ class QualityOptions(Struct, frozen=True, kw_only=True):
     max_tokens: most tokens of an answer; None: as each task has it
     answers: keep the answers in the result
     resume: the file that goes on, with what is in it
+    against: the file whose items these are, with the answers to set these beside
     """
 
     tasks: tuple[str, ...]
@@ -221,6 +222,7 @@ class QualityOptions(Struct, frozen=True, kw_only=True):
     concurrency: int = 8
     answers: bool = True
     resume: tuple[Path, QualityResult] | None = None
+    against: tuple[Path, QualityResult] | None = None
     output: OutputOptions = OutputOptions()
 
 

@@ -12,17 +12,16 @@ from spark_bench.cli.check import check_output, check_url, flag_name
 from spark_bench.formats import did_you_mean
 from spark_bench.quality.items import read_items
 from spark_bench.results.codec import read_quality
+from spark_bench.results.quality_schema import QualityResult
 from spark_bench.results.redact import HIDDEN, clean_body
 
 TASKS = ("arith", "tools", "needle")
 DEFAULT_TASKS = ("arith", "tools")
 # Of the texts of `needle`, in tokens.
 SHORTEST_LENGTH, LONGEST_LENGTH = 1024, 8 * 1024 * 1024
-# What a resumed result has decided already.
-DECIDED = (
-    *("tasks", "limit", "seed", "model", "endpoint", "thinking", "max_tokens", "temperature"),
-    *("output", "answers", "lengths"),
-)
+# What a result decides whose items are asked again, and one that is resumed.
+DECIDED = ("tasks", "limit", "seed", "endpoint", "thinking", "max_tokens", "temperature", "lengths")
+RESUMED = (*DECIDED, "model", "output", "answers")
 
 
 def check_quality_options(
@@ -40,8 +39,12 @@ def check_quality_options(
     given["api_key"] = secret.api_key(given.pop("api_key_file", None), environ)
     if "resume" in given:
         given |= _resumed(given, chosen)
-    if "resume" not in given:
+    elif "against" in given:
+        given |= _repeated(given, chosen)
+    else:
         given["tasks"] = _check_tasks(given)
+    if "against" in given:
+        given["against"] = (given["against"], read_quality(given["against"]))
     if "lengths" in given:
         given["lengths"] = parse_lengths(given["lengths"])
     parts: dict[str, Any] = {"server": options.ServerOptions, "output": options.OutputOptions}
@@ -98,47 +101,77 @@ def parse_lengths(text: str) -> tuple[int, ...]:
 def _resumed(given: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
     """The options that a result was begun with. Raises BadInput if others were typed."""
     path = given["resume"]
-    for name in DECIDED:
+    begun, decided = _asked_before("resume", given, chosen, RESUMED)
+    if begun.against and "against" not in given:
+        raise errors.BadInput(
+            f"--resume {path}: it is set against {begun.against.file}: give --against again"
+        )
+    decided |= {
+        "resume": (path, begun),
+        "model": begun.config.model,
+        "answers": begun.config.answers_kept,
+    }
+    if "url" not in given and "project" not in chosen and "inventory" not in chosen:
+        decided["url"] = begun.config.url
+    return decided
+
+
+def _repeated(given: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
+    """The options with which a result's items are asked again. Raises BadInput if others were
+    typed, or if it has no answers."""
+    before, decided = _asked_before("against", given, chosen, DECIDED)
+    if not before.config.answers_kept:
+        raise errors.BadInput(
+            f"--against {given['against']}: it has no answers (--no-answers), so there is nothing "
+            "to set new ones beside: measure it again with its answers"
+        )
+    return decided
+
+
+def _asked_before(
+    option: str, given: Mapping[str, Any], chosen: Collection[str], decided: Collection[str]
+) -> tuple[QualityResult, dict[str, Any]]:
+    """A result, and the options that ask its items in the same way.
+
+    Raises BadInput if any option of `decided` was typed.
+    """
+    path = given[option]
+    for name in decided:
         if name in chosen:
             flag = "TASK" if name == "tasks" else flag_name(name)
             raise errors.BadInput(
-                f"{flag} doesn't go with --resume: {path} says what it is; leave one of them out"
+                f"{flag} doesn't go with --{option}: {path} says what it is; leave one of them out"
             )
-    begun = read_quality(path)
-    config, protocol = begun.config, begun.config.protocol
+    before = read_quality(path)
+    config, protocol = before.config, before.config.protocol
     extra = given.get("extra_body", protocol.extra_body)
     if clean_body(extra) != protocol.extra_body:
         raise errors.BadInput(
-            f"--resume {path}: its requests had --extra-body {protocol.extra_body}, not "
-            f"{clean_body(extra)}: leave the option out, or start again without --resume"
+            f"--{option} {path}: its requests had --extra-body {protocol.extra_body}, not "
+            f"{clean_body(extra)}: leave the option out, or start again without --{option}"
         )
     if "extra_body" not in given and HIDDEN in str(extra):
         raise errors.BadInput(
-            f"--resume {path}: its --extra-body has a secret, which a result does not keep: give "
+            f"--{option} {path}: its --extra-body has a secret, which a result does not keep: give "
             "--extra-body again"
         )
-    decided: dict[str, Any] = {
-        "resume": (path, begun),
+    if config.task == "items" and "items" not in given:
+        raise errors.BadInput(
+            f"--{option} {path}: its items are those of {config.items.source}, which a result does "
+            "not keep: give --items again"
+        )
+    same: dict[str, Any] = {
         "tasks": (config.task,),
         "seed": config.items.seed or 0,
-        "model": config.model,
         "endpoint": protocol.endpoint,
         "thinking": protocol.thinking,
         "max_tokens": protocol.max_tokens,
         "extra_body": extra,
-        "answers": config.answers_kept,
     }
     if config.items.lengths:
-        decided["lengths"] = ",".join(map(str, config.items.lengths))
-    if config.task == "items" and "items" not in given:
-        raise errors.BadInput(
-            f"--resume {path}: its items are those of {config.items.source}, which a result does "
-            "not keep: give --items again"
-        )
+        same["lengths"] = ",".join(map(str, config.items.lengths))
     if config.items.limit:
-        decided["limit"] = config.items.limit
+        same["limit"] = config.items.limit
     if protocol.temperature is not None:
-        decided["temperature"] = protocol.temperature
-    if "url" not in given and "project" not in chosen and "inventory" not in chosen:
-        decided["url"] = config.url
-    return decided
+        same["temperature"] = protocol.temperature
+    return before, same

@@ -29,6 +29,7 @@ Examples:
   spark-bench quality arith --limit 60 --thinking off
   spark-bench quality needle --lengths 4k,32k
   spark-bench quality --items mine.jsonl
+  spark-bench quality --against before.json    what a change costs
   spark-bench quality --resume benchmark_results/quality_arith_….json
 
 \b
@@ -74,6 +75,12 @@ OPTIONS = [
         metavar="FILE",
         type=commands.EXISTING_FILE,
         help="Ask what has no answer yet in this result, and write it anew.",
+    ),
+    task(
+        "--against",
+        metavar="FILE",
+        type=commands.EXISTING_FILE,
+        help="Ask the items of this result in the same way, and set the answers beside its own.",
     ),
     server(
         "--url",

@@ -107,7 +107,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def points(apart: ScoreDifference) -> tuple[str, str]:
+def points(apart: ScoreDifference | Against) -> tuple[str, str]:
     """A difference of scores, and its interval, in points."""
     low, high = 100 * apart.low, 100 * apart.high
     return f"{with_sign(100 * apart.difference)} pts", f"{with_sign(low)} to {with_sign(high)}"
@@ -119,11 +119,12 @@ def agreement_lines(comparison: Comparison) -> Iterator[str]:
     for row in comparison.scores:
         for run, apart in zip(others, row.differences[1:], strict=True):
             if apart:
-                yield f"{row.task}: {agreement_text(apart, first.letter, run.letter)}"
+                text = agreement_text(apart, f"in {first.letter}", f"in {run.letter}")
+                yield f"{row.task}: {text}"
 
 
 def agreement_text(apart: ScoreDifference | Against, first: str, second: str) -> str:
-    """How far the answers of two runs agree, as a sentence. first, second: the runs' names"""
+    """How far the answers of two runs agree, as a sentence. first, second: where they are"""
     matched = apart.matched
     texts = ""
     if matched.same_text is not None and matched.answers:
@@ -135,8 +136,8 @@ def agreement_text(apart: ScoreDifference | Against, first: str, second: str) ->
         )
     same = percent(matched.same_value / matched.answers) if matched.answers else "-"
     return (
-        f"{same} % of {matched.answers} answers agree in value{texts}; right only in {first}: "
-        f"{apart.lost:g}, only in {second}: {apart.won:g}"
+        f"{same} % of {matched.answers} answers agree in value{texts}; right only {first}: "
+        f"{apart.lost:g}, only {second}: {apart.won:g}"
     )
 
 

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from spark_bench.compare import paired, stats
 from spark_bench.metrics.intervals import wilson
-from spark_bench.results.quality_schema import AnsweredItem, Matched, QualityResult
+from spark_bench.results.quality_schema import Against, AnsweredItem, Matched, QualityResult
 
 ALPHA = 0.05  # over all differences of a table together
 
@@ -205,6 +205,29 @@ def score_difference(
         p_holm=p,
         verdict="unclear" if p >= ALPHA else "better" if pair.difference > 0 else "worse",
         matched=match_answers(first[-1], second[-1]),
+    )
+
+
+def describe_against(path: Path, before: QualityResult, now: QualityResult) -> Against | None:
+    """What has changed since a result of the same items; None: no item is answered in both."""
+    first, second = score_part(path, before), score_part(path, now)
+    apart = score_difference([first], [second])
+    if apart is None:
+        return None
+    common = [item for key, item in first.items.items() if key in second.items]
+    return Against(
+        id=before.id,
+        file=path.name,
+        model=before.config.model,
+        score=sum(item.right is True for item in common) / len(common),
+        items=apart.items,
+        lost=int(apart.lost),
+        won=int(apart.won),
+        difference=apart.difference,
+        low=apart.low,
+        high=apart.high,
+        p=apart.p,
+        matched=apart.matched,
     )
 
 

@@ -6,9 +6,10 @@ from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 
+from spark_bench.compare.compare_tables import agreement_text, points
 from spark_bench.display.tables import labeled_lines
 from spark_bench.formats import digits, duration, plural
-from spark_bench.results.quality_schema import AnsweredItem, QualityResult, Score
+from spark_bench.results.quality_schema import Against, AnsweredItem, QualityResult, Score
 
 # Wrong answers that are shown, and characters of each.
 WRONG, WIDTH = 3, 160
@@ -26,6 +27,8 @@ def quality_tables(result: QualityResult) -> Iterator[RenderableType]:
     yield labeled_lines(head)
     yield score_table(result)
     lines = list(answer_lines(result.score))
+    if result.against:
+        lines += against_lines(result.against)
     lines.append(("tokens", usage_line(result)))
     lines += [("wrong", wrong_line(item)) for item in wrong_items(result)[:WRONG]]
     lines += [("note", note) for note in result.notes]
@@ -83,6 +86,17 @@ def answer_lines(score: Score) -> Iterator[tuple[str, str]]:
     yield "answers", ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
     if score.failed:
         yield "failed", f"{plural(score.failed, 'request')} without an answer: --resume asks again"
+
+
+def against_lines(against: Against) -> Iterator[tuple[str, str]]:
+    """How the answers differ from those of the result whose items were asked again."""
+    change, within = points(against)
+    yield (
+        "against",
+        f"{against.file}: {percent(against.score)} there, {change} here (95 %: {within}), p = "
+        f"{digits(against.p)} by McNemar's test",
+    )
+    yield "agreement", agreement_text(against, "there", "here")
 
 
 def usage_line(result: QualityResult) -> str:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from spark_bench import errors, record
 from spark_bench.client.tally import Progress
+from spark_bench.compare.scores import describe_against
 from spark_bench.display.progress import ProgressDisplay
 from spark_bench.options import QualityOptions, QualityOutcome
 from spark_bench.protocol import failures
@@ -86,6 +87,8 @@ class TaskEvaluation:
             project=options.server.project if server.listing else None,
             listing=server.listing,
         )
+        if options.against:
+            check_repeated(*options.against, item_set)
         if options.resume:
             self._path, begun = options.resume
             check_resumed(self._path, begun, item_set, provenance, server.model)
@@ -187,7 +190,7 @@ class TaskEvaluation:
         items = tuple(self.answered[i.id] for i in self._items if i.id in self.answered)
         total = score.score_items(items)
         asking = time.monotonic() - self._asking_since if self._asking_since else 0.0
-        return QualityResult(
+        result = QualityResult(
             id=self._id,
             created=datetime.now(UTC),
             status="complete" if total.answered == len(self._items) else "partial",
@@ -202,6 +205,9 @@ class TaskEvaluation:
                 dict.fromkeys((*self._server.notes, *score_notes(items, self._config.protocol)))
             ),
         )
+        if not self._options.against:
+            return result
+        return replace(result, against=describe_against(*self._options.against, result))
 
     def _reason(self, items: Sequence[AnsweredItem], total: quality_schema.Score) -> str:
         if total.answered == len(self._items):
@@ -277,6 +283,17 @@ def check_resumed(
         raise errors.BadInput(
             f"--resume {path}: its items have the hash {begun.config.items.sha256[:8]}, those of "
             f"now {items.sha256[:8]}: {cure}"
+        )
+
+
+def check_repeated(path: Path, before: QualityResult, items: quality_schema.ItemSet) -> None:
+    """Raise BadInput unless these are the items of the result that they are set against."""
+    if before.config.items.sha256 != items.sha256:
+        raise errors.BadInput(
+            f"--against {path}: its items ({before.config.items.source}, "
+            f"{before.config.items.sha256[:8]}) are not those that would be asked now "
+            f"({items.source}, {items.sha256[:8]}): ask the same file or, of another tokenizer or "
+            "version of spark-bench, measure it again"
         )
 
 

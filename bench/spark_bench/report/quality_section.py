@@ -177,7 +177,7 @@ def quality_section(
         f"{' '.join(labels[each.server]).strip()}, {each.entry.profile}, against "
         f"{each.against.file}: {with_sign(100 * each.against.difference)} points "
         f"({with_sign(100 * each.against.low)} to {with_sign(100 * each.against.high)}); "
-        f"{agreement_text(each.against, 'that', 'this')}."
+        f"{agreement_text(each.against, 'there', 'here')}."
         for each in shown
         if each.against
     ]

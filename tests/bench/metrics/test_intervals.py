@@ -163,3 +163,15 @@ def test_scipy_is_loaded_only_for_repeats() -> None:
         env={"PYTHONPATH": ":".join(sys.path)},
     )
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("n", [51, 100, 300, 1319])
+def test_wilson_holds_the_true_score(n: int) -> None:
+    """Over scores of all sizes in 94 % or more of 2,000 simulated results. At single true scores it
+    is less, as of every interval whose width depends on a count: 91 % at 0.99 of 50 items.
+    """
+    rng = np.random.default_rng(20261127)
+    true = rng.uniform(0.02, 0.98, 2_000)
+    ends = np.array([wilson(int(right), n) for right in rng.binomial(n, true)], np.float64)
+    held = (ends[:, 0] <= true) & (true <= ends[:, 1])
+    assert held.mean() >= 0.94
