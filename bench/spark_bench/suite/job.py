@@ -256,11 +256,14 @@ def finished_rows(
 ) -> dict[str, suite_results.CaseRow]:
     """The rows that need not be measured again, by name: those with a complete result file and, if
     there are to be any, scores."""
-    from spark_bench.results.codec import read_result
+    from spark_bench.results.codec import read_quality, read_result
 
     def is_complete(row: suite_results.CaseRow) -> bool:
         try:
-            return row.file is not None and read_result(folder / row.file).status == "complete"
+            if row.file is None or read_result(folder / row.file).status != "complete":
+                return False
+            scores = (read_quality(folder / score.file) for score in row.by_task.values())
+            return all(score.status == "complete" for score in scores)
         except BadInput:
             return False
 

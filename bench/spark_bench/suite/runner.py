@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from spark_bench import formats, project, secret
+from spark_bench import formats, history, project, secret
 from spark_bench.compare.scores import score_part
 from spark_bench.errors import BadInput, BenchError, TooManyFailures
 from spark_bench.load.profile import NO_LIMIT, option
@@ -283,7 +283,7 @@ class CaseCommands:
             result = codec.read_result(draft)
         except BadInput:
             return ended, None, None
-        draft.replace(self.options.folder / result_name(case))
+        self._keep(draft, result_name(case), result)
         return ended, result, result_name(case)
 
     def score(
@@ -305,8 +305,8 @@ class CaseCommands:
                 result = None
             if failure := quality_failure(task, ended, result, self.options):
                 return scores, failure
-            draft.replace(self.options.folder / name)
             assert result
+            self._keep(draft, name, result)
             score = result.score
             assert score.score is not None and score.low is not None and score.high is not None
             scores[task] = suite_results.SuiteScore(
@@ -318,6 +318,17 @@ class CaseCommands:
                 file=name,
             )
         return scores, None
+
+    def _keep(
+        self, draft: Path, name: str, result: schema.Result | quality_schema.QualityResult
+    ) -> None:
+        """Move a result to its place, and add it to the history from there."""
+        path = self.options.folder / name
+        draft.replace(path)
+        try:
+            history.remember_result(result, path)
+        except (BadInput, BenchError) as error:
+            self.progress.step(f"not in the history: {error.message}")
 
     def _follow_keyed(self, argv: list[str], seconds: float) -> child.ChildExit:
         # Only a measurement needs the server's key, not the deploy. A key in a file stays there.
@@ -384,7 +395,7 @@ def _bench(
     """A command of spark-bench, which measures what is served and writes a result."""
     where = (
         *(("--api-key-file", options.api_key_file) if options.api_key_file else ()),
-        *("--model", served, "--output", output),
+        *("--model", served, "--output", output, "--no-history"),
         *("--project", options.project, "--inventory", options.inventory),
     )
     # -P: don't import modules from the current folder, which may have its own json.py.

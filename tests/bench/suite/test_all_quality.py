@@ -12,6 +12,7 @@ from fake_project import FakeProject
 from msgspec.structs import replace
 from quality_samples import a_quality, an_item
 from spark_bench.compare.scores import ScorePart, proven_losses, score_part, unusable
+from spark_bench.history.database import HistoryStore
 from spark_bench.results.codec import read_quality
 from spark_bench.results.suite_results import CaseRow, SuiteScore
 from spark_bench.suite.child import ChildExit
@@ -154,7 +155,10 @@ def fake(tmp_path: Path) -> Iterator[FakeProject]:
         yield project
 
 
-def test_every_model_is_scored_and_a_resume_asks_nothing_again(fake: FakeProject) -> None:
+def test_every_model_is_scored_and_a_resume_asks_nothing_again(
+    fake: FakeProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARK_BENCH_HISTORY", str(tmp_path / "history.sqlite3"))
     fake.fails(b="wrong")
     done = fake.all("--yes", "--models", "a,b", *QUALITY)
     assert done.code == 1
@@ -166,10 +170,18 @@ def test_every_model_is_scored_and_a_resume_asks_nothing_again(fake: FakeProject
     result = read_quality(fake.out / rows["b"].by_task["arith"].file)
     assert (result.score.right, result.config.items.limit) == (0, 60)
     assert result.config.model == "org/b"
+    with HistoryStore(tmp_path / "history.sqlite3") as store:
+        entries = store.entries()
+    assert sorted(entry.profile for entry in entries) == ["arith", "arith", "quick", "quick"]
+    assert all(Path(entry.path).parent == fake.out for entry in entries)
     again = fake.all("--yes", "--resume", "out")
     assert again.code == 1
     assert "done already" in again.err
     assert len(fake.deploys) == 2
+    (fake.out / rows["a"].by_task["arith"].file).write_text("{")
+    assert fake.all("--yes", "--resume", "out").code == 1
+    assert [deploy["model"] for deploy in fake.deploys] == ["org/a", "org/b", "org/a"]
+    assert fake.statuses == {"a": "OK", "b": "WRONG_ANSWERS"}
 
 
 def test_a_suite_with_other_scores_is_another_suite(fake: FakeProject) -> None:

@@ -332,7 +332,7 @@ def test_the_command_line_of_a_run() -> None:
     assert words[3:] == [
         *("spark_bench", "run", "short", "--num-prompts", "3", "--request-rate", "inf"),
         *("--concurrency", "none", "--repeat", "2", "--max-failures", "100%"),
-        *("--model", "org/a", "--output", "o.json", "--project", "."),
+        *("--model", "org/a", "--output", "o.json", "--no-history", "--project", "."),
         *("--inventory", "inventories/spark.py"),
     ]
 
