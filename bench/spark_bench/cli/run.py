@@ -1,16 +1,23 @@
 """`spark-bench run`."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from spark_bench import INVENTORY, PROJECT, secret
 from spark_bench.cli import commands
+from spark_bench.errors import BadInput, BenchError
 from spark_bench.printable import json_text, printable
+
+if TYPE_CHECKING:
+    from spark_bench.results.schema import Result
 
 # The run succeeded, but its file is not where it should be.
 MISPLACED = 1
@@ -338,6 +345,8 @@ def command(context: click.Context, /, **typed: Any) -> None:
 
         stream = sys.stderr if as_json else sys.stdout
         terminal.print_all(tables.outcome_tables(outcome, options.load.sweep), stream)
+        if options.output.history and outcome.results:
+            _print_scores(outcome.results[-1], stream)
     for note in outcome.notes:
         commands.print_message(note)
     if as_json:
@@ -350,3 +359,13 @@ def command(context: click.Context, /, **typed: Any) -> None:
     options.output.max_failures.check(outcome.failed, outcome.total)
     if outcome.misplaced:
         raise click.exceptions.Exit(MISPLACED)
+
+
+def _print_scores(result: Result, stream: TextIO) -> None:
+    """The scores of what was measured, from the history: how right its answers were."""
+    from spark_bench.history.database import HistoryStore, default_store
+    from spark_bench.history.history_tables import score_sentences
+
+    with suppress(BadInput, BenchError), HistoryStore(default_store()) as store:
+        if scores := "; ".join(score_sentences(result, store)):
+            click.echo(f"quality     {printable(scores)}", file=stream)

@@ -165,6 +165,15 @@ def timestamp(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
+def server_key(provenance: schema.Provenance, url: str, model: str) -> str:
+    """What served, as text: equal for measurements of the same launch."""
+    if provenance.deployment and provenance.deployment.ranks:
+        launch = sorted(provenance.deployment.launch.items())
+        return " ".join([model, *(rank.spec for rank in provenance.deployment.ranks), f"{launch}"])
+    server = provenance.server
+    return f"{url} {model} {server.engine} {server.version} {sorted(server.settings.items())}"
+
+
 def count_nodes(provenance: schema.Provenance) -> int | None:
     """How many nodes served, by the deployment or the engine's settings; None: unknown."""
     if deployment := provenance.deployment:

@@ -12,11 +12,17 @@ from msgspec import Struct
 from rich import box
 from rich.table import Table
 
+from spark_bench.compare.scores import score_part, unusable
+from spark_bench.display.quality_tables import percent
+from spark_bench.errors import BadInput
 from spark_bench.formats import digits
 from spark_bench.history import database
-from spark_bench.history.entry import COLUMNS, HistoryEntry
+from spark_bench.history.entry import COLUMNS, HistoryEntry, server_key
 from spark_bench.printable import cell, printable
+from spark_bench.results import codec, schema
 
+# Scores of a model whose server is compared with a run's.
+MOST_LOOKED_AT = 30
 # The figures in the table.
 FIGURES = ("output_throughput", "median_ttft_ms", "median_itl_ms")
 SCORE = "score"  # what the share of right answers is called there
@@ -94,6 +100,29 @@ def write_csv(entries: Sequence[HistoryEntry], file: TextIO) -> None:
 def export_columns(entries: Sequence[HistoryEntry]) -> list[str]:
     """The columns of every result, then all figures that any of them has, sorted."""
     return [*COLUMNS, *sorted({name for entry in entries for name in entry.figures} - {*COLUMNS})]
+
+
+def score_sentences(result: schema.Result, store: database.HistoryStore) -> Iterator[str]:
+    """The newest score of each task of what served a run, with its interval and its time."""
+    config = result.config
+    served = server_key(result.provenance, config.url, config.model)
+    filters = database.Filters(model=config.model, verdict="quality", status="complete")
+    done: set[str] = set()
+    for entry in store.entries(filters, limit=MOST_LOOKED_AT):
+        try:
+            quality = codec.read_quality(Path(entry.path))
+        except BadInput:
+            continue
+        own, score = quality.config, quality.score
+        same = server_key(quality.provenance, own.url, own.model) == served
+        if not same or own.task in done or score.low is None or score.high is None:
+            continue
+        done.add(own.task)
+        problem = unusable(score_part(Path(entry.path), quality))
+        yield (
+            f"{own.task} {percent(score.score)} ({percent(score.low)} to {percent(score.high)}), "
+            f"{entry.when.astimezone():%Y-%m-%d %H:%M}{f'; WRONG: {problem}' * bool(problem)}"
+        )
 
 
 class TrendPoint(Struct, frozen=True):

@@ -14,14 +14,13 @@ from msgspec import Struct
 from spark_bench.display.result_lines import lengths_line
 from spark_bench.errors import BadInput
 from spark_bench.expectations import Expectation, judge_result
-from spark_bench.history.entry import HistoryEntry, entry_of
+from spark_bench.history.entry import HistoryEntry, entry_of, server_key
 from spark_bench.load.sweep import MeasuredPoint
 from spark_bench.metrics.summary import Distributions
 from spark_bench.report.quality_section import (
     QualityRun,
     newest_scores,
     quality_run,
-    server_key,
     server_settings,
     wrong_servers,
 )

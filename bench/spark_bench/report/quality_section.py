@@ -22,7 +22,7 @@ from spark_bench.compare.scores import (
     unusable,
 )
 from spark_bench.formats import plural, with_sign
-from spark_bench.history.entry import HistoryEntry, entry_of
+from spark_bench.history.entry import HistoryEntry, entry_of, server_key
 from spark_bench.report import page_table
 from spark_bench.results.quality_schema import Against, AnsweredItem, QualityResult, Score
 from spark_bench.results.schema import Provenance
@@ -90,15 +90,6 @@ def server_settings(provenance: Provenance) -> dict[str, Any]:
     """What a server was started with, flattened."""
     launch = flatten(to_builtins(provenance.deployment.launch)) if provenance.deployment else {}
     return flatten(to_builtins(provenance.server.settings)) | launch
-
-
-def server_key(provenance: Provenance, url: str, model: str) -> str:
-    """What served, as text: equal for measurements of the same launch."""
-    if provenance.deployment and provenance.deployment.ranks:
-        launch = sorted(provenance.deployment.launch.items())
-        return " ".join([model, *(rank.spec for rank in provenance.deployment.ranks), f"{launch}"])
-    server = provenance.server
-    return f"{url} {model} {server.engine} {server.version} {sorted(server.settings.items())}"
 
 
 ByServer = dict[str, dict[str, QualityRun]]

@@ -13,6 +13,8 @@ from click.testing import CliRunner, Result
 from history_samples import a_run, written
 from quality_samples import STARTED, a_quality_file
 from spark_bench.cli import main
+from spark_bench.history.database import HistoryStore
+from spark_bench.history.history_tables import score_sentences
 
 
 @pytest.fixture(autouse=True)
@@ -245,3 +247,21 @@ def test_a_score_is_shown_as_it_was_printed() -> None:
     done = typed("show", "q0")
     assert done.exit_code == 0
     assert "80.0 %" in done.output
+
+
+def test_a_run_is_told_the_newest_scores_of_what_served_it(tmp_path: Path) -> None:
+    run = a_run(0)
+    same = {"provenance": run.provenance, "model": run.config.model, "url": run.config.url}
+    for number, outcomes in enumerate(("1" * 8 + "00", "1" * 9 + "0")):
+        created = STARTED + timedelta(hours=number)
+        a_quality_file(Path("results"), f"q{number}", outcomes, created=created, **same)
+    a_quality_file(Path("results"), "t", "0" * 20, task="tools", **same)
+    a_quality_file(Path("results"), "elsewhere", "10", task="needle", model="other")
+    assert typed("add", "results").exit_code == 0
+    with HistoryStore(tmp_path / "history.sqlite3") as store:
+        sentences = list(score_sentences(run, store))
+    assert [sentence.partition(",")[0] for sentence in sentences] == [
+        "arith 90.0 % (59.6 % to 98.2 %)",
+        "tools 0.0 % (0.0 % to 16.1 %)",
+    ]
+    assert sentences[1].endswith("; WRONG: tools: none of 20 answers is right")
