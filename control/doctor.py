@@ -7,9 +7,10 @@ from functools import partial
 from pyinfra.api import Host, State
 
 from cluster import checks
-from cluster.findings import Finding, Level, Refused, ok
+from cluster.findings import Finding, Refused, ok
 from cluster.node.readings import Rank
 from cluster.plan import decide, specs
+from cluster.probes.report import SUMMARY
 from cluster.rank import api_key
 from cluster.reports import doctor
 from cluster.reports.status import Status
@@ -46,7 +47,7 @@ def print_report(state: State) -> None:
     looked.append(f"{count} lines of {len(logs)} logs, against every symptom known")
     if len(survey.decision.fabric.nodes) > 1:
         looked.append(f"fabric: {survey.decision.fabric.summary}")
-    looked += [finding.what for finding in probed if finding.level is Level.OK]
+    looked += [finding.what for finding in probed if finding.key == SUMMARY]
     if survey.nodes:
         looked.append("GPU, driver, Docker, disks, memory, clocks, ports, links of every node read")
     reached = {name: survey.hosts[name] for name in survey.nodes}
@@ -112,7 +113,8 @@ def _probe(survey: Survey, status: Status) -> tuple[Finding, ...]:
         except Refused as refused:
             return refused.findings
         if not key:
-            return (ok("no probes: the API requires a key, and api_key_file is not set"),)
+            what = "no probes: the API requires a key, and api_key_file is not set"
+            return (ok(what, key=SUMMARY),)
     return probe_running(decision, survey.hosts[head], rank.spec, key)
 
 

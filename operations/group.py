@@ -41,8 +41,8 @@ class Group:
     + fetch_answers: fetches the model's id and a completion from the head, each rank's health
     + rdma: whether the log should show NCCL on RDMA
     + collectives: what the NCCL that it loads is judged by; None: not at all
-    + probe: sends the probes to the head and judges the answers, an error for each with which the
-      group must not serve; None: none are sent
+    + probe: sends the probes to the head and judges the answers: `verdict_findings`; None: none are
+      sent
     + before_start: what every node runs right before its rank starts; it may fail
     + interrupted: the interrupt that ends the wait; None: there was none
     """
@@ -163,7 +163,7 @@ def probe_model(group: Group) -> tuple[Finding, ...]:
     for finding in findings:
         if finding.level is Level.WARNING:
             head.log_styled(f"warning: {finding}", fg="yellow")
-        elif finding.level is Level.OK:
+        elif finding.key == "probes":
             head.log(finding.what)
     return tuple(finding for finding in findings if finding.level is Level.ERROR)
 

@@ -5,45 +5,49 @@ from collections.abc import Iterator, Sequence
 from cluster.findings import Finding, Level, error, ok
 from cluster.probes.judges import ProbeVerdict
 
+# Key of the finding that sums up the others.
+SUMMARY = "probes"
 # Characters of a question and of an answer that a finding quotes.
 QUOTED = 160
-CURE = (
-    "another variant, image or kv_cache_dtype; --data probes=basic for a small or a base model, "
-    "probes=off to serve it as it is"
-)
+SMALL = "if the model is small or a base model: --data probes=basic"
 
 
 def verdict_findings(
     verdicts: Sequence[ProbeVerdict], node: str, seconds: float
 ) -> Iterator[Finding]:
-    """An error for each answer with which a group must not serve, a warning for each that may be
-    wrong; at last, as in order, how many were right, wrong and skipped.
+    """A finding for each probe that was not skipped, under the key "probe-NAME": an error where a
+    group must not serve with that answer, a warning where it may be wrong, else in order. The last
+    one, SUMMARY, counts them, and says why any was skipped.
 
     + node: the head, which sent the requests
     + seconds: until the last reply
     """
     for verdict in verdicts:
-        if verdict.outcome == "wrong":
-            yield _wrong(verdict, node)
+        quoted = f"{verdict.question[:QUOTED]!r}, answered: {verdict.answer[:QUOTED]!r}"
+        key = f"probe-{'-'.join(verdict.name.lower().split())}"
+        if verdict.outcome == "right":
+            yield ok(f"{verdict.name} is right: asked: {quoted}", node, key)
+        elif verdict.outcome == "wrong":
+            yield _wrong(verdict, quoted, node, key)
     groups = {
         outcome: [v.name for v in verdicts if v.outcome == outcome]
         for outcome in ("right", "wrong", "skipped")
     }
     counts = [f"{len(names)} {how} ({', '.join(names)})" for how, names in groups.items() if names]
     skipped = [f"{v.name}: {v.why}" for v in verdicts if v.outcome == "skipped" and v.why]
-    yield ok("; ".join([f"probes, {seconds:.1f} s: {', '.join(counts) or 'none'}", *skipped]), node)
+    text = f"probes, {seconds:.1f} s: {', '.join(counts) or 'none'}"
+    yield ok("; ".join([text, *skipped]), node, SUMMARY)
 
 
-def _wrong(verdict: ProbeVerdict, node: str) -> Finding:
+def _wrong(verdict: ProbeVerdict, quoted: str, node: str, key: str) -> Finding:
     doubt = "" if verdict.fails else f"; not proven on real models ({verdict.tried_on})"
-    causes = f"likely causes: {', '.join(verdict.causes)}; " if verdict.causes else ""
+    causes = f"likely {'; or '.join(verdict.causes)}; " if verdict.causes else ""
     return Finding(
         Level.ERROR if verdict.fails else Level.WARNING,
-        f"the probe {verdict.name!r} is answered wrong: {verdict.why}; asked: "
-        f"{verdict.question[:QUOTED]!r}, answered: {verdict.answer[:QUOTED]!r}{doubt}",
+        f"the probe {verdict.name} failed: {verdict.why}; asked: {quoted}{doubt}",
         node,
-        f"{causes}try {CURE}",
-        f"probe-{'-'.join(verdict.name.lower().split())}",
+        f"{causes}{SMALL}",
+        key,
     )
 
 
@@ -53,5 +57,5 @@ def unread_probes(why: str, node: str) -> Finding:
         f"the probes could not be sent: {why}",
         node,
         f"ssh {node} python3 -V must work; --data probes=off serves without proof",
-        "probes-unread",
+        "probe-unread",
     )

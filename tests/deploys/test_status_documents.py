@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import IMAGE_ID, Fakes, container
+from fakes import IMAGE_ID, LEASE, Fakes, container
+from right_answers import ASKING, printed
 
 HEAD, WORKER = "@fake/spark-1", "@fake/spark-2"
 MODEL = "openai/gpt-oss-120b"
@@ -147,3 +148,28 @@ def test_an_open_api_is_reported_once(served: Fakes, tmp_path: Path) -> None:
 def test_a_loopback_api_warns_nobody(tmp_path: Path) -> None:
     report, _ = document(Fakes.of(tmp_path, 1), "status", "host=127.0.0.1")
     assert report["warnings"] == []
+
+
+# ---- the model's answers
+
+
+def test_doctor_probes_a_healthy_group(served: Fakes) -> None:
+    served.sparks[0].answers[LEASE] = []
+    report, _ = document(served, "doctor")
+    assert [what for what in report["looked"] if what.startswith("probes, ")]
+    assert not [p for p in report["ailments"] if p["key"].startswith("probe-")]
+    served.sparks[0].answers[ASKING] = printed("sums")
+    report, _ = document(served, "doctor", "probes=strict")
+    (problem,) = [p for p in report["ailments"] if p["key"] == "probe-arithmetic"]
+    assert (problem["level"], problem["where"]) == ("error", HEAD)
+
+
+def test_doctor_leaves_a_group_alone_that_another_run_changes(served: Fakes) -> None:
+    _, commands = document(served, "doctor")
+    assert not any(ASKING in c for scripts in commands.values() for c in scripts)
+
+
+def test_status_warns_where_no_probes_are_wanted_and_sends_none(served: Fakes) -> None:
+    report, commands = document(served, "status", "probes=off")
+    assert any("probes = 'off'" in text for text in report["warnings"])
+    assert not any(ASKING in c for scripts in commands.values() for c in scripts)

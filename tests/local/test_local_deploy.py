@@ -20,20 +20,24 @@ pytestmark = pytest.mark.local
 
 
 class Local:
-    """inventories/local.py as a group of its own, on a port of its own, beside any other."""
+    """inventories/local.py as a group of its own, on a port of its own, beside any other.
+
+    + probes: the setting; they take seconds, so one test alone has them
+    """
 
     def __init__(self, home: Path) -> None:
-        self.home = home
+        self.home, self.probes = home, "off"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.name = f"test-{self.port}"
 
     def pyinfra(self, *words: str, deploy: str = "deploy.py") -> Completed:
         own = {"port": self.port, "group": self.name, "head_container": self.name}
+        own["probes"] = self.probes
         ours = [word for item in own.items() for word in ("--data", "{}={}".format(*item))]
         yes = () if "--dry" in words else ("-y",)
         line = [*yes, "inventories/local.py", deploy, *ours, *words]
-        return run_pyinfra(line, {**os.environ, "HOME": str(self.home)}, timeout=120)
+        return run_pyinfra(line, {**os.environ, "HOME": str(self.home)}, timeout=300)
 
     def deploy(self, *words: str) -> str:
         done = self.pyinfra(*words)
@@ -77,7 +81,10 @@ def changes(log: str) -> int:
 def test_the_embedded_default_serves_a_real_answer_and_a_second_run_changes_nothing(
     local: Local,
 ) -> None:
-    assert "The capital of France is Paris." in local.deploy()
+    local.probes = "auto"
+    log = local.deploy()
+    assert "The capital of France is Paris." in log
+    assert re.search(r"probes, [0-9.]+ s: .* right \(.*text", log), log
     assert local.models() == ["HuggingFaceTB/SmolLM2-135M-Instruct"]
     before = local.pids()
     assert changes(local.deploy()) == 0

@@ -156,14 +156,22 @@ def test_no_probe_is_sent_where_none_is_wanted() -> None:
 
 
 def test_right_answers_are_logged_and_doubtful_ones_are_warnings() -> None:
-    group = make_group(probe=lambda: (warning("91 apples", HEAD), ok("probes: 7 right")))
+    group = make_group(
+        probe=lambda: (
+            warning("91 apples", HEAD),
+            ok("arithmetic is right"),
+            ok("probes: 7 right", key="probes"),
+        )
+    )
     assert groups.probe_model(group) == ()
     assert log_of(group) == "warning: spark-1: 91 apples\nprobes: 7 right"
 
 
 def test_a_wrong_answer_is_why_the_group_must_not_serve() -> None:
     wrong = error("41 apples", HEAD, key="probe-sums")
-    assert groups.probe_model(make_group(probe=lambda: (wrong, ok("probes")))) == (wrong,)
+    assert groups.probe_model(make_group(probe=lambda: (wrong, ok("probes", key="probes")))) == (
+        wrong,
+    )
 
 
 def test_an_interrupt_ends_the_wait_for_answers() -> None:

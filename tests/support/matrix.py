@@ -158,6 +158,14 @@ def _hub_fault(scene: Scene, **faults: object) -> None:
     scene.undo.append(scene.hub.fault)
 
 
+def talk_nonsense(scene: Scene) -> None:
+    """Whatever serves, its answers are "!" up to their limit, and its log says nothing of it."""
+    file = "/var/hf-cache/hub/stub-nonsense"
+    head = scene.cluster.node(1)
+    head.run(f"printf bangs >{file}")
+    scene.undo.append(lambda: head.run(f"rm {file}"))
+
+
 def change_host_key(scene: Scene) -> None:
     """Another machine's key at this address, for every connection from now on."""
     key = "/etc/ssh/ssh_host_ed25519_key"

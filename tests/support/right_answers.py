@@ -12,6 +12,7 @@ import msgspec
 
 from cluster.probes.abilities import Abilities
 from cluster.probes.exchange import CHAT, METRICS, ProbeReply, ProbeRequest, Round
+from cluster.probes.questions import questions
 from cluster.probes.rounds import TOGETHER, probe_rounds
 
 FILE = Path(__file__).parents[1] / "cluster/testbed/image/stub/sglang/answers.py"
@@ -28,7 +29,7 @@ ALL = Abilities(
 )
 
 
-def _stub() -> Any:
+def stub_answers() -> Any:
     """The stub's module, which imports nothing of its package."""
     spec = spec_from_file_location("stub_answers", FILE)
     assert spec and spec.loader
@@ -37,7 +38,10 @@ def _stub() -> Any:
     return module
 
 
-STUB = _stub()
+STUB = stub_answers()
+ASKED = questions()
+# As mkimage writes it into the stub's image.
+STUB.KNOWN = {q.text: q.answer for q in (*ASKED.arithmetic, *ASKED.continuations, *ASKED.short)}
 
 
 def reply(request: ProbeRequest, kind: str = "", thinks: bool = True) -> ProbeReply:
@@ -48,8 +52,10 @@ def reply(request: ProbeRequest, kind: str = "", thinks: bool = True) -> ProbeRe
     query = dict(request.body or {})
     query["neighbours"] = request.id.endswith(TOGETHER)
     if request.path == METRICS:
-        accepted = 4.0 if kind == "ceiling" else STUB.ACCEPTED
-        return ProbeReply(request.id, 200, f"sglang:spec_accept_length {accepted}\n")
+        tokens, requests = (200, 10) if request.id == "metrics after" else (0, 0)
+        counts = STUB.speculation(tokens, requests, 4, kind).items()
+        text = "".join(f'sglang:{name}{{tp_rank="0"}} {value}\n' for name, value in counts)
+        return ProbeReply(request.id, 200, text)
     if request.stream:
         chat = request.path == CHAT
         chunks = (

@@ -12,6 +12,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 from cluster.engine.options import HERE as OPTIONS, NEWEST, nearest_recorded
+from cluster.probes import questions
 
 HERE = Path(__file__).parents[1] / "cluster"
 ROOT = HERE.parents[1]
@@ -39,6 +40,7 @@ def _digest(version: str, tag: str) -> str:
     sources = [
         MAKE,
         MAKE.with_name("copy_hub"),
+        Path(questions.__file__),
         *(OPTIONS / f"options-{table}.json" for table in (NEWEST, nearest_recorded(version))),
     ]
     sources += sorted(

@@ -1,37 +1,21 @@
 """What the server answers: the OpenAI shapes as SGLang fills them, with words for tokens.
 
-A known question (KNOWN) gets its right answer, a required tool its call, a text to be scored likely
-tokens. `kind` in these functions is what is wrong with the answers, see NONSENSE; "" is nothing.
+A question in KNOWN gets its right answer, one in Chinese Chinese, a tool its call, a text to be
+scored likely tokens. `kind` in these functions is what is wrong: one of NONSENSE; "" is nothing.
 """
 
 import json
 import re
 import time
+from pathlib import Path
 
 WORDS = ["This", " is", " a", " stub:", " no", " model", " answered", "."]
 THOUGHT = ["A", " stub", " thinks", "."]
 CONTEXT = 32768
 CHINESE = "北京是中国的首都。"
-# A part of a question, or the end of a text, and what a model says to it.
-KNOWN = (
-    ("17 + 25", "42"),
-    ("seventeen apples", "42"),
-    ("6 times 7", "42"),
-    ("capital of France", "Paris"),
-    ("days are in a week", "7"),
-    ("100 minus 1", "99"),
-    ("opposite of hot", "cold"),
-    ("中文", CHINESE),
-    ("91 a prime", "91 is 7 times 13, so it is not prime."),
-    ("9, 10, 11,", " 12, 13, 14, 15"),
-    ("Wednesday, Thursday,", " Friday, Saturday, Sunday."),
-    ("May, June,", " July, August, September."),
-    ("p q r s", " t u v w x y z"),
-    (
-        "how rain forms",
-        "Water rises from the sea as vapor. It cools and turns into clouds. Drops fall.",
-    ),
-)
+# Question -> its right answer, for those that a deploy asks (mkimage writes it).
+TABLE = Path(__file__).with_name("known.json")
+KNOWN = json.loads(TABLE.read_text()) if TABLE.exists() else {}
 # What can be wrong with the answers.
 NONSENSE = (
     "sums",  # every number is another
@@ -47,9 +31,8 @@ NONSENSE = (
     "ceiling",  # every draft token is accepted
     "empty",  # no text
 )
-# Accept length of speculative decoding; `ceiling` is its draft tokens.
+# Tokens that a step of speculative decoding yields; under `ceiling` they are its draft tokens.
 ACCEPTED = 2.1
-CALL = {"city": "Paris", "unit": "celsius"}
 
 
 def words(query, thinks, kind=""):
@@ -81,7 +64,9 @@ def asked_text(query):
 def spoken(query, kind):
     """The tokens of the answer before any limit: words, of Chinese its characters."""
     text = asked_text(query)
-    answer = next((answer for part, answer in KNOWN if part in text), "")
+    answer = CHINESE if re.search("[\u4e00-\u9fff]", text) else KNOWN.get(text, "")
+    if answer and "prompt" in query:
+        answer = f" {answer}"
     if kind == "bangs":
         return ["!"]
     if kind == "loop":
@@ -104,9 +89,15 @@ def tool_call(query, kind):
     if not query.get("tools") or query.get("tool_choice") == "none" or kind in ("tools", "bangs"):
         return None
     name = query["tools"][0]["function"]["name"]
-    arguments = json.dumps(CALL)[: -4 if kind == "arguments" else None]
+    arguments = call_arguments(query)[: -4 if kind == "arguments" else None]
     function = {"name": name, "arguments": arguments}
     return {"id": "call_0", "index": 0, "type": "function", "function": function}
+
+
+def call_arguments(query):
+    """The city that the question names, and its unit."""
+    city = re.search(r"\bin ([A-Z]\w+)", asked_text(query))
+    return json.dumps({"city": city[1] if city else "", "unit": "celsius"})
 
 
 def usage(query, reasoning, answer):
@@ -132,7 +123,7 @@ def chat(query, thinks, kind=""):
     if call := tool_call(query, kind):
         reasoning, answer, finish = [], [], "tool_calls"
     elif query.get("tools") and kind == "tools":
-        answer = [f"<tool_call>{json.dumps(CALL)}</tool_call>"]
+        answer = [f"<tool_call>{call_arguments(query)}</tool_call>"]
     message = {
         "role": "assistant",
         "content": "".join(answer),
@@ -151,7 +142,7 @@ def chat_chunks(query, thinks, kind=""):
     if call:
         reasoning, answer, finish = [], [], "tool_calls"
     elif query.get("tools") and kind == "tools":
-        answer = ["<tool_call>", json.dumps(CALL), "</tool_call>"]
+        answer = ["<tool_call>", call_arguments(query), "</tool_call>"]
     yield chunk(query, {"reasoning_content": None, "role": "assistant", "content": ""})
     for token in reasoning:
         yield chunk(query, {"reasoning_content": token})
@@ -199,6 +190,17 @@ def completion_chunks(query, kind=""):
     if (query.get("stream_options") or {}).get("include_usage"):
         counted = usage(query, [], answer)
         yield envelope(query, "text_completion", choices=[], usage=counted)
+
+
+def speculation(generated, requests, draft_tokens, kind=""):
+    """SGLang's counters of speculative decoding in /metrics, after so many tokens."""
+    accepted = draft_tokens if kind == "ceiling" else ACCEPTED
+    return {
+        "generation_tokens_total": generated,
+        "num_requests_total": requests,
+        "spec_verify_calls_total": (generated - requests) / accepted,
+        "spec_num_draft_tokens": draft_tokens,
+    }
 
 
 def generate(query):

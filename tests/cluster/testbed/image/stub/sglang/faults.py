@@ -18,7 +18,7 @@
     STUB_BY_MODEL={"ORG/NAME": {"STUB_NEVER_READY": "1"}}   any of these for some models alone
 
 A model called stub/NAME has the faults of BY_MODEL, and any model takes the environment's.
-A file stub-nonsense in the model's folder of the hub's cache names a KIND too, while it is there.
+A file stub-nonsense in the hub's cache names a KIND for any model, while it is there.
 SGLANG_HEALTH_CHECK_TIMEOUT=20 is the real one's: seconds until /health gives up on lost ranks.
 """
 
@@ -56,12 +56,12 @@ class Faults:
     completion_fails: bool
     capture_stops: bool
     always_nonsense: str
-    folder: Path
+    nonsense_file: Path
 
     def nonsense(self):
         """What is wrong with an answer that is given now, "" where it is right."""
         try:
-            return (self.folder / "stub-nonsense").read_text().strip()
+            return self.nonsense_file.read_text().strip()
         except OSError:
             return self.always_nonsense
 
@@ -84,5 +84,5 @@ def faults(model):
         completion_fails=bool(settings.get("STUB_COMPLETION_FAILS")),
         capture_stops=bool(settings.get("STUB_CAPTURE_STOPS")),
         always_nonsense=settings.get("STUB_NONSENSE", ""),
-        folder=Path(os.environ.get("HF_HOME", "/"), "hub", f"models--{model.replace('/', '--')}"),
+        nonsense_file=Path(os.environ.get("HF_HOME", "/"), "hub/stub-nonsense"),
     )

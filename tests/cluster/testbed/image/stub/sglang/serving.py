@@ -23,7 +23,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, args, faults, peers, handler):
         self.args, self.faults, self.peers = args, faults, peers
         self.status = "starting"  # then "up", at last "leaving"
-        self.under_way = 0  # completions
+        self.under_way = self.requests = self.generated = 0  # completions, and their tokens
         super().__init__((args.host, args.port), handler)
 
     def handle_error(self, request, client_address):
@@ -167,9 +167,10 @@ class Front(Handler):
         args = self.server.args
         values = {"num_running_reqs": 0.0, "num_queue_reqs": 0.0}
         if args.speculative_algorithm:
-            ceiling = float(args.speculative_num_draft_tokens or 4)
-            wrong = self.server.faults.nonsense() == "ceiling"
-            values["spec_accept_length"] = ceiling if wrong else answers.ACCEPTED
+            counts = self.server.generated, self.server.requests
+            draft_tokens = int(args.speculative_num_draft_tokens or 4)
+            kind = self.server.faults.nonsense()
+            values |= answers.speculation(*counts, draft_tokens, kind)
         lines = [
             f'sglang:{m}{{model_name="{args.served_model_name}"}} {v}' for m, v in values.items()
         ]
@@ -199,6 +200,7 @@ class Front(Handler):
         """What is wrong with the answers; meanwhile this request is under way."""
         kind = self.server.faults.nonsense()
         self.server.under_way += 1
+        self.server.requests += 1
         try:
             if kind == "neighbours":
                 time.sleep(0.1)  # or none of several requests would meet another
@@ -224,6 +226,7 @@ class Front(Handler):
         if self.refused():
             return
         count = (answer.get("usage") or {}).get("completion_tokens", 1)
+        self.server.generated += count
         self.server.peers.step()
         time.sleep(self.server.faults.token_seconds * count)
         self.reply(200, answer)
@@ -236,6 +239,7 @@ class Front(Handler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for chunk in chunks:
+            self.server.generated += 1
             self.server.peers.step()
             time.sleep(self.server.faults.token_seconds)
             self.event(json.dumps(chunk))
