@@ -79,10 +79,11 @@ test-docker28: setup  ## the simulated cluster with Docker 28, both image stores
 	  SPARK_DOCKER=$$engine $(BIN)/pytest -m "cluster and not faults" \
 	    $(DOCKER_28_TESTS:%=tests/cluster/%.py) || exit; done
 
+FAULT_TESTS := fault_matrix reboot model_switches switch_killed faults drift
+
 faults: setup  ## every fault in every phase of a deploy, as a table; between models: 1 h, root on Linux
 	@tests/cluster/testbed/install-packages
-	@$(BIN)/pytest tests/cluster/test_fault_matrix.py tests/cluster/test_reboot.py \
-	  tests/cluster/test_model_switches.py -m cluster
+	@$(BIN)/pytest -m cluster $(FAULT_TESTS:%=tests/cluster/test_%.py)
 
 acceptance: setup $(SGLANG)/.complete  ## real SGLang on CPU over two simulated nodes: 3 GB, root on Linux
 	@tests/cluster/testbed/install-packages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from deploying import HEAD, WORKER, Deploy, environment, lives, rank, serves, spec
+from deploying import HEAD, WORKER, Deploy, cases, environment, lives, rank, serves, spec
 
 
 def test_a_cosmetic_difference_restarts_nothing(served: Deploy) -> None:
@@ -31,7 +31,7 @@ HAND = {
 }
 
 
-@pytest.mark.parametrize("name", HAND)
+@pytest.mark.parametrize("name", cases(HAND, "worker removed", "worker killed", "head stopped"))
 def test_a_rank_that_was_ended_by_hand_restarts_with_its_group(served: Deploy, name: str) -> None:
     number, command, reason = HAND[name]
     cluster = served.cluster

@@ -6,7 +6,18 @@ from __future__ import annotations
 
 import pytest
 from clusterctl import Tool
-from deploying import HEAD, WORKER, Deploy, combined_output, lives, meanwhile, rank, serves, states
+from deploying import (
+    HEAD,
+    WORKER,
+    Deploy,
+    cases,
+    combined_output,
+    lives,
+    meanwhile,
+    rank,
+    serves,
+    states,
+)
 from sparks import Cluster
 
 SLOW = {"STUB_LOAD_SECONDS": "6"}
@@ -39,7 +50,10 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+# What the others say is a symptom of `test_symptoms` and an answer of `test_readiness`.
+@pytest.mark.parametrize(
+    "name", cases(FAULTS, "a worker that dies at start", "time-out", "no completion")
+)
 def test_a_failed_group_is_reported_and_stopped(served: Deploy, name: str) -> None:
     env, words = FAULTS[name]
     output = served.fails(env=env, ready_timeout=6, rollback=False)

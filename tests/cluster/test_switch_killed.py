@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import pytest
-from deploying import HEAD, MODEL, WORKER, Deploy, serves, states
+from deploying import HEAD, MODEL, WORKER, Deploy, cases, serves, states
 from killing import forget_lease, killed
 
 OTHER = "Qwen/Qwen2.5-14B-Instruct"
 WHOLE = {HEAD: "running", WORKER: "running"}
 # Step: where, which of docker's commands, and whether it comes through.
-STEPS = [
-    pytest.param(1, f"rename {HEAD} *", True, id="one rank set aside"),
-    pytest.param(2, f"update --restart no {WORKER}*", True, id="policies off"),
-    pytest.param(1, f"stop * {HEAD}*", True, id="the head stopped"),
-    pytest.param(2, f"stop * {WORKER}*", True, id="all stopped"),
-    pytest.param(2, f"create * {WORKER} *", False, id="the head created alone"),
-    pytest.param(1, f"start {HEAD}", True, id="the head started"),
-    pytest.param(2, f"update --restart unless-stopped {WORKER}", True, id="proven"),
-    pytest.param(1, f"rm --force {HEAD}.previous", True, id="one rank forgotten"),
-]
+STEPS = {
+    "one rank set aside": (1, f"rename {HEAD} *", True),
+    "policies off": (2, f"update --restart no {WORKER}*", True),
+    "the head stopped": (1, f"stop * {HEAD}*", True),
+    "all stopped": (2, f"stop * {WORKER}*", True),
+    "the head created alone": (2, f"create * {WORKER} *", False),
+    "the head started": (1, f"start {HEAD}", True),
+    "proven": (2, f"update --restart unless-stopped {WORKER}", True),
+    "one rank forgotten": (1, f"rm --force {HEAD}.previous", True),
+}
 
 
-@pytest.mark.parametrize(("node", "pattern", "after"), STEPS)
-def test_the_next_run_ends_in_one_group(
-    served: Deploy, node: int, pattern: str, after: bool
-) -> None:
+# On fakes a run ends at every command: tests/operations/test_switch_edges.py.
+@pytest.mark.parametrize("step", cases(STEPS, "all stopped", "the head created alone", "proven"))
+def test_the_next_run_ends_in_one_group(served: Deploy, step: str) -> None:
     cluster = served.cluster
     cluster.each(lambda n: n.add_weights(OTHER))
-    killed(served, node, pattern, after, model="qwen14b")
+    killed(served, *STEPS[step], model="qwen14b")
     forget_lease(cluster)
     output = served.succeeds(model="qwen14b")
     assert "taken over" in output or "took over" in output
@@ -38,17 +37,13 @@ def test_the_next_run_ends_in_one_group(
 
 
 @pytest.mark.parametrize(
-    ("node", "pattern", "after"),
-    [STEPS[0], STEPS[3], STEPS[5]],
-    ids=["aside", "stopped", "started"],
+    "step", cases(("one rank set aside", "all stopped", "the head started"), "the head started")
 )
-def test_the_previous_group_is_restored_if_the_next_run_fails(
-    served: Deploy, node: int, pattern: str, after: bool
-) -> None:
+def test_the_previous_group_is_restored_if_the_next_run_fails(served: Deploy, step: str) -> None:
     """What served before the run that was killed, not before the one that failed."""
     cluster = served.cluster
     cluster.each(lambda n: n.add_weights(OTHER))
-    killed(served, node, pattern, after, model="qwen14b")
+    killed(served, *STEPS[step], model="qwen14b")
     forget_lease(cluster)
     output = served.fails(model="qwen14b", env={"STUB_EXIT_RANK": "1"})
     assert f"{MODEL} serves again, as before this run" in output

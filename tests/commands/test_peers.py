@@ -68,8 +68,8 @@ def states(report: PeerReport, ports: tuple[int, ...]) -> dict[str, set[str]]:
 
 def test_three_nodes_see_each_other_and_end_early(ports: tuple[int, int]) -> None:
     start = time.monotonic()
-    reports = together(ports, ONE, TWO, THREE, seconds=15)
-    assert time.monotonic() - start < 10
+    reports = together(ports, ONE, TWO, THREE, seconds=60)
+    assert time.monotonic() - start < 20
     assert {a: r.error for a, r in reports.items()} == {ONE: "", TWO: "", THREE: ""}
     assert states(reports[ONE], ports) == {TWO: {"open"}, THREE: {"open"}}
     assert states(reports[THREE], ports) == {ONE: {"open"}, TWO: {"open"}}
@@ -80,7 +80,7 @@ def test_a_held_port_is_busy_here_and_refused_there(ports: tuple[int, int]) -> N
     """Bound and not listening: the probe can't have it, and nobody answers on it."""
     with socket.socket() as held:
         held.bind((TWO, ports[0]))
-        reports = together(ports, ONE, TWO, seconds=1.5)
+        reports = together(ports, ONE, TWO, seconds=3)
     assert (reports[ONE].busy, reports[TWO].busy) == ((), (ports[0],))
     (peer,) = reports[ONE].peers
     assert (peer.ports[ports[0]], peer.ports[ports[1]]) == ("refused", "open")
@@ -97,7 +97,7 @@ def test_an_absent_peer_ends_the_probe_in_time(ports: tuple[int, int]) -> None:
     start = time.monotonic()
     with probe(ONE, [TWO], ports, free_port(), seconds=1) as running:
         report = Peers().process(running.communicate(timeout=20)[0].splitlines())
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 20
     assert states(report, ports) == {TWO: {"refused"}}
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from sparks import IMAGE, Cluster, Completed
 
 MODEL = "Qwen/Qwen2.5-7B-Instruct"
@@ -87,6 +88,16 @@ class Deploy:
         assert re.search(r"Grand total\s+\d+\s+-\s+-\s+\d+", output), output
         assert self.cluster.snapshot() == before
         return output
+
+
+def cases(names: Iterable[str], *always: str) -> list[object]:
+    """A parameter for each name; those that are not always run are for `make faults`."""
+    unknown = set(always) - set(names)
+    assert not unknown, unknown
+    return [
+        pytest.param(name, id=name, marks=[] if name in always else [pytest.mark.faults])
+        for name in names
+    ]
 
 
 def meanwhile(deploy: Deploy, act: Callable[[Cluster], object], **data: object) -> Completed:

@@ -45,9 +45,9 @@ def test_lines_stay_lines_where_they_are_wanted(package: ModuleType) -> None:
     ["\x1b[", "\x1b]", "\x9d", "\x1bP", "\x1b[0", "\x1b[ ", "\x1b]\x9d", "\x90\x1b", "\x9b;"],
 )
 def test_a_long_word_costs_no_more_than_its_length(piece: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     cluster.printable.printable(piece * 50_000)
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_our_own_colors_stay() -> None:
