@@ -45,7 +45,7 @@ def comes_back(deploy: Deploy) -> None:
     """By itself, or by one deploy."""
     tool, deadline = Tool(deploy), time.monotonic() + PATIENCE
     while not ready(tool) and time.monotonic() < deadline:
-        time.sleep(1)
+        time.sleep(3)
     deploy.mends()
     assert states(deploy.cluster) == {HEAD: "running", WORKER: "running"}
     assert ready(tool)

@@ -50,9 +50,13 @@ class Processes:
         self._over = threading.Event()
 
     def look(self) -> None:
+        arguments = dict[str, str]()
         while not self._over.wait(0.02):
             for folder in Path("/proc").glob("[0-9]*"):
-                self.texts.update(_read(folder / name) for name in ("cmdline", "environ"))
+                words = _read(folder / "cmdline")
+                if words != arguments.get(folder.name):  # a new process, or another program
+                    arguments[folder.name] = words
+                    self.texts.update((words, _read(folder / "environ")))
 
     @contextmanager
     def watched(self) -> Iterator[None]:

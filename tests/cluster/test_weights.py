@@ -30,6 +30,9 @@ WANTED = [name for name in FILES if "original" not in name]
 # Both halves share a subnet: the kernel answers over either.
 MANAGEMENT, FABRIC = ("enP7s7",), ("enp1s0f1np1", "enP2p1s0f1np1")
 
+# The hub's other answers, each by the client itself in tests/core/transfer/test_weights_hub.py.
+LONG = pytest.mark.faults
+
 
 @pytest.fixture
 def hub(testbed: Cluster, tmp_path: Path) -> Iterator[Hub]:
@@ -124,9 +127,13 @@ def test_another_owners_cache_is_used_as_is_and_completed(empty: Deploy, hub: Hu
     ("faults", "data", "words"),
     [
         pytest.param({"gated": 401}, {}, "is gated, and the hub got no valid token", id="401"),
-        pytest.param({"gated": 403}, {}, "is gated, and the token may not read it", id="403"),
+        pytest.param(
+            {"gated": 403}, {}, "is gated, and the token may not read it", id="403", marks=LONG
+        ),
         pytest.param({"wrong": {OTHER: 9}}, {}, "arrived corrupt twice", id="wrong hash"),
-        pytest.param({}, {"revision": "v9"}, "has no revision 'v9'", id="no such revision"),
+        pytest.param(
+            {}, {"revision": "v9"}, "has no revision 'v9'", id="no such revision", marks=LONG
+        ),
         pytest.param({}, {"hf_endpoint": "http://198.18.0.254:9"}, "not be reached", id="no hub"),
         pytest.param({}, {"offline": True}, "offline = true", id="offline"),
     ],
@@ -314,8 +321,12 @@ def test_a_draft_is_brought_with_its_model_found_by_the_engine_and_healed(
 @pytest.mark.parametrize(
     ("lacks", "faults", "words"),
     [
-        pytest.param("repository", {}, "has no repository own/draft", id="no such repository"),
-        pytest.param("commit", {}, f"own/draft has no revision '{'e' * 40}'", id="no such commit"),
+        pytest.param(
+            "repository", {}, "has no repository own/draft", id="no such repository", marks=LONG
+        ),
+        pytest.param(
+            "commit", {}, f"own/draft has no revision '{'e' * 40}'", id="no such commit", marks=LONG
+        ),
         pytest.param("", {"wrong": {DRAFT_WEIGHTS: 9}}, "arrived corrupt twice", id="wrong hash"),
     ],
 )

@@ -107,7 +107,7 @@ def meanwhile(deploy: Deploy, act: Callable[[Cluster], object], **data: object) 
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(deploy, **data)
         while len(running(cluster) - old) < len(cluster.nodes) and not done.done():
-            time.sleep(0.2)
+            time.sleep(0.5)
         time.sleep(1)
         act(cluster)
         return done.result()

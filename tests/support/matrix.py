@@ -292,7 +292,7 @@ def until_all_run(scene: Scene, run: Future[Completed], old: dict[int, set[str]]
     """Until both ranks of the deploy have started."""
     while not all(ids(scene.cluster)[n] - old[n] for n in (1, 2)):
         assert not run.done(), combined_output(run.result())
-        time.sleep(0.2)
+        time.sleep(0.5)
     time.sleep(1)
 
 

@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -47,6 +48,7 @@ def fork_runs() -> None:
     # A run asks 16 times, each time for the metadata of every package there is.
     connectors.entry_points = cache(connectors.entry_points)  # type: ignore[attr-defined]
     connectors.entry_points(group="pyinfra.connectors")
+    inspect.stack()  # as each operation does: this looks up the file of every module, once
     gc.collect()
     gc.freeze()  # pages that no run's collection touches stay shared
     # Nothing has used gevent yet, so there is no event loop that forks would share.
