@@ -116,6 +116,13 @@ class Exchange:
     ends: for each read, how many bytes had come by its end
     data: everything received, HTTP head included
     reused: whether its connection had carried another request before
+    sent_by_ns: just after its last byte went to the kernel; 0: unknown
+    unstamped: some reads have the client's own time, since the kernel gave none
+    segments: pairs: a number of reads, and how many TCP segments with data they had together
+    looked: pairs: a number of reads, and a moment before a look at all sockets that did not report
+        the last of them yet
+    looks: moments before looks at all sockets, in order: what a look did not report came later
+    clock_error_ns: how far the stamps may be off, since the wall clock was set
     """
 
     index: int
@@ -128,12 +135,22 @@ class Exchange:
     stamps: array[int] = field(default_factory=lambda: array("q"))
     ends: array[int] = field(default_factory=lambda: array("q"))
     data: bytes = b""
+    sent_by_ns: int = 0
+    unstamped: bool = False
+    segments: array[int] = field(default_factory=lambda: array("q"))
+    looked: array[int] = field(default_factory=lambda: array("q"))
+    looks: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    clock_error_ns: int = 0
 
 
 @dataclass(slots=True)
 class Request:
     """One request, and what its response means.
 
+    A time is the latest at which something can have come. Where it may have come earlier, the field
+    of the same name with `since` is the earliest; 0 or empty: it came at that time.
+
+    sent_ns, sent_by_ns: it was sent after the first and before the second (0: unknown)
     first_event_ns: the first stream event, even one with a role alone (ttfc)
     text_ns: the first delta that is not reasoning (ttfo)
     token_ns: when each delta with tokens came
@@ -159,6 +176,11 @@ class Request:
     text_ns: int = 0
     done_ns: int = 0
     token_ns: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    sent_by_ns: int = 0
+    first_event_since_ns: int = 0
+    text_since_ns: int = 0
+    done_since_ns: int = 0
+    token_since_ns: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     token_counts: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     counted_by: str = "none"
     asked_input: int | None = None

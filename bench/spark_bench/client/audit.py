@@ -1,6 +1,6 @@
 """How exact the client was: its own measure of itself, part of every result."""
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 
 class Spread(Struct, frozen=True):
@@ -22,6 +22,8 @@ class Audit(Struct, frozen=True):
     late_us: from when a request could be sent (its time, its slot) to when it was
     merged_reads: share of token bearing deltas that came in the same read as the one before, and
         so have its time
+    idle_slots: share of its time that a closed loop's slots had no request: from when an answer
+        ended to when the next request was sent; left out: no closed loop, or unknown
     clock_step_us: how far the wall clock was set during the run (kernel stamps are corrected by
         what was measured at the start)
     cpu_seconds, wall_seconds: of the client while the run lasted
@@ -37,6 +39,7 @@ class Audit(Struct, frozen=True):
     lag_us: Spread = Spread()
     late_us: Spread = Spread()
     merged_reads: float = 0.0
+    idle_slots: float | UnsetType = UNSET
     clock_step_us: float = 0.0
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0

@@ -1,14 +1,17 @@
 """One connection: opens, sends and receives in steps that never block."""
 
 import errno
+import fcntl
 import os
 import socket
 import ssl
+import termios
 import time
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable
 from enum import Enum, auto
+from struct import Struct
 from typing import NoReturn
 
 from spark_bench.client import clock
@@ -21,6 +24,16 @@ SIZE = clock.TIMESPEC.size
 
 # In place of an errno: the server's certificate is not trusted.
 UNTRUSTED = -1
+
+# `tcpi_data_segs_in` in struct tcp_info, linux/tcp.h, since Linux 4.6.
+DATA_SEGMENTS, DATA_SEGMENTS_AT = Struct("I"), 152
+TCP_INFO_SIZE = DATA_SEGMENTS_AT + DATA_SEGMENTS.size
+NOTHING_UNREAD = Struct("i").pack(0)
+
+# A read of more bytes than this may hold several events.
+SEVERAL = 512
+# Number of such reads that are left uncounted after one that had several segments.
+UNCOUNTED = 16
 
 # Most bytes of one read. Above 128 KiB, malloc would map each buffer anew.
 READ = 32 * 1024
@@ -55,13 +68,22 @@ class Connection:
     ends: length of `data` after each read
     unstamped: number of reads of this response without a time from the kernel
     kernel: the kernel stamps what the socket receives
-    index, scheduled_ns, possible_ns, sent_ns, deadline_ns, retry: of the current request;
-        index is -1 if there is none, sent_ns is 0 until it is sent
+    index, scheduled_ns, possible_ns, sent_ns, sent_by_ns, deadline_ns, retry: of the current
+        request; index is -1 if there is none, sent_ns is 0 until it is sent, sent_by_ns until all
+        of it is
+    looked_ns: a moment before a look at all sockets that did not report what is read now
+    looked: pairs: a number of reads of this response, and that moment for the last of them
+    segments: pairs: a number of reads of this response, and how many TCP segments with data they
+        had together
+    uncounted: number of large reads to come after which segments are not counted
+    reads_shed: number of its reads that are not in `ends` any more
     room: most bytes that `data` may have; the read that exceeds it is the last
     carried: number of earlier responses on this connection
     """
 
     __slots__ = (
+        "_all_segments",
+        "_earlier_segments",
         "_incoming",
         "_outgoing",
         "_pending",
@@ -77,16 +99,22 @@ class Connection:
         "framing",
         "index",
         "kernel",
+        "looked",
+        "looked_ns",
         "possible_ns",
+        "reads_shed",
         "recv",
         "retry",
         "room",
         "scheduled_ns",
+        "segments",
+        "sent_by_ns",
         "sent_ns",
         "slow",
         "sock",
         "stamps",
         "state",
+        "uncounted",
         "unstamped",
     )
 
@@ -98,7 +126,8 @@ class Connection:
         self.carried = 0
         self.index = -1
         self.retry = False
-        self.scheduled_ns = self.possible_ns = self.sent_ns = self.deadline_ns = 0
+        self.scheduled_ns = self.possible_ns = self.deadline_ns = 0
+        self.sent_ns = self.sent_by_ns = self.looked_ns = self._all_segments = 0
         self.room = LONGEST_HEAD  # until a request sets the limit for its response
         self.clear()
         try:
@@ -124,7 +153,9 @@ class Connection:
         self.slow = True
         self.eof = False
         self.failure: Broken | None = None
-        self.unstamped = 0
+        self.unstamped = self.reads_shed = self.uncounted = 0
+        self.segments, self.looked = array("q"), array("q")
+        self._earlier_segments = self._all_segments
 
     @property
     def plain(self) -> bool:
@@ -153,6 +184,38 @@ class Connection:
         if not isinstance(error, BlockingIOError):
             self.failure = Broken(os.strerror(error.errno or 0), error.errno)
 
+    def note_read(self, *, large: bool = True) -> None:
+        """Note when the last read was not there yet; count the segments of a large one.
+
+        They are not always counted if such reads had several: the client is late then, and counting
+        would make it later.
+        """
+        self.looked.extend((self.reads_shed + len(self.ends), self.looked_ns))
+        if large and self.uncounted:
+            self.uncounted -= 1
+        elif large:
+            self.count_segments()
+
+    def count_segments(self) -> None:
+        """Note how many TCP segments with data the reads of this response have had so far.
+
+        Segments that a network card or the kernel joined count one by one, as does data that was
+        sent again. Nothing is noted if more has come that was not read yet, or if it is unknown.
+        """
+        if not self.plain or self._target.tunnel:
+            return
+        try:
+            info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_SIZE)
+            unread = fcntl.ioctl(self.fd, termios.FIONREAD, NOTHING_UNREAD)
+        except OSError:
+            return
+        if len(info) == TCP_INFO_SIZE and unread == NOTHING_UNREAD:
+            self._all_segments = DATA_SEGMENTS.unpack_from(info, DATA_SEGMENTS_AT)[0]
+            reads, segments = self.reads_shed + len(self.ends), self.segments
+            segments.extend((reads, self._all_segments - self._earlier_segments))
+            if len(segments) > 2 and reads - segments[-4] != segments[-1] - segments[-3]:
+                self.uncounted = UNCOUNTED
+
     def no_stamp(self) -> bytes:
         """The current time as a stamp, in place of one that the kernel did not give."""
         self.unstamped += 1
@@ -167,6 +230,7 @@ class Connection:
         piece = Piece(self.stamps[: SIZE * reads], self.ends[:reads], self.data[:cut])
         self.stamps = self.stamps[SIZE * reads :]
         self.ends = array("q", (end - cut for end in self.ends[reads:]))
+        self.reads_shed += reads
         self.data = self.data[cut:]
         self.room -= cut
         self.framing.forget(cut)
@@ -303,6 +367,7 @@ class Connection:
         self.data += read
         self.stamps += stamp
         self.ends.append(len(self.data))
+        self.note_read(large=len(read) > SEVERAL)
 
     def _tunnelled(self, read: memoryview) -> None:
         self.data += read

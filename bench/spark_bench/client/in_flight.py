@@ -15,6 +15,10 @@ from spark_bench.record import Ended, Load
 # Most requests sent between two looks at the sockets, since what arrives meanwhile stays unread.
 BATCH = 64
 
+# While answers of a closed loop take less than this, in ns, a nap would be more than a hundredth of
+# them, by which the next request would be sent late.
+HURRIED_NS = 100_000_000
+
 # Once memory is over its budget, responses in flight larger than this move bytes to the store.
 SHED = 256 * 1024
 
@@ -28,12 +32,15 @@ class InFlight:
     """The requests of one load that are in flight.
 
     woke_ns: when the sockets were last looked at
+    looked_ns: before the look at all sockets before that
+    hurried: slots wait for answers so short that a nap would leave them idle for long
     """
 
     def __init__(
         self, pool: Pool, load: Load, schedule: Schedule, store: ResponseStore, tally: Tally
     ) -> None:
-        self.woke_ns = 0
+        self.woke_ns = self.looked_ns = 0
+        self.hurried = False
         self._pool = pool
         self._load = load
         self._schedule = schedule
@@ -52,6 +59,7 @@ class InFlight:
 
     def handle_event(self, connection: Connection, mask: int) -> None:
         """Handle any event except a plain read in the middle of a stream."""
+        connection.looked_ns = self.looked_ns
         try:
             self._pool.advance(connection, mask)
             if connection.index < 0:
@@ -94,7 +102,7 @@ class InFlight:
             return
         connection.index = turn.index
         connection.scheduled_ns, connection.possible_ns = turn.scheduled_ns, turn.possible_ns
-        connection.sent_ns = 0
+        connection.sent_ns = connection.sent_by_ns = 0
         connection.deadline_ns = time.perf_counter_ns() + self._timeout_ns
         connection.room = self._load.most_bytes
         connection.retry = retry
@@ -104,7 +112,9 @@ class InFlight:
     def _send(self, connection: Connection) -> None:
         sent = connection.sent_ns = time.perf_counter_ns()
         self._tally.sent += 1
-        self._tally.lates.add(sent - connection.possible_ns)
+        late = sent - connection.possible_ns
+        self._tally.lates.add(late)
+        self._tally.idle_ns += late
         try:
             connection.send(self._load.jobs[connection.index].wire)
         except Broken as e:
@@ -112,6 +122,8 @@ class InFlight:
             return
         if connection.unsent:
             self._pool.poller.writing(connection.sock)
+        else:
+            connection.sent_by_ns = time.perf_counter_ns()
 
     def _check_idle(self, connection: Connection) -> None:
         """Drop an idle connection if the peer closed it, or sent data without a request."""
@@ -179,9 +191,12 @@ class InFlight:
         """End a request: its bytes go to the store, its connection to the next request."""
         complete = ended is Ended.COMPLETE
         at = self._last_ns(connection) if complete else time.perf_counter_ns()
+        if complete and self._load.steps:
+            self.hurried = at - connection.sent_ns < HURRIED_NS
         self._tally.done += complete
         self._tally.failed += not complete
         self._tally.unstamped += connection.unstamped
+        connection.count_segments()
         index = connection.index
         piece = Piece(connection.stamps, connection.ends, connection.data)
         self._store.keep(index, piece.first(BEGINNING) if ended is Ended.TOO_LARGE else piece)
@@ -190,7 +205,21 @@ class InFlight:
             connection.sent_ns,
             connection.carried > 0,
         )
-        self._store.end(RequestOutcome(index, scheduled, sent, at, ended, detail, reused))
+        self._store.end(
+            RequestOutcome(
+                index,
+                scheduled,
+                sent,
+                at,
+                ended,
+                detail,
+                reused,
+                sent_by_ns=connection.sent_by_ns,
+                unstamped=connection.unstamped > 0,
+                segments=connection.segments,
+                looked=connection.looked,
+            )
+        )
         self._schedule.ended(index, at)
         reusable = reusable and not (connection.eof or connection.failure or connection.unsent)
         connection.index = -1

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
+
 from spark_bench.client import clock
-from spark_bench.client.connection import BUFFERS, READ, Connection
+from spark_bench.client.connection import BUFFERS, READ, SEVERAL, Connection
 from spark_bench.client.in_flight import InFlight
 from spark_bench.client.poller import DATA
 from spark_bench.client.pool import MOST_EVENTS, Pool
@@ -35,6 +37,10 @@ NAP = 0.001
 CROWD = 16
 # The loop does not nap while its reads are later than this, in ns.
 BEHIND_NS = 3_000_000
+
+# The longest wait for events, in ns: what came between two looks at the sockets came at an unknown
+# time, if the kernel stamped only the last of it.
+PATIENCE_NS = 20_000_000
 
 # How often timeouts are checked, and progress is reported, in ns.
 CHECK_NS = 100_000_000
@@ -156,16 +162,21 @@ class Loop:
         """
         pool, tally, in_flight, schedule = self.pool, self.tally, self.in_flight, self.schedule
         connections, poll, handle_event = pool.connections, pool.poller.poll, in_flight.handle_event
-        now, view = time.perf_counter_ns, BUFFERS[0]
-        looked, napped = now(), 0
+        now, view, looks = time.perf_counter_ns, BUFFERS[0], tally.looks
+        looked, napped, complete = now(), 0, 0
         while not pool.stopping:
-            patience = self._send_due(now())
+            in_flight.looked_ns, moment = complete, now()
+            patience = self._send_due(moment)
             if patience is None:
                 return
             events = poll(patience, MOST_EVENTS)
             woke = now()
             # A pause: other processes had the core, or we drew something. What came stayed unread.
-            tally.record_pause(woke - looked - round(patience * SECOND) - napped)
+            tally.record_pause(woke - looked - round(patience * SECOND) - napped, woke)
+            if len(events) < MOST_EVENTS:
+                complete = moment
+                if moment >= looks.next_ns:
+                    looks.keep(moment)
             looked, napped = woke, 0
             if not events:
                 continue
@@ -191,12 +202,16 @@ class Loop:
                     connection.stamps += stamp
                     size = len(data)
                     connection.ends.append(size)
+                    if count > SEVERAL:
+                        connection.looked_ns = in_flight.looked_ns
+                        connection.note_read()
                     if count < READ and size <= connection.room and not data.endswith(HEAD_END):
                         continue
                 handle_event(connection, mask)
             tally.reads += len(events)
-            self._lag(connections.get(events[0][0]), woke)
-            if schedule.in_flight >= CROWD and not self.behind:
+            # The last event was read last, so that it waited the longest.
+            self._lag(connections.get(events[-1][0]), now())
+            if schedule.in_flight >= CROWD and not self.behind and not in_flight.hurried:
                 napped = self._nap()
 
     def _send_due(self, moment: int) -> float | None:
@@ -209,7 +224,8 @@ class Loop:
     def _patience(self, moment: int) -> float:
         """How long to wait for events, in seconds; in whole ms, since epoll rounds up."""
         due = self.schedule.next_ns(moment)
-        left = (self.check_ns if due is None else min(due, self.check_ns)) - moment
+        until = min(self.check_ns, moment + PATIENCE_NS)
+        left = (until if due is None else min(due, until)) - moment
         if left >= SHORT_NS:
             return (left // 1_000_000 - 1) / 1000
         if due is None:
@@ -228,11 +244,12 @@ class Loop:
         time.sleep(nap)
         return round(nap * SECOND)
 
-    def _lag(self, connection: Connection | None, woke: int) -> None:
-        """Record how long the first event of a look had been waiting to be read."""
+    def _lag(self, connection: Connection | None, moment: int) -> None:
+        """Record how long the last event of a look had been waiting when it was read, at `moment`
+        at the latest."""
         if connection is None or not connection.kernel or not connection.stamps:
             return
-        lag = woke - clock.last(connection.stamps, self.offset_ns)
+        lag = moment - clock.last(connection.stamps, self.offset_ns)
         self.behind = lag > BEHIND_NS
         if lag >= 0:
             self.tally.lags.add(lag)
@@ -282,4 +299,7 @@ class Recording:
 
     def exchanges(self) -> Iterator[Exchange]:
         """Yield every request that was started, in the order of their indices."""
-        return self.store.exchanges()
+        looks = np.asarray(self.tally.looks.moments)
+        for exchange in self.store.exchanges():
+            exchange.looks, exchange.clock_error_ns = looks, self.tally.step_ns
+            yield exchange

@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
 from spark_bench.client import clock
@@ -46,7 +46,7 @@ class Piece:
 
 @dataclass(slots=True)
 class RequestOutcome:
-    """What became of a request, without its bytes; see Exchange."""
+    """What became of a request, without its bytes; for each field, see Exchange."""
 
     index: int
     scheduled_ns: int
@@ -55,6 +55,10 @@ class RequestOutcome:
     ended: Ended
     detail: str
     reused: bool
+    sent_by_ns: int = 0
+    unstamped: bool = False
+    segments: array[int] = field(default_factory=lambda: array("q"))
+    looked: array[int] = field(default_factory=lambda: array("q"))
 
 
 class ResponseStore:
@@ -132,6 +136,10 @@ class ResponseStore:
             clock.monotonic(stamps, self.offset_ns),
             ends,
             b"".join(parts),  # a single part from the file is not copied
+            sent_by_ns=outcome.sent_by_ns,
+            unstamped=outcome.unstamped,
+            segments=outcome.segments,
+            looked=outcome.looked,
         )
 
     def _pieces(self, index: int) -> Iterator[Piece]:

@@ -20,6 +20,10 @@ MOST_DURATIONS = 65536
 
 # The loop has paused if two looks are farther apart than intended by more than this, in ns.
 PAUSE_NS = 5_000_000
+# It was late if they are by more than this, in ns: with a crowd of streams it naps as long.
+LATE_NS = 1_000_000
+# Most moments and spans that are kept: 8 MB of moments are 4 minutes of looks at their closest.
+MOST_LOOKS, MOST_SPANS = 1 << 20, 1 << 14
 
 
 class Durations:
@@ -49,6 +53,29 @@ class Durations:
             self._stride *= 2
 
 
+class Looks:
+    """Moments before looks at the sockets, in ns, in order: what a look did not report came later.
+
+    moments: of all looks, or of some of them, at least `spacing_ns` apart
+    next_ns: from when on the next one is kept
+    """
+
+    __slots__ = ("moments", "next_ns", "spacing_ns")
+
+    def __init__(self) -> None:
+        self.moments: array[int] = array("q")
+        self.spacing_ns = 250_000
+        self.next_ns = 0
+
+    def keep(self, moment: int) -> None:
+        """Keep a look's moment; every second one is left out once there are too many."""
+        self.moments.append(moment)
+        if len(self.moments) >= MOST_LOOKS:
+            self.moments = self.moments[::2]
+            self.spacing_ns *= 2
+        self.next_ns = moment + self.spacing_ns
+
+
 @dataclass
 class Tally:
     """Counters of one recording.
@@ -63,6 +90,9 @@ class Tally:
     pauses: pauses of the loop itself. Lags don't show them, since a read has the time of the last
         segment in it
     paused_ns: sum of the pauses
+    late_spans: from when to when the loop came round late, in ns, one pair after the other
+    looks: when the sockets were looked at
+    idle_ns: sum of `lates`: for how long slots stood idle
     """
 
     total: int
@@ -77,9 +107,19 @@ class Tally:
     step_ns: int = 0
     pauses: Durations = field(default_factory=Durations)
     paused_ns: int = 0
+    late_spans: array[int] = field(default_factory=lambda: array("q"))
+    looks: Looks = field(default_factory=Looks)
+    idle_ns: int = 0
 
-    def record_pause(self, ns: int) -> None:
-        """Record by how much the loop came round later than intended, if that is a pause."""
+    def record_pause(self, ns: int, until: int) -> None:
+        """Record by how much the loop came round later than intended, if that is worth it.
+
+        until: when it did come round
+        """
+        if ns <= LATE_NS:
+            return
+        if len(self.late_spans) < 2 * MOST_SPANS:
+            self.late_spans.extend((until - ns, until))
         if ns > PAUSE_NS:
             self.pauses.add(ns)
             self.paused_ns += ns

@@ -140,11 +140,29 @@ def stalls_line(stalls: Stalls) -> str:
     return f"{each}; the longest {digits(worst.ms, 'ms')}, at {duration(worst.at)}"
 
 
-def client_line(audit: Audit) -> str:
-    """ "exact", or "approximate" with reasons; then how time was taken and what the client used."""
+def client_line(result: Result) -> str:
+    """ "exact", or "approximate" with reasons; how far the p99s are off at most; then how time was
+    taken and what the client used."""
+    audit = result.audit
+    off = _most_off(result)
     if audit.verdict == "exact":
-        return f"exact: {_stamps(audit)}"
-    return f"{audit.verdict}: {'; '.join(audit.reasons)} ({_stamps(audit)})"
+        return f"exact: {off and f'{off}; '}{_stamps(audit)}"
+    return f"{audit.verdict}: {'; '.join(audit.reasons)} ({off and f'{off}; '}{_stamps(audit)})"
+
+
+def _most_off(result: Result) -> str:
+    """How far the p99 of TTFT and ITL may be from the true ones; "" where that is unknown."""
+    bounds = result.bounds or {}
+    parts = [
+        f"{title} p99 {digits(value, 'ms')}, at most {_short(bounds[name].off(value))} off"
+        for title, name in (("TTFT", "p99_ttft_ms"), ("ITL", "p99_itl_ms"))
+        if name in bounds and (value := getattr(result.summary, name)) is not None
+    ]
+    return "; ".join(parts)
+
+
+def _short(ms: float) -> str:
+    return digits(ms, "ms") if ms >= 0.9995 else digits(ms * 1000, "µs")
 
 
 def _stamps(audit: Audit) -> str:
@@ -154,8 +172,13 @@ def _stamps(audit: Audit) -> str:
     return (
         f"receive times from {by}{tls}, read {digits(audit.lag_us.p99, 'µs')} later (p99); sends "
         f"{digits(audit.late_us.p99, 'µs')} late (p99); {audit.merged_reads:.1%} of events "
-        f"shared a read; {core:.0%} of a core, {size(audit.peak_rss_bytes, 'MB')}"
+        f"shared a read; {_idle(audit)}{core:.0%} of a core, {size(audit.peak_rss_bytes, 'MB')}"
     )
+
+
+def _idle(audit: Audit) -> str:
+    idle = audit.idle_slots or 0.0
+    return f"slots idle {idle:.1%} of the time; " if idle > 0.001 else ""
 
 
 def server_lines(figures: ServerFigures) -> Iterator[tuple[str, str]]:

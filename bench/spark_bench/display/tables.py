@@ -45,7 +45,7 @@ def result_tables(result: Result) -> Iterator[RenderableType]:
         lines += server_lines(result.server)
     if result.nodes:
         lines += node_lines(result.nodes)
-    yield labeled_lines([*lines, ("client", client_line(result.audit))])
+    yield labeled_lines([*lines, ("client", client_line(result))])
     if result.notes:
         yield labeled_lines(("note", note) for note in result.notes)
 

@@ -26,6 +26,10 @@ COLUMNS = (
     "first_event_ns",
     "text_ns",
     "done_ns",
+    "sent_by_ns",
+    "first_event_since_ns",
+    "text_since_ns",
+    "done_since_ns",
     "output_tokens",
     "hidden_tokens",
     "ok",
@@ -66,11 +70,12 @@ class Gaps:
 @dataclass(frozen=True)
 class Times:
     """Requests with at least one visible token, as arrays with one entry per request, except
-    token_ns and token_counts; `_ns` is CLOCK_MONOTONIC, 0 if it never happened.
+    token_ns, token_since_ns and token_counts; `_ns` is CLOCK_MONOTONIC, 0 if it never happened.
 
     ok: 1 for a whole answer, 0 for a request that failed later
     token_ns, token_counts: when each delta of all requests came, and how many tokens it carried
-    begins: where each request's deltas begin in those two
+    token_since_ns: when each of them can have come at the earliest
+    begins: where each request's deltas begin in those three
     """
 
     index: Ints
@@ -79,10 +84,15 @@ class Times:
     first_event_ns: Ints
     text_ns: Ints
     done_ns: Ints
+    sent_by_ns: Ints
+    first_event_since_ns: Ints
+    text_since_ns: Ints
+    done_since_ns: Ints
     output_tokens: Ints
     hidden_tokens: Ints
     ok: Ints
     token_ns: Ints
+    token_since_ns: Ints
     token_counts: Counts
     begins: Ints
 
@@ -93,7 +103,9 @@ class Times:
         rows = np.array(
             [[getattr(request, column) for column in COLUMNS] for request in chosen], np.int64
         ).reshape(-1, len(COLUMNS))
-        stamps = np.concatenate([r.token_ns for r in chosen]) if chosen else _none()
+        stamps = since = np.concatenate([r.token_ns for r in chosen]) if chosen else _none()
+        if any(r.token_since_ns.size for r in chosen):
+            since = np.concatenate([_since_or_at(r) for r in chosen])
         counts = np.concatenate([r.token_counts for r in chosen]) if chosen else _none()
         sizes = np.array([r.token_ns.size for r in chosen], np.int64)
         if not counts.all():
@@ -101,11 +113,12 @@ class Times:
             bearing = counts > 0
             owner = np.repeat(np.arange(sizes.size), sizes)
             sizes = np.bincount(owner[bearing], minlength=sizes.size)
-            stamps, counts = stamps[bearing], counts[bearing]
+            stamps, since, counts = stamps[bearing], since[bearing], counts[bearing]
         begins = np.cumsum(sizes) - sizes
         return cls(
             **dict(zip(COLUMNS, rows.T, strict=True)),
             token_ns=stamps,
+            token_since_ns=since,
             token_counts=counts.astype(np.int32, copy=False),
             begins=begins,
         )
@@ -117,6 +130,7 @@ class Times:
         return Times(
             **{column: getattr(self, column)[chosen] for column in COLUMNS},
             token_ns=self.token_ns[of_chosen],
+            token_since_ns=self.token_since_ns[of_chosen],
             token_counts=self.token_counts[of_chosen],
             begins=np.cumsum(sizes[chosen]) - sizes[chosen],
         )
@@ -149,21 +163,23 @@ class Times:
 
     def gaps(self) -> Gaps:
         """The gaps of all requests, in the order of the requests."""
-        later = self._later()
-        return Gaps(
-            np.diff(self.token_ns)[later[1:]], self.token_ns[later], self.token_counts[later]
-        )
+        return self._gaps(np.diff(self.token_ns))
+
+    def gap_bounds(self) -> tuple[Gaps, Gaps]:
+        """The gaps of all requests at their shortest, and at their longest."""
+        shortest = np.maximum(self.token_since_ns[1:] - self.token_ns[:-1], 0)
+        return self._gaps(shortest), self._gaps(self.token_ns[1:] - self.token_since_ns[:-1])
+
+    def _gaps(self, ns: Ints) -> Gaps:
+        """Those of the gaps between successive deltas that lie within a request."""
+        later = np.ones(self.token_ns.size, bool)
+        later[self.begins] = False
+        return Gaps(ns[later[1:]], self.token_ns[later], self.token_counts[later])
 
     def gap_owners(self) -> Counts:
         """For each gap, the position of its request."""
         sizes = self.ends - self.begins - 1
         return np.repeat(np.arange(len(self), dtype=np.int32), sizes)
-
-    def _later(self) -> NDArray[np.bool_]:
-        """Which deltas aren't their request's first."""
-        later = np.ones(self.token_ns.size, bool)
-        later[self.begins] = False
-        return later
 
     def latency_ms(self, name: str) -> Floats:
         """One value per request, in ms; NaN if it has none (no text, one token, ...).
@@ -289,6 +305,10 @@ class TimedRequests:
 def without_nan(values: Floats) -> Floats:
     """The values that are not NaN."""
     return values[~np.isnan(values)]
+
+
+def _since_or_at(request: Request) -> Ints:
+    return request.token_since_ns if request.token_since_ns.size else request.token_ns
 
 
 def _none() -> Ints:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_bench.protocol import sse
-from spark_bench.protocol.http1 import BodyEnd, Framing, Head, MalformedHttp
+from spark_bench.protocol.http1 import CRLF, BodyEnd, Framing, Head, MalformedHttp
 from spark_bench.record import Ended, Exchange
 
 Ints = NDArray[np.int64]
@@ -156,6 +156,7 @@ class ParsedResponse:
     data: for each event of a stream, its data
     reads: for each event, the index of the read that completed it
     stamps: for each event, the time of that read in ns
+    after: for each event, how many bytes of that read came after it
     errors: indices of events that call themselves an error
     problem: a line that does not belong in an event stream; "" if there is none
     whole: the end of the body came
@@ -168,6 +169,7 @@ class ParsedResponse:
     data: list[bytes] = field(default_factory=list)
     reads: Ints = field(default_factory=_no_ints)
     stamps: Ints = field(default_factory=_no_ints)
+    after: Ints = field(default_factory=_no_ints)
     errors: set[int] = field(default_factory=set)
     problem: str = ""
     whole: bool = False
@@ -179,10 +181,15 @@ class ParsedResponse:
         """Whether there is an answer: a success by its status, and valid HTTP."""
         return 200 <= self.status < 300 and not self.malformed
 
-    def place(self, tape: Tape, ends: Ints) -> None:
-        """Set the read that held each event's last byte. ends: offsets of the events' ends"""
+    def place(self, tape: Tape, ends: Ints, framing: int = 0) -> None:
+        """Set the read that held each event's last byte, and what came after it in the read.
+
+        ends: offsets of the events' ends
+        framing: bytes of a chunk's end after each event, which are sent with it
+        """
         self.reads = tape.reads(ends)
         self.stamps = tape.stamps[self.reads]
+        self.after = tape.ends[self.reads] - (ends + framing)
 
     @property
     def merged_reads(self) -> int:
@@ -203,7 +210,7 @@ def parse_response(tape: Tape, ended: Ended, most: int = MOST_BYTES) -> ParsedRe
             common = sse.split_events(tape.data, head.size)
             if common is not None:
                 answer = ParsedResponse(200, data=common[0], whole=True)
-                answer.place(tape, common[1])
+                answer.place(tape, common[1], framing=len(CRLF))
                 return answer
         body = read_body(tape, framing, most)
     except MalformedHttp as error:

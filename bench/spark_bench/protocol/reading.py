@@ -16,8 +16,12 @@ from spark_bench.protocol.failures import Failure
 from spark_bench.record import Ended, Exchange, Job, Request
 
 Counts = NDArray[np.int32]
+Ints = NDArray[np.int64]
 # Counts the tokens of each of an answer's texts; returns None if it can't (any more).
 Count = Callable[[list[str]], Sequence[int] | None]
+
+# A read of at least this many bytes may be only a part of one segment: it filled the buffer.
+SEGMENT = 32 * 1024
 
 # More deltas than this are enough to show how many tokens one delta can hold.
 _SHOWN = 4
@@ -149,6 +153,7 @@ def read_exchange(
     if answer.ok:
         deltas = dialect.deltas(answer.data if answer.body is None else [answer.body])
         _fill(request, answer, deltas, tape, count_tokens(deltas, count))
+        _fill_since(request, answer, deltas, earliest_ns(exchange, answer))
         if keep_text:
             request.text = "".join(deltas.texts())
     usage_due = usage_expected and asking.include_usage
@@ -171,6 +176,7 @@ def _blank(exchange: Exchange, job: Job) -> Request:
         index=exchange.index,
         scheduled_ns=exchange.scheduled_ns,
         sent_ns=exchange.sent_ns,
+        sent_by_ns=exchange.sent_by_ns,
         asked_input=prompt.input_tokens,
         asked_output=prompt.output_tokens,
         reused=exchange.reused,
@@ -207,6 +213,75 @@ def _fill(
         request.prompt_tokens = usage.prompt_tokens or 0
         request.cached_tokens = usage.cached
         request.reasoning_tokens = usage.reasoning
+
+
+def earliest_ns(exchange: Exchange, answer: ParsedResponse) -> Ints | None:
+    """The earliest time at which each event can have been complete; None: all at their stamps.
+
+    The kernel's stamp is that of the last segment in a read. So it is the time of the read's last
+    event, and that of all its events if the read was one segment. Otherwise, the others came after
+    the read before, and after the last look at the sockets that did not report them.
+    """
+    if exchange.unstamped:
+        own = np.zeros(len(answer.reads), np.bool_)
+    else:
+        own = answer.after <= 0
+        own[-1:] = True  # what follows is the end of the body
+        if own.all():
+            return None
+        single = single_segments(exchange)
+        if single is None:
+            return None
+        own |= single[answer.reads]
+        if own.all():
+            return None
+    stamps, looks = np.asarray(exchange.stamps), exchange.looks
+    since = np.full(len(stamps), exchange.sent_ns)
+    # The read was made after its stamp, so that it belongs to the look before that, or to a later
+    # one; what it held was not there yet in the look before.
+    before = np.searchsorted(looks, stamps - exchange.clock_error_ns) - 2
+    since[before >= 0] = np.maximum(since[before >= 0], looks[before[before >= 0]])
+    if exchange.looked:
+        reads, moments = np.asarray(exchange.looked).reshape(-1, 2).T
+        np.maximum.at(since, reads - 1, moments)
+    if not exchange.unstamped:
+        np.maximum(since[1:], stamps[:-1], out=since[1:])
+    return np.where(own, answer.stamps, np.minimum(since[answer.reads], answer.stamps))
+
+
+def single_segments(exchange: Exchange) -> NDArray[np.bool_] | None:
+    """Which reads are known to have held one TCP segment each; None: all of them."""
+    count, pairs = len(exchange.ends), exchange.segments
+    small = len(exchange.data) < SEGMENT or (
+        np.diff(np.asarray(exchange.ends), prepend=0).max(initial=0) < SEGMENT
+    )
+    if small and pairs and pairs[-2] == pairs[-1] == count:
+        return None
+    single = np.zeros(count, np.bool_)
+    before = (0, 0)
+    for reads, segments in zip(pairs[::2], pairs[1::2], strict=True) if small else ():
+        if segments - before[1] == reads - before[0]:
+            single[before[0] : reads] = True
+        before = (reads, segments)
+    return single
+
+
+def _fill_since(
+    request: Request, answer: ParsedResponse, deltas: Deltas, since: Ints | None
+) -> None:
+    """Put the earliest possible times into the request. since: of each event"""
+    if since is None or not len(since):
+        return
+    request.first_event_since_ns = int(since[0])
+    token_since_ns = since[deltas.tokens]
+    if not np.array_equal(token_since_ns, request.token_ns):
+        request.token_since_ns = token_since_ns
+    if deltas.first_text >= 0:
+        request.text_since_ns = int(since[deltas.first_text])
+    if deltas.done >= 0:
+        request.done_since_ns = int(since[deltas.done])
+    elif not answer.whole and deltas.finish >= 0:
+        request.done_since_ns = int(since[-1])
 
 
 def _failure(

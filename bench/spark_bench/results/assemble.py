@@ -6,9 +6,11 @@ from statistics import median
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics import figures, histograms, intervals
+from spark_bench.metrics.bounds import Bound
 from spark_bench.metrics.steady import Steady
 from spark_bench.record import Request
 from spark_bench.results import schema
@@ -137,6 +139,7 @@ def combine_repeats(repeats: Sequence[schema.Repeat]) -> schema.Measurement:
         audit=worst_audit([repeat.audit for repeat in repeats]),
         lengths=schema.Lengths(**apart, **_sums(lengths, sums)),
         intervals=intervals.over_repeats(summaries),
+        bounds=median_bounds([repeat.bounds for repeat in repeats]),
     )
 
 
@@ -167,6 +170,23 @@ def median_summary(summaries: Sequence[figures.Summary]) -> figures.Summary:
     return figures.Summary(**apart, **_medians(summaries, apart))
 
 
+def median_bounds(
+    repeats: Sequence[dict[str, Bound] | UnsetType],
+) -> dict[str, Bound] | UnsetType:
+    """The bounds of the medians over several repeats: the medians of their bounds."""
+    present = [bounds for bounds in repeats if bounds is not UNSET]
+    if len(present) < len(repeats):
+        return UNSET
+    names = [name for name in present[0] if all(name in bounds for bounds in present)]
+    return {
+        name: Bound(
+            median(bounds[name].low for bounds in present),
+            median(bounds[name].high for bounds in present),
+        )
+        for name in names
+    }
+
+
 def worst_audit(audits: Sequence[Audit]) -> Audit:
     """Combine audits: exact if all are; seconds and counts are summed, errors are the largest."""
     reasons = dict.fromkeys(reason for audit in audits for reason in audit.reasons)
@@ -181,6 +201,9 @@ def worst_audit(audits: Sequence[Audit]) -> Audit:
         late_us=_widest([audit.late_us for audit in audits]),
         **_sums(audits, sums),
         **largest,
+        idle_slots=max((each.idle_slots or 0.0 for each in audits), default=0.0)
+        if all(each.idle_slots is not UNSET for each in audits)
+        else UNSET,
         verdict=verdicts[0] if verdicts else "exact",
         reasons=tuple(reasons),
     )

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from spark_bench import errors, record
 from spark_bench.results.quality_schema import QUALITY_KIND, QUALITY_VERSION, QualityResult
@@ -43,7 +43,8 @@ class _Version(Struct, frozen=True):
 def encode_result(result: Result | QualityResult) -> bytes:
     """Encode a result as the bytes of its file: indented JSON with a final newline."""
     names = dict.fromkeys((*_HEAD, *result.__struct_fields__))
-    fields = {name: getattr(result, name) for name in names}
+    every = {name: getattr(result, name) for name in names}
+    fields = {name: value for name, value in every.items() if value is not UNSET}
     return msgspec.json.format(msgspec.json.encode(fields)) + b"\n"
 
 

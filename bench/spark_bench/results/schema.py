@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from spark_bench.client.audit import Audit
 from spark_bench.metrics import figures, histograms
+from spark_bench.metrics.bounds import Bound
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import Stalls
 from spark_bench.metrics.summary import Distributions
@@ -38,6 +39,8 @@ class Measurement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     server: figures from the server's own metrics; null: it has none, or they were not read
     nodes: power, temperature, memory, and tokens per joule; null: not sampled
     requests_file: name of the file with one line per request, in the same folder; null: not saved
+    bounds: the lowest and the highest value that each figure can have, by the summary's key; left
+        out: unknown, as in files of earlier versions
     """
 
     summary: figures.Summary
@@ -49,6 +52,7 @@ class Measurement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     server: ServerFigures | None = None
     nodes: Nodes | None = None
     requests_file: str | None = None
+    bounds: dict[str, Bound] | UnsetType = UNSET
 
 
 class Repeat(Measurement, frozen=True, kw_only=True, forbid_unknown_fields=True):

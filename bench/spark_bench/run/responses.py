@@ -5,12 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from spark_bench import errors, record
 from spark_bench.client import judge, recorder
 from spark_bench.client.tally import cpu_seconds, undisturbed
 from spark_bench.metrics import histograms, intervals, stalls, times
+from spark_bench.metrics.bounds import bound_figures
 from spark_bench.metrics.summary import distributions, summarize
 from spark_bench.options import RunOptions
 from spark_bench.prompts.tokens import Tokens
@@ -132,20 +131,21 @@ def compute_figures(
     """
     requests = responses.requests
     timed = times.TimedRequests(requests)
-    slots, tokens = options.load.profile.concurrency, context.tokens
-    summary = summarize(timed, slo=options.measure.slo, slots=slots)
+    slots, tokens, slo = options.load.profile.concurrency, context.tokens, options.measure.slo
+    summary = summarize(timed, slo=slo, slots=slots)
+    bounds = bound_figures(timed, summary, slo=slo, clock_error_ns=recording.tally.step_ns)
     compared = histograms.reconcile(side.before, side.after, timed) if side and side.after else None
     return {
         "summary": summary,
+        "bounds": bounds,
         "audit": judge.audit(
             recording,
             tls=context.server.recorder.target.tls is not None,
-            merged=merged_share(requests),
+            requests=requests,
+            summary=summary,
+            bounds=bounds,
             parse_seconds=responses.cpu_seconds,
-            e2e_ms=summary.median_e2e_latency_ms,
-            gap_ms=summary.median_icl_ms,
-            spread_evenly=summary.itl_source.get("even", 0.0),
-            uncounted=summary.itl_source.get("none", 0.0),
+            closed=slots is not None and options.load.profile.request_rate is None,
             unseen=blank_events_note(requests),
         ),
         "lengths": assemble.compare_lengths(requests, tokens.name if tokens.exact else None),
@@ -155,13 +155,6 @@ def compute_figures(
         "server": assemble.server_figures(side, compared) if side else None,
         "nodes": assemble.node_figures(side, summary.total_output_tokens) if side else None,
     }
-
-
-def merged_share(requests: Sequence[record.Request]) -> float:
-    """Share of deltas with tokens that came in the same read as the one before."""
-    deltas = sum(r.token_ns.size for r in requests)
-    together = sum(int((np.diff(r.token_ns) == 0).sum()) for r in requests)
-    return together / deltas if deltas else 0.0
 
 
 def blank_events_note(requests: Iterable[record.Request]) -> str:

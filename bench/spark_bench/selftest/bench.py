@@ -13,12 +13,13 @@ from spark_bench.client.judge import audit
 from spark_bench.display.progress import ProgressDisplay
 from spark_bench.load.arrivals import steps
 from spark_bench.metrics import figures, times
+from spark_bench.metrics.bounds import Bound, bound_figures
 from spark_bench.metrics.summary import summarize
 from spark_bench.options import ServerOptions
 from spark_bench.protocol import dialects, reading
 from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.reference_server.streams import Stream
-from spark_bench.run import negotiate, reach, responses, run_load
+from spark_bench.run import negotiate, reach, run_load
 
 # Answers per stream, one after the other, so that even a single stream gives several TTFTs.
 ROUNDS = 4
@@ -107,6 +108,7 @@ class Observation:
     streams: list[Stream]
     audit: Audit
     summary: figures.Summary
+    bounds: dict[str, Bound]
 
 
 class Bench:
@@ -165,16 +167,19 @@ class Bench:
                 if match := ID.search(exchange.data, 0, HEAD):
                     ids[exchange.index] = int(match[1])
             parse_seconds = tally.cpu_seconds() - before
-        summary = summarize(times.TimedRequests(requests), slots=shape.slots)
+        timed = times.TimedRequests(requests)
+        summary = summarize(timed, slots=shape.slots)
+        bounds = bound_figures(timed, summary, clock_error_ns=recording.tally.step_ns)
         account = audit(
             recording,
             tls=False,
-            merged=responses.merged_share(requests),
+            requests=requests,
+            summary=summary,
+            bounds=bounds,
             parse_seconds=parse_seconds,
-            e2e_ms=summary.median_e2e_latency_ms,
-            gap_ms=summary.median_icl_ms,
+            closed=True,
         )
-        return Observation(requests, ids, self.reference.dump(), account, summary)
+        return Observation(requests, ids, self.reference.dump(), account, summary, bounds)
 
 
 @contextmanager

@@ -1,0 +1,127 @@
+"""The truth lies within the bounds of every figure, whatever the moments in between were."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+from made_requests import MS, answer
+from spark_bench.metrics.bounds import Bound, bound_figures, is_exact
+from spark_bench.metrics.figures import Summary
+from spark_bench.metrics.goodput import parse_slo
+from spark_bench.metrics.summary import summarize
+from spark_bench.metrics.times import TimedRequests
+from spark_bench.record import Request
+
+SLO = parse_slo("ttft=180,tpot=12,itl=25,e2e=400")
+
+
+def widened(rng: random.Random, request: Request) -> tuple[Request, Request]:
+    """The request as it is recorded, with spans of time, and as it may really have been."""
+    at = request.token_ns
+    early = np.maximum.accumulate(
+        at - np.array([rng.choice([0, 0, 1, 30]) * rng.randrange(MS) for _ in at])
+    )
+    early = np.maximum(early, request.sent_ns)
+    share = np.array([rng.random() for _ in at])
+    true = np.maximum.accumulate((early + (at - early) * share).astype(np.int64))
+    send = rng.randrange(MS)
+    recorded = replace(
+        request,
+        sent_by_ns=request.sent_ns + send,
+        token_since_ns=early,
+        first_event_since_ns=int(early[0]),
+        text_since_ns=int(early[0]),
+        done_since_ns=int(early[-1]),
+    )
+    real = replace(
+        request,
+        sent_ns=request.sent_ns + rng.randrange(send + 1),
+        token_ns=true,
+        first_event_ns=int(true[0]),
+        text_ns=int(true[0]),
+        done_ns=int(true[-1] + (request.done_ns - true[-1]) * rng.random()),
+    )
+    return recorded, real
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_the_truth_lies_within_the_bounds(seed: int) -> None:
+    rng = random.Random(seed)
+    requests = [
+        answer(
+            index=index,
+            sent=rng.randrange(500),
+            ttft=rng.randrange(60, 300),
+            gaps=[rng.randrange(1, 40) for _ in range(rng.randrange(1, 12))],
+        )
+        for index in range(rng.randrange(1, 8))
+    ]
+    pairs = [widened(rng, request) for request in requests]
+    recorded = TimedRequests([pair[0] for pair in pairs])
+    truth = msgspec.structs.asdict(summarize(TimedRequests([pair[1] for pair in pairs]), slo=SLO))
+    bounds = bound_figures(recorded, summarize(recorded, slo=SLO), slo=SLO)
+    assert {"duration", "concurrency", "request_goodput", "slo_attainment"} < bounds.keys()
+    for name, bound in bounds.items():
+        slack = 1e-9 * abs(truth[name])
+        assert bound.low - slack <= truth[name] <= bound.high + slack, name
+
+
+def test_exact_times_have_bounds_without_width() -> None:
+    whole = [answer(ttft=200, gaps=[10, 20, 30]), answer(ttft=100, gaps=[5])]
+    timed = TimedRequests([replace(each, sent_by_ns=each.sent_ns) for each in whole])
+    summary = summarize(timed, slo=SLO)
+    bounds = bound_figures(timed, summary, slo=SLO)
+    assert len(bounds) > 80
+    for name, bound in bounds.items():
+        assert bound.low == bound.high == pytest.approx(getattr(summary, name)), name
+
+
+def test_a_send_of_unknown_end_had_ended_when_the_answer_began() -> None:
+    timed = TimedRequests([answer(ttft=200, gaps=[10])])
+    bounds = bound_figures(timed, summarize(timed))
+    assert bounds["mean_ttft_ms"] == Bound(0, 200)
+    assert bounds["mean_tpot_ms"] == Bound(10, 10)
+
+
+def test_a_mean_itl_is_known_better_than_its_gaps() -> None:
+    """Three tokens in one read: when the second came is unknown, when the last did is known."""
+    request = answer(ttft=100, gaps=[20, 0, 20])
+    at = request.token_ns
+    request.token_since_ns = np.array([at[0], at[0], at[2], at[3]])
+    timed = TimedRequests([request])
+    bounds = bound_figures(timed, summarize(timed))
+    assert bounds["mean_itl_ms"] == Bound(pytest.approx(40 / 3), pytest.approx(40 / 3))  # type: ignore[arg-type]
+    assert bounds["max_itl_ms"] == Bound(20, 20)
+    assert (bounds["median_itl_ms"].low, bounds["median_itl_ms"].high) == (0, 20)
+
+
+def test_the_clocks_error_counts_from_send_to_token_not_between_tokens() -> None:
+    timed = TimedRequests([answer(ttft=100, gaps=[10, 10])])
+    bounds = bound_figures(timed, summarize(timed), clock_error_ns=3 * MS)
+    assert bounds["mean_ttft_ms"].high == pytest.approx(103)
+    assert bounds["mean_itl_ms"].high == pytest.approx(10)
+
+
+def test_nothing_answered_has_no_bounds() -> None:
+    assert bound_figures(TimedRequests([]), Summary()) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "low", "exact"),
+    [
+        ("mean_ttft_ms", 200.0, 198.1, True),
+        ("mean_ttft_ms", 200.0, 197.9, False),
+        ("p99_itl_ms", 1.0, 0.91, True),
+        ("p99_itl_ms", 1.0, 0.89, False),
+        ("output_throughput", 1000.0, 991.0, True),
+        ("output_throughput", 1000.0, 989.0, False),
+    ],
+)
+def test_one_percent_or_a_tenth_of_a_millisecond(
+    name: str, value: float, low: float, exact: bool
+) -> None:
+    assert is_exact(name, value, Bound(low, value)) is exact
