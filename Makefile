@@ -13,7 +13,7 @@ SGLANG := .cache/acceptance
 CLUSTER := $(shell [ "`uname -s`" = Linux ] && [ "`id -u`" = 0 ] && echo yes)
 
 .PHONY: help setup demo test test-quick test-docker28 faults acceptance check-arm64 check-wheels \
-  check-sglang bench-peers lint format lock clean house golden mutation probe-rates docs
+  check-sglang bench-peers bounds lint format lock clean house golden mutation probe-rates docs
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -102,6 +102,10 @@ $(SGLANG)/.complete: tests/acceptance/requirements.txt tests/acceptance/make_tin
 
 bench-peers: setup $(SGLANG)/.complete  ## our client and four others against the reference server: 30 min, 5 GB
 	@PYTHONPATH=bench $(BIN)/python -m peers $(PEERS)
+
+bounds: setup  ## the truth against the bounds that spark-bench states, in a thousand trials: 1 h, goes on where it ended
+	@mkdir -p .cache
+	@$(BIN)/python tests/support/bound_trials.py --trials $(or $(TRIALS),1000) --results .cache/bounds.jsonl
 
 check-arm64: setup  ## the core, spark-bench and the demo on aarch64, under qemu-user: 1 GB, root on Linux
 	@tests/arm64/check

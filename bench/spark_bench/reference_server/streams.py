@@ -7,7 +7,7 @@ from enum import IntEnum, IntFlag
 import numpy as np
 from numpy.typing import NDArray
 
-# `Record` in source/stream.c; followed by `sent` times of 8 bytes.
+# `Record` in source/log.c; followed by twice `sent` times of 8 bytes.
 RECORD = np.dtype(
     [
         *(
@@ -19,7 +19,9 @@ RECORD = np.dtype(
         ),
         *(
             (name, "=u8")
-            for name in ("accepted_ns", "asked_ns", "started_ns", "role_ns", "done_ns")
+            for name in (
+                *("accepted_ns", "received_ns", "asked_ns", "started_ns", "role_ns", "done_ns"),
+            )
         ),
     ]
 )
@@ -59,9 +61,12 @@ class Stream:
     earlier: requests that its connection had carried before
     blocked: how often the client's socket accepted no more data
     accepted_ns: when its connection was accepted
+    received_ns: when the server's kernel had received the request's first segment
     asked_ns, started_ns: when the request had been read, and when it left the queue
     role_ns: when the role chunk was sent; the first step's time if the API has none
     done_ns: when the last bytes were sent, which include [DONE]
+    sent_ns, left_ns: of each chunk, just before it was handed to the kernel and just after all of
+        it was; the second is 0 where the socket had no room for it
     """
 
     id: int
@@ -76,11 +81,13 @@ class Stream:
     earlier: int
     blocked: int
     accepted_ns: int
+    received_ns: int
     asked_ns: int
     started_ns: int
     role_ns: int
     done_ns: int
     sent_ns: NDArray[np.int64]
+    left_ns: NDArray[np.int64]
 
     @property
     def ok(self) -> bool:
@@ -104,11 +111,11 @@ def read_dump(dump: bytes) -> list[Stream]:
         values = {name: int(record[name]) for name in RECORD.names or ()}
         at += RECORD.itemsize
         sent = values.pop("sent")
-        stamps = np.frombuffer(dump, np.int64, sent, at)
-        at += stamps.nbytes
+        sent_ns, left_ns = np.frombuffer(dump, np.int64, 2 * sent, at).reshape(2, sent)
+        at += sent_ns.nbytes + left_ns.nbytes
         api = ReferenceApi(values.pop("api"))
         flags = Flags(values.pop("flags"))
-        streams.append(Stream(api=api, flags=flags, sent_ns=stamps, **values))
+        streams.append(Stream(api=api, flags=flags, sent_ns=sent_ns, left_ns=left_ns, **values))
     return streams
 
 

@@ -1,9 +1,9 @@
 """One load against the reference server, sent by the code that `spark-bench run` uses."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from spark_bench import errors, record
@@ -46,6 +46,7 @@ class LoadShape:
     slots: requests in flight; rounds: requests that each slot sends, one after the other
     tokens: per answer
     ttft_ms, itl_ms: of the reference server's answers; both 0: it never waits
+    more: further settings of the reference server
     """
 
     slots: int
@@ -53,6 +54,7 @@ class LoadShape:
     tokens: int
     ttft_ms: float = 0.0
     itl_ms: float = 0.0
+    more: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def lasting(cls, seconds: float, streams: int, itl_ms: float) -> Self:
@@ -79,8 +81,9 @@ class LoadShape:
 
     @property
     def server_settings(self) -> dict[str, int]:
-        """The reference server's settings for this load, in µs."""
-        return {"ttft_us": round(self.ttft_ms * 1e3), "itl_us": round(self.itl_ms * 1e3)}
+        """The reference server's settings for this load; times in µs."""
+        times = {"ttft_us": round(self.ttft_ms * 1e3), "itl_us": round(self.itl_ms * 1e3)}
+        return {**times, **self.more}
 
 
 def count_streams(streams: int) -> str:

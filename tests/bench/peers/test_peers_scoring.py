@@ -42,11 +42,13 @@ def stream(
         earlier=0,
         blocked=0,
         accepted_ns=requested_ns,
+        received_ns=requested_ns,
         asked_ns=requested_ns,
         started_ns=requested_ns,
         role_ns=requested_ns,
         done_ns=int(sent[-1]),
         sent_ns=sent,
+        left_ns=sent,
     )
 
 

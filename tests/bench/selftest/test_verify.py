@@ -204,7 +204,8 @@ def make_observation(late_ns: list[int]) -> Observation:
         counted_by="chunk",
         usage=True,
     )
-    times = {"accepted_ns": 900_000_000, "asked_ns": 1_001_000_000, "started_ns": 1_001_000_000}
+    times = dict.fromkeys(("received_ns", "asked_ns", "started_ns"), 1_001_000_000)
+    times["accepted_ns"] = 900_000_000
     counts = dict.fromkeys(("hidden", "reasoning", "prompt_tokens", "earlier", "blocked"), 0)
     stream = Stream(
         id=17,
@@ -216,11 +217,12 @@ def make_observation(late_ns: list[int]) -> Observation:
         role_ns=int(sent[0]),
         done_ns=int(sent[-1]),
         sent_ns=sent,
+        left_ns=sent,
         **times,
         **counts,
     )
     audit = Audit(clock="kernel", cpu_seconds=0.003, wall_seconds=0.1, parse_seconds=0.0015)
-    return Observation([request], {0: 17}, [stream], audit, summarize(TimedRequests([request])))
+    return Observation([request], {0: 17}, [stream], audit, summarize(TimedRequests([request])), {})
 
 
 def test_a_level_is_the_difference_from_the_truth() -> None:

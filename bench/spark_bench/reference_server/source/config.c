@@ -10,6 +10,7 @@ static const Config DEFAULTS = {
     .itl_us = 10000,
     .k = 1,
     .burst = 1,
+    .together = 1,
     .default_tokens = 128,
 };
 
@@ -18,6 +19,7 @@ Config config = {
     .itl_us = 10000,
     .k = 1,
     .burst = 1,
+    .together = 1,
     .default_tokens = 128,
 };
 
@@ -35,7 +37,8 @@ static const Key KEYS[] = {
     KEY(default_tokens, 1), KEY(stop_at, 0),     KEY(max_running, 0),    KEY(burst, 1),
     KEY(split, 0),          KEY(fail_every, 0),  KEY(cut_every, 0),      KEY(err_every, 0),
     KEY(stall_every_ms, 0), KEY(stall_ms, 0),    KEY(slow_one, 0),       KEY(slow_ms, 0),
-    KEY(strict_model, 0),
+    KEY(strict_model, 0),   KEY(jitter_us, 0),   KEY(heavy_permille, 0), KEY(heavy_us, 0),
+    KEY(together, 1),
 };
 
 #define KEY_COUNT (sizeof KEYS / sizeof *KEYS)
@@ -121,6 +124,8 @@ bool config_set(Text query, Buffer *answer)
             return false;
         at = stop + 1;
     }
+    if (next.jitter_us > next.itl_us)
+        return refuse(answer, "must not be above itl_us", (Text){"jitter_us", 9});
     if (next.stall_ms && next.stall_every_ms <= next.stall_ms)
         return refuse(answer, "stall_every_ms must be above", (Text){"stall_ms", 8});
     config = next;

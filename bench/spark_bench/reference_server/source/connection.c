@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define READ_SIZE 65536
@@ -34,6 +36,7 @@ void connections_accept(int listener)
             return;
         counters.accepted++;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
         Connection *connection = zeroed(sizeof *connection);
         connection->fd = fd;
         connection->accepted_ns = now_ns();
@@ -142,14 +145,44 @@ void connection_idle(Connection *connection)
         connection_close(connection);
 }
 
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+/* When the kernel received the last segment of a read, by CLOCK_MONOTONIC; 0: it does not say. */
+static uint64_t received_ns(struct msghdr *message)
+{
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SO_TIMESTAMPNS)
+            continue;
+        struct timespec at;
+        memcpy(&at, CMSG_DATA(part), sizeof at);
+        uint64_t age = clock_ns(CLOCK_REALTIME) -
+                       ((uint64_t)at.tv_sec * 1000000000ull + (uint64_t)at.tv_nsec);
+        return clock_ns(CLOCK_MONOTONIC) - age;
+    }
+    return 0;
+}
+
 /* Reads all there is, then serves it. */
 void connection_read(Connection *connection)
 {
     Buffer *in = &connection->in;
     for (;;) {
         buffer_room(in, READ_SIZE);
-        ssize_t got = recv(connection->fd, in->data + in->len, in->cap - in->len - 1, 0);
+        struct iovec room = {in->data + in->len, in->cap - in->len - 1};
+        char control[CMSG_SPACE(sizeof(struct timespec))];
+        struct msghdr message = {.msg_iov = &room,
+                                 .msg_iovlen = 1,
+                                 .msg_control = control,
+                                 .msg_controllen = sizeof control};
+        ssize_t got = recvmsg(connection->fd, &message, 0);
         if (got > 0) {
+            if (!in->len)
+                connection->received_ns = received_ns(&message);
             in->len += (size_t)got;
             continue;
         }

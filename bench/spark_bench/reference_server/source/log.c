@@ -27,6 +27,7 @@ void log_forget(void)
             continue;
         }
         free(stream->sent_ns);
+        free(stream->left_ns);
         free(stream);
     }
     log_len = kept;
@@ -36,7 +37,7 @@ void log_forget(void)
 typedef struct {
     uint32_t id, flags, chunks, sent, per_chunk, tokens, hidden, reasoning;
     uint32_t prompt_tokens, earlier, blocked, api;
-    uint64_t accepted_ns, asked_ns, started_ns, role_ns, done_ns;
+    uint64_t accepted_ns, received_ns, asked_ns, started_ns, role_ns, done_ns;
 } Record;
 
 void log_dump(Buffer *out)
@@ -57,6 +58,7 @@ void log_dump(Buffer *out)
             .blocked = stream->blocked,
             .api = stream->api,
             .accepted_ns = stream->accepted_ns,
+            .received_ns = stream->received_ns,
             .asked_ns = stream->asked_ns,
             .started_ns = stream->started_ns,
             .role_ns = stream->role_ns,
@@ -66,5 +68,6 @@ void log_dump(Buffer *out)
         record.sent = (uint32_t)stamps;
         buffer_add(out, &record, sizeof record);
         buffer_add(out, stream->sent_ns, stamps * sizeof *stream->sent_ns);
+        buffer_add(out, stream->left_ns, stamps * sizeof *stream->left_ns);
     }
 }

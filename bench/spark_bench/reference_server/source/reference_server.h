@@ -84,6 +84,10 @@ typedef struct {
     uint64_t stall_ms;       /* ... for so long */
     uint64_t slow_one;       /* every Nth request has one longer gap in its middle ... */
     uint64_t slow_ms;        /* ... longer by this */
+    uint64_t jitter_us;      /* each gap is up to so much shorter or longer */
+    uint64_t heavy_permille; /* so many of a thousand gaps are longer ... */
+    uint64_t heavy_us;       /* ... by this */
+    uint64_t together;       /* paced: events per send(), at so many gaps from the last */
     uint64_t strict_model;   /* 1: a model other than "reference" is answered 404 */
 } Config;
 
@@ -117,6 +121,7 @@ typedef struct Connection {
     Buffer out;
     size_t out_sent;
     uint64_t accepted_ns;
+    uint64_t received_ns; /* by the kernel: the request under way */
     uint32_t requests;
     bool waiting;     /* for the socket to take more */
     bool continued;   /* 100 Continue has been sent for the request under way */
@@ -192,13 +197,15 @@ struct Stream {
     uint32_t earlier;   /* requests on this connection before */
     uint32_t blocked;   /* times that the socket took no more */
     uint64_t accepted_ns;
+    uint64_t received_ns; /* by the kernel */
     uint64_t asked_ns;
     uint64_t started_ns; /* out of the queue */
     uint64_t role_ns;    /* role chunk; where there is none, the first step */
     uint64_t done_ns;
     uint64_t last_step_ns;
     uint64_t due_ns;
-    uint64_t *sent_ns;   /* of each chunk */
+    uint64_t *sent_ns;   /* of each chunk: just before it is sent */
+    uint64_t *left_ns;   /* just after the kernel has all of it; 0: it had no room */
     char model[MODEL_NAME_SIZE];
     char request_id[33];
     bool slow_left;

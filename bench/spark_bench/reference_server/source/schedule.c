@@ -145,6 +145,28 @@ static uint64_t itl_ns(void)
     return config.itl_us * NS_PER_US;
 }
 
+/* xorshift64 (Marsaglia, 2003) */
+static uint64_t random_below(uint64_t limit)
+{
+    static uint64_t state = 88172645463325252ull;
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state % limit;
+}
+
+/* From one send to the next. */
+static uint64_t gap_ns(void)
+{
+    uint64_t gap = itl_ns() * config.together;
+    uint64_t jitter = config.jitter_us * NS_PER_US;
+    if (jitter)
+        gap += random_below(2 * jitter) - jitter;
+    if (config.heavy_permille && random_below(1000) < config.heavy_permille)
+        gap += config.heavy_us * NS_PER_US;
+    return gap;
+}
+
 static bool on_one_clock(void)
 {
     return config.step && config.itl_us;
@@ -186,8 +208,8 @@ static void run_one(Stream *stream, uint64_t now)
         return;
     }
     if (config.itl_us && !config.step) {
-        postpone(stream, schedule_after(stream->due_ns, itl_ns()));
-        emit(stream, 1);
+        postpone(stream, schedule_after(stream->due_ns, gap_ns()));
+        emit(stream, config.together);
         return;
     }
     if (!active.len)
@@ -209,12 +231,12 @@ static void run_step(void)
         return;
     for (size_t i = 0; i < active.len;) {
         Stream *stream = active.items[i];
-        emit(stream, 1);
+        emit(stream, config.together);
         if (i < active.len && active.items[i] == stream)
             i++;
     }
     now = now_ns();
-    next_step = schedule_after(next_step, itl_ns());
+    next_step = schedule_after(next_step, gap_ns());
     if (next_step < now)
         next_step = stall_end(now); /* an engine that is late doesn't catch up */
 }

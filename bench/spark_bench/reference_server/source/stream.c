@@ -178,6 +178,9 @@ static void emit_chunks(Stream *stream, uint64_t limit)
         return;
     }
     stream->blocked += stream->connection->waiting;
+    uint64_t left = stream->connection->waiting ? 0 : now_ns();
+    for (uint32_t i = first; i < stream->sent; i++)
+        stream->left_ns[i] = left;
     if (stream->sent == stream->chunks)
         finish(stream);
 }
@@ -288,6 +291,7 @@ static void set_lengths(Stream *stream, uint64_t tokens)
     stream->chunks = (stream_visible(stream) + stream->per_chunk - 1) / stream->per_chunk;
     stream->reasoning = at_most(config.reasoning, stream->chunks);
     stream->sent_ns = zeroed((stream->chunks + 1) * sizeof *stream->sent_ns);
+    stream->left_ns = zeroed((stream->chunks + 1) * sizeof *stream->left_ns);
 }
 
 void stream_ask(Connection *connection, Api api, const Ask *ask)
@@ -301,6 +305,7 @@ void stream_ask(Connection *connection, Api api, const Ask *ask)
     stream->prompt_tokens = at_most(ask->prompt_tokens, UINT32_MAX);
     stream->earlier = connection->requests - 1;
     stream->accepted_ns = connection->accepted_ns;
+    stream->received_ns = connection->received_ns;
     stream->asked_ns = now_ns();
     stream->connection = connection;
     connection->stream = stream;
