@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from result_samples import a_repeat, a_result
 from spark_bench.compare.runs import ComparedRun, ResultPart
+from spark_bench.metrics.bounds import Bound
 from spark_bench.results.assemble import combine_repeats
 from spark_bench.results.codec import encode_result
 from spark_bench.results.schema import Repeat, Result
@@ -26,6 +27,27 @@ def a_run(letter: str, **figures: Sequence[float]) -> ComparedRun:
     repeats = tuple(dict(zip(figures, column, strict=True)) for column in columns)
     part = ResultPart(Path(f"{letter}.json"), letter, "complete", "exact", {}, {}, repeats, 9, 0, 0)
     return ComparedRun(letter, f"{letter}.json", (part,))
+
+
+def with_bounds(run: ComparedRun, less: float, more: float) -> ComparedRun:
+    """The run with figures that may be lower and higher by these shares, and an approximate
+    verdict."""
+    parts = tuple(
+        msgspec.structs.replace(
+            part,
+            verdict="approximate",
+            bounded=True,
+            bounds=tuple(
+                {
+                    name: Bound(value * (1 - less), value * (1 + more))
+                    for name, value in repeat.items()
+                }
+                for repeat in part.repeats
+            ),
+        )
+        for part in run.parts
+    )
+    return msgspec.structs.replace(run, parts=parts)
 
 
 def a_file(folder: Path, name: str, *throughputs: float, **changes: Any) -> Path:

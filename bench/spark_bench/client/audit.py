@@ -31,6 +31,8 @@ class Audit(Struct, frozen=True):
     peak_rss_bytes: the client process' largest resident size
     spilled_bytes: of responses written to a temporary file while the run lasted
     verdict: "exact", or "approximate" with the reasons
+    bounded: the figures' bounds show all that is uncertain; false: the load or the counts of tokens
+        are not as they should be, too; left out: unknown
     """
 
     clock: str
@@ -48,3 +50,4 @@ class Audit(Struct, frozen=True):
     spilled_bytes: int = 0
     verdict: str = "exact"
     reasons: tuple[str, ...] = ()
+    bounded: bool | UnsetType = UNSET

@@ -143,12 +143,12 @@ def audit(
         peak_rss_bytes=peak_rss(),
         spilled_bytes=recording.store.spilled,
     )
-    reasons = list(width_reasons(summary, bounds, wide_times(requests, tally), account))
-    reasons += _load_reasons(account, summary)
-    reasons += _counting_reasons(summary)
-    reasons += [unseen] if unseen else []
+    widths = width_reasons(summary, bounds, wide_times(requests, tally), account)
+    others = [*_load_reasons(account, summary), *_counting_reasons(summary)]
+    others += [unseen] if unseen else []
+    reasons = (*widths, *others)
     verdict = "approximate" if reasons else "exact"
-    return replace(account, verdict=verdict, reasons=tuple(reasons))
+    return replace(account, verdict=verdict, reasons=reasons, bounded=not others)
 
 
 def merged_share(requests: Sequence[Request]) -> float:

@@ -164,6 +164,8 @@ SHOWN = ("model", "url", "slo", "count_tokens", "warmup")
 # For these, only whether there were any matters, not how many requests the warm-up took.
 EITHER = ("warmup",)
 ABSENT = None
+# Whether figures can be judged: they are exact, or their bounds say how far they are off.
+CLIENTS = {True: "exact", False: "approximate"}
 # Values of a field that a refusal names.
 NAMED = 3
 # Provenance that differs between any two runs and explains nothing: an engine draws a seed at each
@@ -191,7 +193,10 @@ def find_differences(runs: Sequence[ComparedRun]) -> tuple[list[Difference], lis
     """Return (what rules out the comparison, what may explain its outcome)."""
     parts = [run.parts for run in runs]
     forbidding = [
-        *_differing(parts, lambda part: {"status": part.status, "client": part.verdict}),
+        *_differing(
+            parts,
+            lambda part: {"status": part.status, "client": CLIENTS[part.exact]},
+        ),
         *_differing(parts, lambda part: _config(part, shown=False)),
     ]
     # Partial runs can't be compared, not even with each other.
@@ -248,8 +253,8 @@ def refuse_inexact(runs: Sequence[ComparedRun]) -> None:
 
 
 def exact(run: ComparedRun) -> bool:
-    """Whether every file's verdict is "exact"."""
-    return all(part.verdict == "exact" for part in run.parts)
+    """Whether the figures of every file can be judged."""
+    return all(part.exact for part in run.parts)
 
 
 def values(difference: Difference, runs: Sequence[ComparedRun], most: int = 3) -> str:

@@ -65,23 +65,33 @@ def build_matrix(runs: Sequence[ComparedRun], names: Sequence[str]) -> Matrix:
     """The matrix of these figures, without those that no run has."""
     samples = {name: [run.values(name) for run in runs] for name in names}
     present = tuple(name for name, columns in samples.items() if any(columns))
-    rows = [_row(samples[name]) for name in present]
+    rows = [_row(samples[name], [run.ends(name) for run in runs]) for name in present]
     columns = np.array(rows, np.float64).reshape(len(rows), 8, len(runs)).swapaxes(0, 1)
     values, n, percent, low, high, p, error, freedom = columns
     adjusted = stats.holm(p)
     return Matrix(present, tuple(runs), values, n, percent, low, high, p, adjusted, error, freedom)
 
 
-def _row(columns: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """(values, n, percent, low, high, p, error, freedom) of one figure."""
+def _row(
+    columns: Sequence[Sequence[float]], ends: Sequence[tuple[Sequence[float], Sequence[float]]]
+) -> NDArray[np.float64]:
+    """(values, n, percent, low, high, p, error, freedom) of one figure.
+
+    ends: by run, the lowest and the highest value of each repeat
+    """
     positive = all(value > 0 for column in columns for value in column)
     if positive:
         locations = stats.locations([np.log(column).tolist() for column in columns])
     else:
         locations = stats.locations(columns, finest=0.0)
+    less, more = stats.slack(locations, ends, logarithms=positive)
     first = (locations.centre, locations.error2, locations.freedom, locations.n)
     apart = stats.contrast(stats.Location(*(array[:1] for array in first)), locations)
-    changes = (apart.difference, *apart.interval())
+    low, high = apart.interval()
+    less, more = less + more[:1], more + less[:1]
+    changes = (apart.difference, low - less, high + more)
+    # What the bounds leave open can't be a difference.
+    apart = apart.nearer_zero(less, more)
     if positive:
         with np.errstate(over="ignore"):
             ratios = [100 * np.expm1(each) for each in changes]

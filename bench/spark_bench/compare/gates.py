@@ -157,23 +157,38 @@ def _judge(gate: Gate, base: ComparedRun, run: ComparedRun, alpha: float) -> Gat
     if relative:
         first, second = [math.log(value) for value in first], [math.log(value) for value in second]
     finest = stats.FINEST if relative else stats.FINEST * abs(float(np.mean(first)))
-    apart = stats.contrast(stats.locations([first], finest), stats.locations([second], finest))
+    located = stats.locations([first], finest), stats.locations([second], finest)
+    apart = stats.contrast(*located)
     regression = float(apart.difference[0]) * (-1 if gate.higher else 1)
     error, freedom = float(apart.error[0]), apart.freedom
-    low = regression - float(stats.quantile(1 - alpha, freedom)[0]) * error
-    high = regression + float(stats.quantile(1 - MISSES, freedom)[0]) * error
+    # How far the true difference may be below and above the measured one.
+    (down, up), (less, more) = (
+        stats.slack(each, [measured.ends(gate.name)], logarithms=relative)
+        for each, measured in zip(located, (base, run), strict=True)
+    )
+    below, above = float((less + up)[0]), float((more + down)[0])
+    if gate.higher:
+        below, above = above, below
+    low = regression - float(stats.quantile(1 - alpha, freedom)[0]) * error - below
+    high = regression + float(stats.quantile(1 - MISSES, freedom)[0]) * error + above
     # The limit's size on the test's scale, always positive.
     limit = gate.limit
     if relative:
         limit = -math.log1p(-limit / 100) if gate.higher else math.log1p(limit / 100)
     outcome: Outcome = "holds" if high < limit else "failed" if low > 0 else "unjudged"
     slack = apart.certain(POWER, stats.quantile(1 - MISSES, freedom))
-    detectable = max(float(apart.detectable(alpha, POWER)[0]), limit - float(slack[0]))
+    detectable = max(float(apart.detectable(alpha, POWER)[0]) + below, limit - float(slack[0]))
     if outcome == "unjudged":
         fewer = min(len(first), len(second))
         needed = stats.enough(apart, fewer, limit, alpha, MISSES)
         cure = f"use about --repeat {needed}" if needed else "use a wider limit"
         why = f"the spread is too wide for {fewer} repeats: {cure}"
+        if above + below > limit / 2:
+            off = _unscaled(gate, above + below)
+            why = (
+                f"the figures are known to {off:.2g} {gate.unit} only (see bounds and "
+                "audit.reasons): measure on an otherwise idle client"
+            )
     return GateVerdict(
         gate,
         run.letter,

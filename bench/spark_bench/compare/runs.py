@@ -12,6 +12,7 @@ from spark_bench.compare.metric_names import collect_figures
 from spark_bench.compare.scores import ScorePart, score_part
 from spark_bench.errors import BadInput
 from spark_bench.expectations import judge_result
+from spark_bench.metrics.bounds import Bound
 from spark_bench.results import codec, files, schema
 
 Part = TypeVar("Part", "ResultPart", ScorePart)
@@ -22,6 +23,8 @@ class ResultPart(Struct, frozen=True):
 
     config, provenance: flattened, by dotted path ("conversations.turns")
     repeats: every figure of each repeat, by name
+    bounds: of those figures of each repeat, by name; none in results of earlier versions
+    bounded: these show all that is uncertain about the figures
     early: successful responses that ended before the requested length
     published: sentences on the published figures whose load it sent
     """
@@ -37,6 +40,13 @@ class ResultPart(Struct, frozen=True):
     failed: int
     early: int
     published: tuple[str, ...] = ()
+    bounds: tuple[dict[str, Bound], ...] = ()
+    bounded: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether its figures can be judged: they are exact, or their bounds are known."""
+        return self.verdict == "exact" or self.bounded
 
 
 class ComparedRun(Struct, frozen=True):
@@ -76,6 +86,20 @@ class ComparedRun(Struct, frozen=True):
         """A figure of each repeat that has it."""
         figures = (each.get(name) for part in self.parts for each in part.repeats)
         return [value for value in figures if value is not None]
+
+    def ends(self, name: str) -> tuple[list[float], list[float]]:
+        """The lowest and the highest value that a figure of each repeat can have; the value itself
+        where that is unknown."""
+        known = [
+            (value, bounds.get(name, Bound(value, value)))
+            for part in self.parts
+            for each, bounds in zip(
+                part.repeats, part.bounds or [{}] * len(part.repeats), strict=True
+            )
+            if (value := each.get(name)) is not None
+        ]
+        lows = [min(value, bound.low) for value, bound in known]
+        return lows, [max(value, bound.high) for value, bound in known]
 
 
 def load_runs(arguments: Sequence[str]) -> list[ComparedRun]:
@@ -147,6 +171,8 @@ def result_part(path: Path, result: schema.Result) -> ResultPart:
         completed=result.summary.completed,
         failed=result.summary.failed,
         early=result.summary.stopped_early,
+        bounds=tuple(repeat.bounds or {} for repeat in repeats),
+        bounded=result.audit.bounded is True,
         published=tuple(each.text for each in judge_result(result)[1:])
         if result.config.published
         else (),

@@ -62,6 +62,18 @@ class Contrast:
         half = quantile((1 + level) / 2, self.freedom) * self.error
         return self.difference - half, self.difference + half
 
+    def nearer_zero(self, less: Floats, more: Floats) -> "Contrast":
+        """The same for the difference nearest to zero among those that are possible.
+
+        less, more: by how much the difference may be smaller and larger
+        """
+        nearest = np.where(
+            self.difference > 0,
+            np.maximum(self.difference - less, 0.0),
+            np.minimum(self.difference + more, 0.0),
+        )
+        return Contrast(nearest, self.error, self.freedom)
+
     def p(self) -> Floats:
         """The two-sided p-value."""
         from scipy.special import stdtr
@@ -113,6 +125,27 @@ def locations(samples: Sequence[Sequence[float]], finest: float = FINEST) -> Loc
     """`locate` for each sample, as arrays."""
     columns = np.array([locate(sample, finest) for sample in samples], np.float64).reshape(-1, 4).T
     return Location(*columns)
+
+
+def slack(
+    located: Location,
+    ends: Sequence[tuple[Sequence[float], Sequence[float]]],
+    *,
+    logarithms: bool,
+) -> tuple[Floats, Floats]:
+    """By how much each location may be too high, and too low, on its own scale.
+
+    ends: for each, the lowest and the highest value that each of its repeats can have
+    logarithms: the locations are those of logarithms
+    """
+    least = 1e-9 if logarithms else -math.inf
+    scale = np.log if logarithms else np.asarray
+    centres = [
+        [locate([float(scale(max(value, least))) for value in side], 0.0)[0] for side in pair]
+        for pair in ends
+    ]
+    lows, highs = np.array(centres, np.float64).reshape(-1, 2).T
+    return np.maximum(located.centre - lows, 0.0), np.maximum(highs - located.centre, 0.0)
 
 
 def contrast(first: Location, second: Location) -> Contrast:

@@ -79,7 +79,10 @@ ROWS = (
 
 
 def latencies(result: Result) -> Table:
-    """Latencies in milliseconds. Those from the scheduled time are shown only for open loads."""
+    """Latencies in milliseconds, and how far the figures of a row are off at most.
+
+    Those from the scheduled time are shown only for open loads.
+    """
     due = open_loop(result.config)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("ms", no_wrap=True, style="bold")
@@ -88,6 +91,9 @@ def latencies(result: Result) -> Table:
     intervals = {name: bounds for name, bounds in result.intervals.items() if "mean_" in name}
     if intervals:
         table.add_column("mean, 95%", justify="right", no_wrap=True)
+    known = result.bounds or {}
+    if known:
+        table.add_column("off", justify="right", no_wrap=True)
     for title, name in ROWS:
         if due or not name.startswith("scheduled"):
             cells = [
@@ -96,6 +102,14 @@ def latencies(result: Result) -> Table:
             if intervals:
                 bounds = intervals.get(f"mean_{name}_ms")
                 cells.append(f"±{formats.digits((bounds.high - bounds.low) / 2)}" if bounds else "")
+            if known:
+                off = [
+                    bound.off(value)
+                    for figure in FIGURES
+                    if (bound := known.get(f"{figure}_{name}_ms"))
+                    and (value := getattr(result.summary, f"{figure}_{name}_ms")) is not None
+                ]
+                cells.append(f"≤{formats.digits(max(off))}" if off else "")
             table.add_row(title, *cells)
     return table
 

@@ -206,6 +206,9 @@ def worst_audit(audits: Sequence[Audit]) -> Audit:
         else UNSET,
         verdict=verdicts[0] if verdicts else "exact",
         reasons=tuple(reasons),
+        bounded=UNSET
+        if any(audit.bounded is UNSET for audit in audits)
+        else all(audit.bounded for audit in audits),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from compare_samples import a_run
+from compare_samples import a_run, with_bounds
 from spark_bench.compare.comparison import gate_error, verdict_line
 from spark_bench.compare.gates import (
     GateFailed,
@@ -198,3 +198,34 @@ def test_the_stated_detectable_regression_is_found() -> None:
     detectable = float(np.median([verdict(1.0).detectable or 0.0 for _ in range(500)]))
     failures = [verdict(1 - detectable / 100).outcome == "failed" for _ in range(1000)]
     assert 0.9 < np.mean(failures) < 0.99
+
+
+@pytest.mark.parametrize(
+    ("gate", "factor", "less", "more", "outcome"),
+    [
+        pytest.param("throughput=-3%", 0.98, 0.0, 0.0, "holds", id="exact, 2 % lower"),
+        pytest.param("throughput=-3%", 0.98, 0.005, 0.0, "holds", id="it may be 2.5 % lower"),
+        pytest.param("throughput=-3%", 0.98, 0.02, 0.0, "failed", id="lower, perhaps by 4 %"),
+        pytest.param("throughput=-3%", 0.95, 0.0, 0.01, "failed", id="at least 4 % lower"),
+        pytest.param("throughput=-3%", 0.95, 0.0, 0.06, "unjudged", id="or not lower at all"),
+        pytest.param("ttft=+3%", 1.02, 0.0, 0.005, "holds", id="2.5 % longer at most"),
+        pytest.param("ttft=+3%", 1.02, 0.0, 0.02, "failed", id="longer, perhaps by 4 %"),
+        pytest.param("ttft=+3%", 1.05, 0.01, 0.0, "failed", id="at least 4 % longer"),
+        pytest.param("ttft=+3%", 1.05, 0.06, 0.0, "unjudged", id="or not longer at all"),
+        pytest.param("ttft=+3ms", 1.02, 0.0, 0.005, "holds", id="2.5 ms longer at most"),
+        pytest.param("ttft=+3ms", 1.02, 0.0, 0.02, "failed", id="longer, perhaps by 4 ms"),
+    ],
+)
+def test_what_the_bounds_leave_open_is_not_judged(
+    gate: str, factor: float, less: float, more: float, outcome: str
+) -> None:
+    figures = {"output_throughput": BASE, "median_ttft_ms": BASE}
+    base = a_run("A", **figures)
+    other = a_run("B", **{name: scaled(factor) for name in figures})
+    [verdict] = held(gate, base, with_bounds(other, less, more))
+    assert verdict.outcome == outcome
+    # The same of the baseline: what it may be more is what the other may be less.
+    [mirrored] = held(gate, with_bounds(base, more, less), other)
+    assert mirrored.outcome == outcome
+    if outcome == "unjudged":
+        assert "measure on an otherwise idle client" in verdict.why

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from compare_samples import a_run
+from compare_samples import a_run, with_bounds
 from scipy.stats import ttest_ind
 from spark_bench.compare.differences import build_matrix, matrix_frame
+from spark_bench.compare.runs import ComparedRun
 from spark_bench.compare.stats import contrast, enough, holm, locations
 
 A = [101.0, 99.5, 100.2, 100.9, 98.7]
@@ -129,6 +130,27 @@ def test_verdicts_know_which_way_is_better() -> None:
     back = build_matrix([second, first], ["output_throughput", "p99_ttft_ms"])
     assert [back.verdict(row, 1) for row in range(2)] == ["worse", "better"]
     assert matrix.verdict(0, 0) == ""
+
+
+def test_overlapping_bounds_are_no_difference() -> None:
+    first, second = [100.0, 100.2, 99.8, 100.1, 99.9], [97.0, 97.2, 96.8, 97.1, 96.9]
+    base, other = a_run("A", output_throughput=first), a_run("B", output_throughput=second)
+
+    def compared(a: ComparedRun, b: ComparedRun) -> tuple[str, float, float]:
+        matrix = build_matrix([a, b], ["output_throughput"])
+        return matrix.verdict(0, 1), float(matrix.low[0, 1]), float(matrix.high[0, 1])
+
+    verdict, low, high = compared(base, other)
+    assert verdict == "worse"
+    assert compared(base, with_bounds(other, 0, 0.01))[0] == "worse"
+    assert compared(base, with_bounds(other, 0, 0.04))[0] == "unclear"
+    assert compared(with_bounds(base, 0.04, 0), other)[0] == "unclear"
+    assert compared(base, with_bounds(other, 0.04, 0))[0] == "worse", "it may only be lower still"
+    assert compared(base, with_bounds(other, 0.04, 0.01)) == (
+        "worse",
+        pytest.approx(low - 4 * (1 + low / 100), abs=0.1),
+        pytest.approx(high + 1, abs=0.1),
+    )
 
 
 def test_one_repeat_shows_a_difference_and_no_verdict() -> None:
