@@ -12,11 +12,14 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from spark_bench.client.audit import Audit
 from spark_bench.results.codec import Row
 from spark_bench.results.quality_schema import QualityResult
-from spark_bench.results.schema import Config, Result
+from spark_bench.results.schema import Config, Repeat, Result
 
 FILE = Path(__file__).with_name("schema.json")
+# Types with keys that a file leaves out where they say nothing.
+LEAVING_OUT: tuple[type[msgspec.Struct], ...] = (Audit, Config, Repeat, Result)
 QUALITY_FILE = FILE.with_name("quality.schema.json")
 
 
@@ -37,10 +40,13 @@ def _schema_of(title: str, *types: type) -> dict[str, Any]:
     nothing, and no other is allowed.
     """
     (result, *_), definitions = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
-    optional = {each.name for each in structs.fields(Config) if each.default is msgspec.UNSET}
+    optional = {
+        kind.__name__: {each.name for each in structs.fields(kind) if each.default is msgspec.UNSET}
+        for kind in LEAVING_OUT
+    }
     for name, kind in definitions.items():
         if "properties" in kind:
-            left_out = optional if name == Config.__name__ else ()
+            left_out = optional.get(name, ())
             required = [key for key in kind["properties"] if key not in left_out]
             kind |= {"required": required, "additionalProperties": False}
         if "description" in kind:
