@@ -28,14 +28,16 @@ def main() -> None:
     options = _options()
     if sys.platform != "linux" or not {REFERENCE_CORE, CLIENT_CORE} <= os.sched_getaffinity(0):
         sys.exit("make bench-peers: needs Linux, and two cores: 0 for the server, 1 for clients")
-    missing = install()
+    missing = install({kind.package for kind in options.clients})
     os.sched_setaffinity(0, {REFERENCE_CORE})
     began = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-peers-")))
         reference = stack.enter_context(ReferenceServer(core=REFERENCE_CORE, favor=True))
         real_time = first(reference.pid)
-        clients = [stack.enter_context(kind(PLACES, folder)) for kind in _chosen(options, missing)]
+        gone = {text.split()[0] for text in missing}
+        chosen = [kind for kind in options.clients if kind.package not in gone]
+        clients = [stack.enter_context(kind(PLACES, folder)) for kind in chosen]
         ready = [client for client in clients if _ready(client, missing)]
         comparison = compare(ready, reference, options, missing)
     points = [case.name for case in cases.accuracy_loads(options.quick)]
@@ -161,27 +163,27 @@ def _ready(client: BenchClient, missing: list[str]) -> bool:
     return True
 
 
-def _chosen(options: argparse.Namespace, missing: Sequence[str]) -> list[type[BenchClient]]:
-    gone = {text.split()[0] for text in missing}
-    wanted = options.clients.split(",") if options.clients else [kind.name for kind in KINDS]
-    return [
-        kind
-        for kind in KINDS
-        if kind.name in wanted and not gone & {getattr(kind, "kind", kind.name), kind.name}
-    ]
+def chosen_clients(text: str) -> list[type[BenchClient]]:
+    """The clients of a comma-separated list. Raises ArgumentTypeError for an unknown name."""
+    names = {name.strip() for name in text.split(",")}
+    if unknown := names - {kind.name for kind in KINDS}:
+        known = ", ".join(kind.name for kind in KINDS)
+        raise argparse.ArgumentTypeError(f"no client {', '.join(sorted(unknown))}: give {known}")
+    return [kind for kind in KINDS if kind.name in names]
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _options() -> argparse.Namespace:
+def _options(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round, fewer loads")
     parser.add_argument("--repeats", type=int, default=0, help="rounds (5; with --quick 1)")
-    parser.add_argument("--clients", default="", help="some of: " + ",".join(k.name for k in KINDS))
+    every = ",".join(kind.name for kind in KINDS)
+    parser.add_argument("--clients", type=chosen_clients, default=every, help=f"some of: {every}")
     parser.add_argument("--output", type=Path, default=PLACES.peers / "peers.json")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     options.repeats = options.repeats or (1 if options.quick else 5)
     return options
 

@@ -45,9 +45,13 @@ class ClientRun:
 
 
 class BenchClient(ABC):
-    """One client in its own environment. `with` keeps it ready for many runs."""
+    """One client in its own environment. `with` keeps it ready for many runs.
+
+    package: its environment's name; "": it needs none
+    """
 
     name: str
+    package = ""
     module: str
     # The loads that it takes part in, by their streams; None: all of them.
     streams: tuple[int, ...] | None = None
@@ -224,6 +228,7 @@ class OursUncounted(Ours):
 
 class SGLang(Forked):
     name = "sglang Python"
+    package = "sglang"
     kind = "sglang"
     module = "sglang.benchmark.serving"
 
@@ -251,6 +256,7 @@ class Rust(SGLang):
 
 class VLLM(Forked):
     name = "vLLM"
+    package = "vllm"
     kind = "vllm"
     module = "vllm.entrypoints.cli.main"
 
@@ -275,6 +281,7 @@ class AIPerf(Spawned):
     """Several processes, which need 20 s to start on one core: not at every load."""
 
     name = "aiperf"
+    package = "aiperf"
     streams = (4, 16, 64, 256)
     single = False
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +57,13 @@ class Places:
 PLACES = Places(PROJECT / ".cache" / "peers", PROJECT / ".cache" / "acceptance")
 
 
-def install(places: Places = PLACES) -> list[str]:
-    """Install the environments that are missing; return a sentence for each that can't be."""
+def install(packages: Collection[str], places: Places = PLACES) -> list[str]:
+    """Install those of these environments that are missing; return a sentence for each that can't
+    be."""
     missing = []
     for name, make in (("sglang", _sglang), ("vllm", _vllm), ("aiperf", _aiperf)):
         folder = places.peers / name
-        if (folder / ".complete").exists():
+        if name not in packages or (folder / ".complete").exists():
             continue
         print(f"bench-peers: installing {name} into {folder}", file=sys.stderr, flush=True)
         try:
