@@ -122,6 +122,7 @@ class Exchange:
     looked: pairs: a number of reads, and a moment before a look at all sockets that did not report
         the last of them yet
     looks: moments before looks at all sockets, in order: what a look did not report came later
+    handover_ns: how long after its stamp the kernel may have let a look see a segment
     clock_error_ns: how far the stamps may be off, since the wall clock was set
     """
 
@@ -140,6 +141,7 @@ class Exchange:
     segments: array[int] = field(default_factory=lambda: array("q"))
     looked: array[int] = field(default_factory=lambda: array("q"))
     looks: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    handover_ns: int = 0
     clock_error_ns: int = 0
 
 

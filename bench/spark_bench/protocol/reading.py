@@ -220,7 +220,8 @@ def earliest_ns(exchange: Exchange, answer: ParsedResponse) -> Ints | None:
 
     The kernel's stamp is that of the last segment in a read. So it is the time of the read's last
     event, and that of all its events if the read was one segment. Otherwise, the others came after
-    the read before, and after the last look at the sockets that did not report them.
+    the read before, and after the last look at the sockets that did not report them, or so long
+    before it as the kernel may have kept them.
     """
     if exchange.unstamped:
         own = np.zeros(len(answer.reads), np.bool_)
@@ -244,6 +245,7 @@ def earliest_ns(exchange: Exchange, answer: ParsedResponse) -> Ints | None:
     if exchange.looked:
         reads, moments = np.asarray(exchange.looked).reshape(-1, 2).T
         np.maximum.at(since, reads - 1, moments)
+    since = np.maximum(since - exchange.handover_ns, exchange.sent_ns)
     if not exchange.unstamped:
         np.maximum(since[1:], stamps[:-1], out=since[1:])
     return np.where(own, answer.stamps, np.minimum(since[answer.reads], answer.stamps))
