@@ -167,8 +167,8 @@ def chosen_clients(text: str) -> list[type[BenchClient]]:
     """The clients of a comma-separated list. Raises ArgumentTypeError for an unknown name."""
     names = {name.strip() for name in text.split(",")}
     if unknown := names - {kind.name for kind in KINDS}:
-        known = ", ".join(kind.name for kind in KINDS)
-        raise argparse.ArgumentTypeError(f"no client {', '.join(sorted(unknown))}: give {known}")
+        every = ", ".join(kind.name for kind in KINDS)
+        raise argparse.ArgumentTypeError(f"no client {', '.join(sorted(unknown))}: give {every}")
     return [kind for kind in KINDS if kind.name in names]
 
 

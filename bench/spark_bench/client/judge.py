@@ -78,8 +78,8 @@ def wide_times(requests: Sequence[Request], tally: Tally) -> WideTimes:
         causes = np.where(_overlap(since, until, spans), "late", "together")
         causes[_overlap(since, until, paused)] = "paused"
     widths = (until - since) / 1e6
-    found = {cause: widths[causes == cause] for cause in np.unique(causes).tolist()}
-    by_cause = sorted(found.items(), key=lambda each: -float(each[1].sum()))
+    spans_by_cause = {cause: widths[causes == cause] for cause in np.unique(causes).tolist()}
+    by_cause = sorted(spans_by_cause.items(), key=lambda each: -float(each[1].sum()))
     return WideTimes(
         since.size, of, {cause: (each.size, float(each.max())) for cause, each in by_cause}
     )
@@ -193,8 +193,8 @@ def width_reasons(
 
 def _between(name: str, bound: Bound) -> str:
     statistic, _, latency = name.removesuffix("_ms").partition("_")
-    known = {"ttft": "TTFT", "itl": "ITL", "tpot": "TPOT", "e2e_latency": "E2E"}
-    title = f"{statistic} {known[latency]}" if latency in known else name.replace("_", " ")
+    titles = {"ttft": "TTFT", "itl": "ITL", "tpot": "TPOT", "e2e_latency": "E2E"}
+    title = f"{statistic} {titles[latency]}" if latency in titles else name.replace("_", " ")
     unit = "ms" if name.endswith("_ms") else "s" if name == "duration" else ""
     return f"{title} is {formats.digits(bound.low)} to {formats.digits(bound.high, unit)}"
 

@@ -22,9 +22,9 @@ MOST_DURATIONS = 65536
 PAUSE_NS = 5_000_000
 # It was late if they are by more than this, in ns: with a crowd of streams it naps as long.
 LATE_NS = 1_000_000
-# A kernel under load stamps a segment, and hands it over when its own thread gets the CPU: as late as
-# the client came round in the same run, but no later than this, in ns. Seen by up to 2.4 ms, in 2 of
-# 980 trials (make bounds) on 2 cores with a load of 20.
+# A kernel under load stamps a segment, and hands it over once its own thread gets the CPU: as late
+# as the client came round in the same run, but no later than this, in ns. Seen by up to 2.4 ms, in
+# 2 of 980 trials (make bounds) on 2 cores with a load of 20.
 HANDOVER_NS = 20_000_000
 # Most moments and spans that are kept: 8 MB of moments are 4 minutes of looks at their closest.
 MOST_LOOKS, MOST_SPANS = 1 << 20, 1 << 14

@@ -90,7 +90,7 @@ class ComparedRun(Struct, frozen=True):
     def ends(self, name: str) -> tuple[list[float], list[float]]:
         """The lowest and the highest value that a figure of each repeat can have; the value itself
         where that is unknown."""
-        known = [
+        pairs = [
             (value, bounds.get(name, Bound(value, value)))
             for part in self.parts
             for each, bounds in zip(
@@ -98,8 +98,8 @@ class ComparedRun(Struct, frozen=True):
             )
             if (value := each.get(name)) is not None
         ]
-        lows = [min(value, bound.low) for value, bound in known]
-        return lows, [max(value, bound.high) for value, bound in known]
+        lows = [min(value, bound.low) for value, bound in pairs]
+        return lows, [max(value, bound.high) for value, bound in pairs]
 
 
 def load_runs(arguments: Sequence[str]) -> list[ComparedRun]:

@@ -91,8 +91,8 @@ def latencies(result: Result) -> Table:
     intervals = {name: bounds for name, bounds in result.intervals.items() if "mean_" in name}
     if intervals:
         table.add_column("mean, 95%", justify="right", no_wrap=True)
-    known = result.bounds or {}
-    if known:
+    limits = result.bounds or {}
+    if limits:
         table.add_column("off", justify="right", no_wrap=True)
     for title, name in ROWS:
         if due or not name.startswith("scheduled"):
@@ -102,11 +102,11 @@ def latencies(result: Result) -> Table:
             if intervals:
                 bounds = intervals.get(f"mean_{name}_ms")
                 cells.append(f"±{formats.digits((bounds.high - bounds.low) / 2)}" if bounds else "")
-            if known:
+            if limits:
                 off = [
                     bound.off(value)
                     for figure in FIGURES
-                    if (bound := known.get(f"{figure}_{name}_ms"))
+                    if (bound := limits.get(f"{figure}_{name}_ms"))
                     and (value := getattr(result.summary, f"{figure}_{name}_ms")) is not None
                 ]
                 cells.append(f"≤{formats.digits(max(off))}" if off else "")

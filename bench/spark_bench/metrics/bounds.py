@@ -84,10 +84,10 @@ class LatencyBounds:
         start, start_by = times.sent_ns, self.sent_by_ns
         if not from_sent:
             start = start_by = times.scheduled_ns
-        known = (end > 0) & (start > 0)
+        happened = (end > 0) & (start > 0)
         shortest = np.maximum((since - start_by) / NS_PER_MS - self.error_ms, 0.0)
         longest = (end - start) / NS_PER_MS + self.error_ms
-        return np.where(known, shortest, np.nan), np.where(known, longest, np.nan)
+        return np.where(happened, shortest, np.nan), np.where(happened, longest, np.nan)
 
     @property
     def first_since_ns(self) -> Ints:
