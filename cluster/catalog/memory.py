@@ -326,7 +326,7 @@ def _reserves(model: Model, use: Use) -> Iterator[Part]:
     whole = max(by_rule + rest, LEAST_RESERVE_MIB)
     count = len(graph_batches(use.graph_batch, drafts=bool(use.draft_tokens)))
     graphs = _graph_mib(model, use, count)
-    how = f"{count} graphs, by what they took on an H200" if count else "off"
+    how = f"{count} graphs, by what they took on H100 and H200" if count else "off"
     if graphs is None:
         how = f"SGLang's rule: 2 MiB x {use.graph_batch} requests"
     size = by_rule if graphs is None else graphs
