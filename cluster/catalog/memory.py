@@ -56,6 +56,8 @@ class Use:
     + state_share: of the states' size in FP32: 0.5 for --mamba-ssm-dtype bfloat16
     + window_ratio: tokens that a windowed layer keeps, for each one that the others keep
     + draft_tokens: proposed at once, each with a state of its own; 0: no speculation
+    + replays_states: --enable-linear-replayssm-spec, which keeps none for draft tokens, but a
+      smaller ring for each request, not counted here
     + draft_bytes: of the draft model's weights; 0: none; None: unknown
     + draft_layers: of the draft in the model's own checkpoint, whose KV cache is as the model's
     + draft_kv_bytes: of KV cache that a token takes in a draft model, on each rank; 0: none;
@@ -80,6 +82,7 @@ class Use:
     state_share: float = 1.0
     window_ratio: float = WINDOW_RATIO
     draft_tokens: int = 0
+    replays_states: bool = False
     draft_bytes: int | None = 0
     draft_layers: int = 0
     draft_kv_bytes: int | None = 0
@@ -204,7 +207,8 @@ def node_states(model: Model, use: Use) -> float | None:
     if state is None:
         return None
     # One slot more pads batches (mem_cache/memory_pool.py).
-    return state * (use.slots + 1 + (use.running or 0) * use.draft_tokens)
+    of_drafts = 0 if use.replays_states else (use.running or 0) * use.draft_tokens
+    return state * (use.slots + 1 + of_drafts)
 
 
 def kv_token_bytes(model: Model, use: Use, window_ratio: float = 1) -> float | None:
@@ -297,7 +301,7 @@ def _state_parts(model: Model, memory_total_bytes: int, use: Use) -> Iterator[Pa
         return
     how = f"{use.slots} + 1 slots x {printable.gigabytes(state, 3)}"
     yield Part(name="states", bytes=(use.slots + 1) * state, how=how)
-    if use.draft_tokens and use.running is not None:
+    if use.draft_tokens and use.running is not None and not use.replays_states:
         # intermediate_ssm_state_cache of SGLang's MambaPool (mem_cache/memory_pool.py).
         how = f"{use.running} requests x {use.draft_tokens} draft tokens"
         parts = use.running * use.draft_tokens * state
@@ -416,6 +420,7 @@ def use_of_options(
         "state_share": 0.5 if half else 1.0,
         "window_ratio": ratio("--swa-full-tokens-ratio", WINDOW_RATIO),
         "draft_tokens": drafts or 0,
+        "replays_states": "--enable-linear-replayssm-spec" in given,
         "attention": given.get("--attention-backend", ""),
         **_draft_fields(given.get("--speculative-algorithm", ""), draft),
         "graph_batch": batch if graphs else 0,

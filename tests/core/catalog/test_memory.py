@@ -83,6 +83,10 @@ def test_the_notes_of_qwen38_27b() -> None:
     assert parts_of(model, pool)["states"].bytes == 21 * 153_900_000
     assert parts_of(model, pool)["states of drafts"].bytes == 16 * 153_900_000
     assert node_states(model, pool) == 37 * 153_900_000
+    # 27B's own drafts replay states (--enable-linear-replayssm-spec).
+    assert use.replays_states and not entry_use(model, 1, "none").replays_states
+    assert node_states(model, replace(pool, replays_states=True)) == 21 * 153_900_000
+    assert "states of drafts" not in parts_of(model, replace(pool, replays_states=True))
     # Where the entry states no slots, states and KV cache share what the weights leave, 0.9 : 1.
     table = memory_table(model, SPARK, use)
     left = table.budget - 21_900_000_000
