@@ -42,9 +42,9 @@ def run_pyinfra(
     + netns: the file of the network namespace that it runs in
     + timeout: seconds after which its whole process group is killed, an AssertionError
 
-    Not a fork where the environment is for Python itself.
+    Not a fork where the environment is for Python itself, and not the same as this process's.
     """
-    if any(name.startswith("PYTHON") for name in environ):
+    if any(n.startswith("PYTHON") and os.environ.get(n) != v for n, v in environ.items()):
         return subprocess.run(
             [*PROGRAM, *words],
             cwd=ROOT, env={**environ, **AT_ONCE}, capture_output=True, text=True, timeout=timeout,
