@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import Fakes, Run
+from fakes import ROOT, Fakes, Run
 from right_answers import ASKING, printed
 
 HEAD, WORKER = "@fake/spark-1", "@fake/spark-2"
@@ -37,6 +39,18 @@ def test_a_converged_run_sends_no_probe_even_where_answers_would_be_wrong(served
     run = wrong(served).deploy(*STRICT)
     assert (run.code, run.changes) == (0, {}), run.text
     assert probes(run) == {HEAD: 0, WORKER: 0}
+
+
+def test_a_converged_run_loads_none_of_their_code() -> None:
+    steps = ("control.converge", "control.steps", "operations.switch", "operations.weights")
+    loaded = f"import sys, {', '.join(steps)}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"from gevent.monkey import patch_all; patch_all(); {loaded}"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    modules = done.stdout.split()
+    assert "control.steps" in modules
+    assert not [m for m in modules if m.startswith("cluster.probes") or m == "control.asking"]
 
 
 def test_a_deploy_probes_from_the_head_before_it_gives_up_the_group_before(served: Fakes) -> None:
