@@ -142,7 +142,7 @@ mutation: setup  ## break 48 lines of plan, switch, framing and readiness; every
 	@$(BIN)/python tests/mutation/mutate.py
 
 probe-rates: setup  ## the probes on real models, and on what a breaker makes of their answers: hours, 2 GB, resumed
-	@PYTHONPATH=. $(BIN)/python tests/probe_rates/measure.py $(RATES)
+	@PYTHONPATH=. $(BIN)/python tests/probe_rates/rates.py $(RATES)
 
 lint: setup check-wheels house  ## ruff, mypy --strict, shellcheck, house, a wheel for aarch64 of all that is locked
 	@$(BIN)/ruff check

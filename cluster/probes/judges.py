@@ -65,7 +65,8 @@ class Replies:
 class Found(Exception):
     """Ends a judgement: something is wrong, or nothing can be said.
 
-    + late: only time ran out, which a busy server explains as well
+    + doubtful: time or tokens ran out, which happens to right models as well: never fails a switch
+      but by `strict`
     """
 
     def __init__(
@@ -75,11 +76,11 @@ class Found(Exception):
         answer: str = "",
         question: str = "",
         *,
-        late: bool = False,
+        doubtful: bool = False,
     ) -> None:
         super().__init__(why)
         self.outcome: Outcome = outcome
-        self.why, self.answer, self.question, self.late = why, answer, question, late
+        self.why, self.answer, self.question, self.doubtful = why, answer, question, doubtful
 
 
 def judge(
@@ -114,8 +115,8 @@ def judge(
                 question=end.question,
                 answer=end.answer[:SHOWN_CHARACTERS],
                 why=end.why,
-                causes=table.causes[name] if wrong and not end.late else (),
-                fails=wrong and (strict or (table.proven(name) and not end.late)),
+                causes=table.causes[name] if wrong and not end.doubtful else (),
+                fails=wrong and (strict or (table.proven(name) and not end.doubtful)),
             )
         verdicts.append(verdict)
     return tuple(verdicts)
@@ -312,7 +313,7 @@ def _readable(answers: Sequence[tuple[str, Answer]]) -> list[tuple[str, Answer]]
         if answer.trouble:
             outcome: Outcome = "skipped" if answer.trouble == "refused" else "wrong"
             why = f"`{id}` {answer.problem}"
-            raise Found(outcome, why, answer.text, id, late=answer.trouble == "late")
+            raise Found(outcome, why, answer.text, id, doubtful=answer.trouble == "late")
     return list(answers)
 
 
@@ -330,11 +331,14 @@ def _right(
             raise Found("skipped", _thinking(id), answer.reasoning, question.text)
         if question.answer.casefold() not in values(question, answer.content):
             wrong.append((question, answer))
+    # A right model may spend the tokens on the way to its answer.
+    cut = least is None and any(answer.finish == "length" for _, answer in wrong)
     if len(listed) - len(wrong) < (len(listed) if least is None else least):
         question, answer = wrong[0]
         why = f"`{question.id}` is answered wrong: {question.answer} is right"
         more = f" ({len(wrong)} of {len(listed)} are wrong)" if len(listed) > 2 else ""
-        raise Found("wrong", why + more, answer.content, question.text)
+        more += f", within {rounds.ARITHMETIC_TOKENS} tokens" if cut else ""
+        raise Found("wrong", why + more, answer.content, question.text, doubtful=cut)
     return listed[0].text, ", ".join(answer.content.strip() for _, answer in answers)
 
 

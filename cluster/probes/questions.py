@@ -109,7 +109,7 @@ def questions(seed: int = 0) -> Questions:
     left, right, less = draw.randrange(2, 10), draw.randrange(2, 10), draw.randrange(1, 10)
     word = draw.choice(sorted(OPPOSITES))
     alphabet = "abcdefghijklmnopqrstuvwxyz"
-    number = "Answer with the number only."
+    number = "Answer with the number only, in digits."
     return Questions(
         arithmetic=(
             Question(
@@ -120,8 +120,7 @@ def questions(seed: int = 0) -> Questions:
             ),
             Question(
                 "sum in words",
-                f"A box holds {spelled(first)} apples. {spelled(second).capitalize()} more are put"
-                f" in. How many apples does the box hold then? {number}",
+                f"Add {spelled(second)} to {spelled(first)}. {number}",
                 str(first + second),
                 spelled(first + second),
             ),

@@ -55,6 +55,13 @@ class Detection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by: Mapping[str, int]
 
 
+class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often the probes are wrong where nothing is, and right where something is wrong."""
+
+    trials: tuple[Trial, ...] = ()
+    detections: tuple[Detection, ...] = ()
+
+
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file.
 
@@ -63,18 +70,17 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     limits: Limits
     causes: Mapping[str, tuple[str, ...]]
-    trials: tuple[Trial, ...] = ()
-    detections: tuple[Detection, ...] = ()
+    measured: Measured = Measured()
 
     def tried_on(self, probe: str) -> str:
         """On what the probe was tried, with the runs and false alarms, for people."""
-        trials = [trial for trial in self.trials if trial.probe == probe]
+        trials = [trial for trial in self.measured.trials if trial.probe == probe]
         words = (f"{t.on} ({t.kind}): {t.alarms} of {t.runs} runs wrong" for t in trials)
         return "; ".join(words) or "no model yet"
 
     def proven(self, probe: str) -> bool:
         """Whether the probe was right on real models often enough to fail a switch."""
-        real = [t for t in self.trials if t.probe == probe and t.kind == "real model"]
+        real = [t for t in self.measured.trials if t.probe == probe and t.kind == "real model"]
         runs, alarms = sum(t.runs for t in real), sum(t.alarms for t in real)
         return runs >= self.limits.proven_runs and not alarms
 

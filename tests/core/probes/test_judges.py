@@ -117,6 +117,13 @@ def test_what_right_models_do_as_well_is_right(answers: Any) -> None:
     assert "wrong" not in outcomes(changed(ALL, filled)).values()
 
 
+def test_an_answer_that_the_limit_cuts_is_a_warning() -> None:
+    way = {"content": "To add the two numbers, we first write them below", "finish": "length"}
+    (verdict,) = (v for v in changed(ALL, {"sum in words": way}) if v.name == "arithmetic")
+    assert (verdict.outcome, verdict.fails) == ("wrong", False)
+    assert "within 64 tokens" in verdict.why
+
+
 @pytest.mark.parametrize("misses", range(6))
 def test_a_small_model_may_miss_two_continuations(misses: int) -> None:
     ids = [question.id for question in questions().continuations]
@@ -302,9 +309,9 @@ def test_the_file_of_thresholds_is_whole() -> None:
     table = thresholds()
     names = {v.name for a in (ALL, BASIC) for v in judge(a, replies(a))}
     assert set(table.causes) == names
-    assert {trial.probe for trial in table.trials} <= names
-    assert all(trial.alarms <= trial.runs for trial in table.trials)
-    assert all(found.caught <= found.runs for found in table.detections)
+    assert {trial.probe for trial in table.measured.trials} <= names
+    assert all(trial.alarms <= trial.runs for trial in table.measured.trials)
+    assert all(found.caught <= found.runs for found in table.measured.detections)
     assert THRESHOLDS.is_file()
 
 

