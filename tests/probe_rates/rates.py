@@ -79,8 +79,9 @@ def passage(client: httpx.Client, text: str) -> str:
         body = {"prompt": tokens[:place], "n_predict": 1, "n_probs": LISTED, "cache_prompt": True}
         reply = client.post("/completion", json=body).json()
         listed = reply["completion_probabilities"][0]["top_logprobs"]
-        by_id = {one["id"]: one["logprob"] for one in listed}
-        logprobs.append(by_id.get(tokens[place], min(by_id.values())))
+        # Of damaged weights they may be NaN, which JSON lacks.
+        by_id = {one["id"]: one["logprob"] for one in listed if one["logprob"] is not None}
+        logprobs.append(by_id.get(tokens[place], min(by_id.values(), default=None)))
     return json.dumps({"choices": [{"text": "", "logprobs": {"token_logprobs": logprobs}}]})
 
 
