@@ -302,5 +302,5 @@ class Recording:
         looks = np.asarray(self.tally.looks.moments)
         for exchange in self.store.exchanges():
             exchange.looks, exchange.clock_error_ns = looks, self.tally.step_ns
-            exchange.handover_ns = self.tally.handover_ns
+            exchange.handover_ns = self.tally.latest_ns
             yield exchange
