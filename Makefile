@@ -13,7 +13,8 @@ SGLANG := .cache/acceptance
 CLUSTER := $(shell [ "`uname -s`" = Linux ] && [ "`id -u`" = 0 ] && echo yes)
 
 .PHONY: help setup demo test test-quick test-docker28 faults acceptance check-arm64 check-wheels \
-  check-sglang bench-peers bounds lint format lock clean house golden mutation probe-rates docs
+  check-sglang sgl-eval bench-peers bounds lint format lock clean house golden mutation probe-rates \
+  docs
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -100,6 +101,14 @@ $(SGLANG)/.complete: tests/acceptance/requirements.txt tests/acceptance/make_tin
 	@chmod -R a+rX $(SGLANG)/model
 	@touch $@
 
+sgl-eval: .venv-sgl-eval/.complete  ## SGLang's harness for `spark-bench quality gsm8k`: 560 MB in .venv-sgl-eval
+
+.venv-sgl-eval/.complete: requirements/sgl-eval.txt
+	@$(PYTHON) -m venv --clear .venv-sgl-eval
+	@.venv-sgl-eval/bin/python -m pip --quiet --disable-pip-version-check --no-input install \
+	  --require-hashes -r $<
+	@touch $@
+
 bench-peers: setup $(SGLANG)/.complete  ## our client and four others against the reference server: 30 min, 5 GB
 	@PYTHONPATH=bench $(BIN)/python -m peers $(PEERS)
 
@@ -170,7 +179,8 @@ lock:  ## write requirements/ anew from pyproject.toml (needs uv)
 	@$(COMPILE) pyproject.toml bench/pyproject.toml cli/pyproject.toml $(GROUPS:%=--group pyproject.toml:%) \
 	  -c requirements/base.txt -c requirements/bench.txt -o requirements/dev.txt
 	@$(COMPILE) --no-deps --group pyproject.toml:local -o requirements/local.txt
+	@$(COMPILE) --group pyproject.toml:sgl-eval -o requirements/sgl-eval.txt
 
 clean:  ## remove .venv and every cache
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-sgl-eval .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

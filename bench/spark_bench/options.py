@@ -201,6 +201,8 @@ class QualityOptions(Struct, frozen=True, kw_only=True):
 
     tasks: what to ask, in this order
     items: the file of the task "items"
+    data: the file of problems for SGLang's harness; None: its own, where it has them
+    harness: the Python of the environment that has it
     limit: ask only the first so many items of each task
     lengths: of `needle`, tokens of its texts; empty: as the context allows
     thinking: "default", "on" or "off": what to request of the chat template
@@ -213,6 +215,8 @@ class QualityOptions(Struct, frozen=True, kw_only=True):
     tasks: tuple[str, ...]
     server: ServerOptions = ServerOptions()
     items: Path | None = None
+    data: Path | None = None
+    harness: Path = Path()
     limit: int | None = None
     seed: int = 0
     lengths: tuple[int, ...] = ()

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -44,9 +44,23 @@ def locked(lock: str, python: str) -> Iterator[str]:
             yield " ".join([f"{package.name}{package.specifier}", *map(str.strip, hashes)])
 
 
+# An environment of its own, which may have other versions.
+APART = "sgl-eval.txt"
+# Pure Python that its authors publish as source only: pip builds it on any machine.
+SOURCE_ONLY = ("antlr4-python3-runtime",)
+
+
 def main(python: str, folder: str = "") -> int:
     locks = sorted((ROOT / "requirements").glob("*.txt"))
-    packages = sorted({line for lock in locks for line in locked(lock.read_text(), python)})
+    together = [lock for lock in locks if lock.name != APART]
+    apart = [lock for lock in locks if lock.name == APART]
+    return ask(together, python, folder) or (0 if folder else ask(apart, python))
+
+
+def ask(locks: Iterable[Path], python: str, folder: str = "") -> int:
+    """Ask for the packages of locks, which must agree; folder: download them there."""
+    lines = {line for lock in locks for line in locked(lock.read_text(), python)}
+    packages = sorted(line for line in lines if not line.startswith(SOURCE_ONLY))
     with tempfile.TemporaryDirectory() as temporary:
         wanted = Path(temporary, "requirements.txt")
         wanted.write_text("\n".join(packages) + "\n")

@@ -4,21 +4,25 @@ Nothing is contacted before all of it has been checked.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from spark_bench import errors, options, secret
 from spark_bench.cli.check import check_output, check_url, flag_name
 from spark_bench.formats import did_you_mean
+from spark_bench.quality.harness import HARNESS_TASKS
 from spark_bench.quality.items import read_items
 from spark_bench.results.codec import read_quality
 from spark_bench.results.quality_schema import QualityResult
 from spark_bench.results.redact import HIDDEN, clean_body
 
-TASKS = ("arith", "tools", "needle")
+TASKS = ("arith", "tools", "needle", *HARNESS_TASKS)
 DEFAULT_TASKS = ("arith", "tools")
 # Of the texts of `needle`, in tokens.
 SHORTEST_LENGTH, LONGEST_LENGTH = 1024, 8 * 1024 * 1024
+# Where `make sgl-eval` puts it, in the project.
+HARNESS_PYTHON = Path(".venv-sgl-eval", "bin", "python")
 # What a result decides whose items are asked again, and one that is resumed.
 DECIDED = ("tasks", "limit", "seed", "endpoint", "thinking", "max_tokens", "temperature", "lengths")
 RESUMED = (*DECIDED, "model", "output", "answers")
@@ -45,6 +49,7 @@ def check_quality_options(
         given["tasks"] = _check_tasks(given)
     if "against" in given:
         given["against"] = (given["against"], read_quality(given["against"]))
+    given["harness"] = given.get("harness") or given["project"] / HARNESS_PYTHON
     if "lengths" in given:
         given["lengths"] = parse_lengths(given["lengths"])
     parts: dict[str, Any] = {"server": options.ServerOptions, "output": options.OutputOptions}
@@ -73,10 +78,36 @@ def _check_tasks(given: Mapping[str, Any]) -> tuple[str, ...]:
         )
     if "lengths" in given and "needle" not in words:
         raise errors.BadInput("--lengths needs the task needle: it is its texts that have lengths")
+    _check_harness(given, [word for word in words if word in HARNESS_TASKS])
     if "items" in given:
         read_items(given["items"])  # what is wrong with it is told now
         words = (*words, "items")
     return tuple(dict.fromkeys(words))
+
+
+def _check_harness(given: Mapping[str, Any], tasks: Sequence[str]) -> None:
+    """Raise BadInput for options that the tasks of SGLang's harness don't have."""
+    for name in ("data", "harness"):
+        if name in given and not tasks:
+            raise errors.BadInput(
+                f"{flag_name(name)} needs one of the tasks {', '.join(HARNESS_TASKS)}"
+            )
+    if "data" in given and len(tasks) > 1:
+        raise errors.BadInput(
+            f"--data {given['data']}: it has the problems of one task, not of {' and '.join(tasks)}"
+        )
+    for name in ("extra_body", "endpoint"):
+        if tasks and given.get(name) not in (None, "chat"):
+            raise errors.BadInput(
+                f"{flag_name(name)} doesn't go with {tasks[0]}: sgl-eval builds its requests; "
+                "leave one of them out"
+            )
+    for task in tasks:
+        if not HARNESS_TASKS[task] and "data" not in given:
+            raise errors.BadInput(
+                f"{task} needs --data FILE: its problems, a JSON object per line with question and "
+                "answer, or problem and expected_answer; nothing is fetched"
+            )
 
 
 def parse_lengths(text: str) -> tuple[int, ...]:
@@ -160,6 +191,8 @@ def _asked_before(
             f"--{option} {path}: its items are those of {config.items.source}, which a result does "
             "not keep: give --items again"
         )
+    if HARNESS_TASKS.get(config.task) is False and "data" not in given:
+        raise errors.BadInput(f"--{option} {path}: give --data again, which a result does not keep")
     same: dict[str, Any] = {
         "tasks": (config.task,),
         "seed": config.items.seed or 0,

@@ -22,6 +22,8 @@ Tasks:
   tools    51 scenarios with one tool and several, none that fits, nested
            arguments, unicode, parallel calls
   needle   facts at depths of 10 to 90 % of long texts, generated from --seed
+  gsm8k, aime24, aime25, aime26
+           by SGLang's own harness, sgl-eval (make sgl-eval); gsm8k needs --data
 
 \b
 Examples:
@@ -55,6 +57,18 @@ OPTIONS = [
         metavar="FILE",
         type=commands.EXISTING_FILE,
         help="Ask items of your own: a JSON object per line.",
+    ),
+    task(
+        "--data",
+        metavar="FILE",
+        type=commands.EXISTING_FILE,
+        help="Problems of gsm8k or aime…, a JSON object per line.",
+    ),
+    task(
+        "--harness",
+        metavar="PYTHON",
+        type=commands.EXISTING_FILE,
+        help="Python with sgl-eval. Default: .venv-sgl-eval/bin/python in --project.",
     ),
     task(
         "--lengths",

@@ -15,6 +15,7 @@ from spark_bench.protocol.deltas import lenient_json
 from spark_bench.protocol.dialects import Asking, dialect
 from spark_bench.protocol.failures import Failure
 from spark_bench.quality.grading import grade
+from spark_bench.quality.harness import GIVEN_UP, HarnessLine
 from spark_bench.quality.items import Item
 from spark_bench.results import redact
 from spark_bench.results.quality_schema import AnsweredCall, AnsweredItem, QualityProtocol
@@ -127,6 +128,33 @@ class ItemAsker:
 
     def _clean(self, text: str) -> str:
         return redact.clean_text(self._server.hidden(text))
+
+
+def read_harness_line(
+    line: HarnessLine, item: Item, server: ReachedServer, keep_answer: bool
+) -> AnsweredItem:
+    """An item that SGLang's harness asked and graded."""
+    answered = AnsweredItem(
+        id=item.id, group="", prompt_sha256=item.prompt_sha256, expected=str(item.expected)
+    )
+    if line.finish_reason == "error":
+        detail = "sgl-eval got no answer, even after its retries"
+        return replace(answered, failure=GIVEN_UP, detail=detail)
+    text = redact.clean_text(server.hidden(line.generation or ""))
+    read = None if line.predicted_answer is None else str(line.predicted_answer)
+    began, ended = line.generation_start_time or 0.0, line.generation_end_time or 0.0
+    return replace(
+        answered,
+        answer=text[:KEPT] if keep_answer else None,
+        cut=len(text) > KEPT,
+        thoughts=len(line.reasoning_content or ""),
+        finish_reason=line.finish_reason or "",
+        empty=not text.strip(),
+        read=read and redact.clean_text(server.hidden(read))[:KEPT],
+        right=line.symbolic_correct,
+        output_tokens=line.num_generated_tokens,
+        seconds=round(max(0.0, ended - began), 3),
+    )
 
 
 class ReadMessage(Struct, frozen=True):

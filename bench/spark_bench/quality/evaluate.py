@@ -17,7 +17,15 @@ from spark_bench.display.progress import ProgressDisplay
 from spark_bench.options import QualityOptions, QualityOutcome
 from spark_bench.protocol import failures
 from spark_bench.quality import score
-from spark_bench.quality.asking import ItemAsker
+from spark_bench.quality.asking import ItemAsker, read_harness_line
+from spark_bench.quality.harness import (
+    HARNESS_MAX_TOKENS,
+    HARNESS_PROMPT,
+    HARNESS_TASKS,
+    HARNESS_TIMEOUT,
+    HarnessRun,
+)
+from spark_bench.quality.items import Item
 from spark_bench.quality.tasks import MAX_TOKENS, build_items
 from spark_bench.results import files, quality_schema, redact
 from spark_bench.results.provenance import gather_provenance
@@ -121,6 +129,31 @@ class TaskEvaluation:
         todo = [item for item in self._items if item.id not in self.answered]
         if not todo:
             return
+        self._asking_since = time.monotonic()
+        show.start(len(todo), self._config.task, "item")
+        if self._config.task in HARNESS_TASKS:
+            self._ask_through_harness(todo, show)
+        else:
+            self._ask_ourselves(todo, show)
+        show.end()
+        self._seconds += time.monotonic() - self._asking_since
+        self._asking_since = 0.0
+        if self._interrupts.came:
+            self._ended = "stopped by Ctrl-C"
+        if not any(not item.failure for item in self.answered.values()):
+            if self._interrupts.came:
+                raise KeyboardInterrupt
+            first = next(iter(self.answered.values()), None)
+            why = (
+                f"{first.detail or first.failure}; {failures.cure(first.failure)}" if first else ""
+            )
+            raise errors.Unreachable(
+                f"{self._server.url}: no item of {self._config.task} was answered: "
+                f"{why or self._ended}"
+            )
+
+    def _ask_ourselves(self, todo: Sequence[Item], show: ProgressDisplay) -> None:
+        """Send the items, and grade what comes back."""
         # Secrets in --extra-body are sent, and hidden in the result.
         asker = ItemAsker(
             self._server,
@@ -131,34 +164,40 @@ class TaskEvaluation:
         load = asker.load(todo, self._options.concurrency)
         with suppress(errors.Unreachable):
             self._server.recorder.open(min(self._options.concurrency, len(todo)))
-        self._asking_since = time.monotonic()
 
         def take(exchange: record.Exchange) -> None:
-            if exchange.ended in (record.Ended.INTERRUPTED, record.Ended.UNSENT):
-                return
-            index = exchange.index
-            self._add(asker.read(exchange, load.jobs[index], todo[index]))
+            if exchange.ended not in (record.Ended.INTERRUPTED, record.Ended.UNSENT):
+                index = exchange.index
+                self._add(asker.read(exchange, load.jobs[index], todo[index]))
 
         def report(progress: Progress) -> None:
             show.update(replace(progress, remark=self._remark()))
             self._interrupts.watch()
 
-        show.start(len(todo), self._config.task, "item")
-        recording = self._server.recorder.record(load, report, take)
-        recording.store.close()
-        show.end()
-        self._seconds += time.monotonic() - self._asking_since
-        self._asking_since = 0.0
-        if self._interrupts.came:
-            self._ended = "stopped by Ctrl-C"
-        if not any(not item.failure for item in self.answered.values()):
-            if self._interrupts.came:
-                raise KeyboardInterrupt
-            first = next(iter(self.answered.values()))
-            raise errors.Unreachable(
-                f"{self._server.url}: no item of {self._config.task} was answered: "
-                f"{first.detail or first.failure}; {failures.cure(first.failure)}"
-            )
+        self._server.recorder.record(load, report, take).store.close()
+
+    def _ask_through_harness(self, todo: Sequence[Item], show: ProgressDisplay) -> None:
+        """Have SGLang's harness ask and grade the items."""
+        by_id, began, done = {item.id: item for item in todo}, time.monotonic(), 0
+        run = HarnessRun(
+            self._config.task,
+            self._options.harness,
+            todo,
+            self._config.protocol,
+            url=self._server.url,
+            model=self._server.model,
+            api_key=self._server.api_key,
+            concurrency=self._options.concurrency,
+        )
+        for line in run.answers(lambda: self._interrupts.came or self._server.recorder.stopped):
+            if line is not None and line.id in by_id:
+                done += 1
+                self._add(
+                    read_harness_line(line, by_id[line.id], self._server, self._config.answers_kept)
+                )
+            seconds = time.monotonic() - began
+            show.update(Progress(seconds, len(todo), done, done, 0, 0, 0, remark=self._remark()))
+        self._ended = self._ended or run.ended
 
     def _add(self, item: AnsweredItem) -> None:
         """Note what came of an item, save now and then, and give up if requests only fail."""
@@ -230,8 +269,8 @@ def describe_config(
             endpoint="completions" if options.server.endpoint == "completions" else "chat",
             thinking=options.thinking,  # type: ignore[arg-type] # one of its three words
             temperature=options.server.temperature,
-            max_tokens=options.max_tokens or MAX_TOKENS[task],
-            timeout=options.timeout,
+            max_tokens=options.max_tokens or most_tokens(task, server.context),
+            timeout=HARNESS_TIMEOUT if task in HARNESS_TASKS else options.timeout,
             extra_body=redact.clean_body(options.server.extra_body),
         ),
         url=redact.without_credentials(server.url),
@@ -239,6 +278,16 @@ def describe_config(
         concurrency=options.concurrency,
         answers_kept=options.answers,
         command=redact.clean_command(["spark-bench", *sys.argv[1:]]),
+    )
+
+
+def most_tokens(task: str, context: int | None) -> int:
+    """Most tokens of an answer. What sgl-eval asks is not fitted into the context: an engine would
+    refuse it."""
+    if task not in HARNESS_TASKS:
+        return MAX_TOKENS[task]
+    return (
+        min(HARNESS_MAX_TOKENS, max(1, context - HARNESS_PROMPT)) if context else HARNESS_MAX_TOKENS
     )
 
 
@@ -276,7 +325,7 @@ def check_resumed(
     if items.sha256 != begun.config.items.sha256:
         cure = (
             "give the same file"
-            if begun.config.task == "items"
+            if begun.config.task == "items" or begun.config.task in HARNESS_TASKS
             else f"it was begun by spark-bench {before.client.version}, or with another tokenizer; "
             "start again without --resume"
         )

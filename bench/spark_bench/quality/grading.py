@@ -59,13 +59,18 @@ def without_thoughts(answer: str) -> str:
 def read_number(text: str) -> Fraction | None:
     """The number after the last "answer", "####" or \\boxed; without these, the last number.
 
+    Where a sum follows a mark, its result is meant: the number after the line's last "=".
+
     >>> read_number("12 - 2 = 10. Answer: 1,010.50 dollars"), read_number("it is 7, or 8")
     (Fraction(2021, 2), Fraction(8, 1))
     >>> read_number("none") is None
     True
     """
     marks = list(_MARKED.finditer(text))
-    number = _NUMBER.search(text, marks[-1].end()) if marks else None
+    number = None
+    if marks:
+        line = text[marks[-1].end() :].lstrip().partition("\n")[0]
+        number = _NUMBER.search(line.rpartition("=")[2]) or _NUMBER.search(text, marks[-1].end())
     if number is None:
         *_, number = None, *_NUMBER.finditer(text)
     if number is None or len(number[0]) > _MOST_DIGITS:

@@ -37,11 +37,12 @@ def score_groups(items: Sequence[AnsweredItem]) -> dict[str, Score]:
 
 def add_usage(items: Sequence[AnsweredItem], seconds: float) -> QualityUsage:
     """Tokens of the answered items, and the seconds in which they were asked."""
-    counted = [i for i in items if i.prompt_tokens is not None and i.output_tokens is not None]
+    prompts = [item.prompt_tokens for item in items if item.prompt_tokens is not None]
+    outputs = [item.output_tokens for item in items if item.output_tokens is not None]
     return QualityUsage(
         seconds=round(seconds, 3),
-        prompt_tokens=sum(i.prompt_tokens or 0 for i in counted) if counted else None,
-        output_tokens=sum(i.output_tokens or 0 for i in counted) if counted else None,
+        prompt_tokens=sum(prompts) if prompts else None,
+        output_tokens=sum(outputs) if outputs else None,
         thoughtful=sum(i.thoughts > 0 for i in items),
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from spark_bench.options import QualityOptions
 from spark_bench.prompts.tokens import find_tokens
 from spark_bench.quality.arithmetic import arithmetic_items
+from spark_bench.quality.harness import HARNESS_TASKS, harness_items
 from spark_bench.quality.items import Item, items_sha256, read_items
 from spark_bench.quality.needle import needle_items, needle_lengths
 from spark_bench.quality.tool_calls import tool_items
@@ -30,6 +31,8 @@ def build_items(
     if task == "items":
         assert options.items
         items, source = read_items(options.items), options.items.name
+    elif task in HARNESS_TASKS:
+        items, source = harness_items(task, options.harness, options.data)
     elif task == "tools":
         items = tool_items()
     elif task == "needle":

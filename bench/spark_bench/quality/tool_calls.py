@@ -1,6 +1,7 @@
 """Scenarios with tools, and whether an answer's calls are the right ones, by schema and value."""
 
 import json
+import re
 import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ RAW_CALLS = (
     *("<tool_call", "[TOOL_CALLS]", "<|python_tag|>", "<function=", "<\uff5ctool\u2581call"),
     *("<|tool_call", "<arg_key>", "<|channel|>", "<invoke", "<function_call"),
 )
+# A call as JSON in the text.
+_NAMED = re.compile(r"\"name\"\s*:\s*\"(\w{1,64})\"")
 # JSON Schema's types that our tools have, as Python reads them.
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -103,15 +106,16 @@ def grade_calls(
     expected: objects as ExpectedCall has them, in any order
     tools: as the request has them
     """
-    if not calls:
-        if not text.strip() or any(mark in text for mark in RAW_CALLS):
-            return None, False
-        return NO_CALL, not expected
     schemas = {
         tool["function"]["name"]: tool["function"].get("parameters", {})
         for tool in tools
         if isinstance(tool.get("function"), dict)
     }
+    if not calls:
+        named = {match[1] for match in _NAMED.finditer(text)} & schemas.keys()
+        if not text.strip() or named or any(mark in text for mark in RAW_CALLS):
+            return None, False
+        return NO_CALL, not expected
     read: list[tuple[str, Any]] = []
     for call in calls:
         try:

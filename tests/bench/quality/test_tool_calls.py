@@ -95,6 +95,7 @@ def test_every_broken_call_is_wrong(item: Item) -> None:
         '[TOOL_CALLS][{"name": "get_weather"}]',
         '<function=get_weather>{"city": "Lisbon"}</function>',
         '<|python_tag|>get_weather(city="Lisbon")',
+        '```json\n{"name": "get_weather", "arguments": {"city": "Lisbon"}}\n```',
     ],
 )
 def test_calls_in_the_text_are_unreadable(text: str) -> None:
