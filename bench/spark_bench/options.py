@@ -233,11 +233,14 @@ class QualityOptions(Struct, frozen=True, kw_only=True):
 class QualityOutcome(Struct, frozen=True):
     """How `spark-bench quality` ended.
 
-    results: one for each task that was begun; everything else as in RunOutcome
+    results: one for each task that was begun
+    incomplete: an item, or a whole task, has no answers
+    Everything else is as in RunOutcome.
     """
 
     results: tuple[QualityResult, ...]
     written: tuple[Path, ...]
     interrupted: bool = False
     misplaced: bool = False
+    incomplete: bool = False
     notes: tuple[str, ...] = ()

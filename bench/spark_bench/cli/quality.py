@@ -230,5 +230,5 @@ def command(context: click.Context, /, **typed: Any) -> None:
             click.echo(json_text(encode_result(result)), nl=False)
     if outcome.interrupted:
         raise click.exceptions.Exit(commands.INTERRUPTED)
-    if outcome.misplaced or any(result.status == "partial" for result in outcome.results):
+    if outcome.misplaced or outcome.incomplete:
         raise click.exceptions.Exit(INCOMPLETE)

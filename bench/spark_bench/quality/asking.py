@@ -105,7 +105,10 @@ class ItemAsker:
             detail = self._server.hidden(request.detail)
             return replace(answered, failure=request.failure, detail=detail)
         parsed = content.parse_response(content.Tape.of(exchange), exchange.ended)
-        message = read_message(parsed.body or b"")
+        if parsed.body is None:
+            detail = "events of a stream, though none was requested"
+            return replace(answered, failure=Failure.MALFORMED_JSON, detail=detail)
+        message = read_message(parsed.body)
         graded = grade(item, message.text, message.calls)
         text = self._clean(message.text)
         pairs = [(self._clean(call.name), self._clean(call.arguments)) for call in message.calls]

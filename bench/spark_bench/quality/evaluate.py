@@ -54,11 +54,18 @@ def evaluate(options: QualityOptions, show: ProgressDisplay) -> QualityOutcome:
     ):
         for note in server.notes:
             show.say(note)
-        for task in options.tasks:
+        # All items are built first: what can't be asked is told before hours of asking.
+        evaluations = [TaskEvaluation(task, options, server, interrupts) for task in options.tasks]
+        for evaluation in evaluations:
             if server.recorder.stopped:
                 break
-            evaluation = TaskEvaluation(task, options, server, interrupts)
-            evaluation.ask_all(show)
+            try:
+                evaluation.ask_all(show)
+            except errors.BenchError as error:
+                if not results:
+                    raise
+                notes.append(error.message)
+                break
             result = evaluation.result()
             path, problems = write_or_spare(
                 result, evaluation.path, history_too=options.output.history
@@ -67,7 +74,10 @@ def evaluate(options: QualityOptions, show: ProgressDisplay) -> QualityOutcome:
             written += [path] if path else []
             misplaced |= path is None
             notes += problems
-    return QualityOutcome(tuple(results), tuple(written), interrupts.came, misplaced, tuple(notes))
+    incomplete = len(results) < len(options.tasks) or any(r.status == "partial" for r in results)
+    return QualityOutcome(
+        tuple(results), tuple(written), interrupts.came, misplaced, incomplete, tuple(notes)
+    )
 
 
 class TaskEvaluation:
@@ -142,7 +152,7 @@ class TaskEvaluation:
             self._ended = "stopped by Ctrl-C"
         if not any(not item.failure for item in self.answered.values()):
             if self._interrupts.came:
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt  # nothing is lost
             first = next(iter(self.answered.values()), None)
             why = (
                 f"{first.detail or first.failure}; {failures.cure(first.failure)}" if first else ""

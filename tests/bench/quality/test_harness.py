@@ -126,8 +126,8 @@ def test_ended_and_resumed_has_every_item_once(
         process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=env)
         until(lambda: len(server.asked) > 10 and (tmp_path / "q.json").exists())
         process.send_signal(number)
-        server.hold.set()
         _, err = process.communicate(timeout=60)
+        server.hold.set()
         assert process.returncode == (-9 if number == signal.SIGKILL else 130), err
         before = read(tmp_path)
         assert before.status == "partial" and 1 <= before.score.answered < 40

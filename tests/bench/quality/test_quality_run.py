@@ -269,6 +269,20 @@ def test_two_tasks_make_two_results_and_are_in_the_history(tmp_path: Path) -> No
     assert added.startswith("2 results added")
 
 
+def test_a_task_that_fails_costs_no_other(tmp_path: Path) -> None:
+    with answering(lambda body: 400 if "tools" in body else right(body)) as server:
+        out = quality(server, tmp_path, "arith", "tools", "--limit", "4", code=1)
+    assert "no item of tools was answered: HTTP 400" in out and "written to" in out
+    assert read_quality(tmp_path / "q_arith.json").status == "complete"
+    assert not (tmp_path / "q_tools.json").exists()
+
+
+def test_what_can_not_be_asked_is_told_before_anything_is(tmp_path: Path) -> None:
+    with answering(right, context=1100) as server:
+        out = quality(server, tmp_path, "arith", "needle", code=2)
+        assert "--max-tokens less" in out and not server.asked
+
+
 def test_another_model_is_not_resumed(tmp_path: Path) -> None:
     with answering(lambda body: 500 if PLACES[question(body)] else right(body)) as server:
         quality(server, tmp_path, "arith", "--limit", "2", code=1)

@@ -8,7 +8,6 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from types import FrameType
 
 
 def main(argv: list[str]) -> int:
@@ -25,19 +24,15 @@ def main(argv: list[str]) -> int:
     assert args.api_key not in sys.argv
     folder = Path(args.out_dir) / f"sgl_eval_{args.name}_20261127-000000"
     folder.mkdir()
-    aborted = False
-
-    def abort(number: int, frame: FrameType | None) -> None:
-        nonlocal aborted
-        aborted = True
-
-    signal.signal(signal.SIGINT, abort)
-    with (folder / "output-rs0.jsonl").open("w") as file:
-        for line in Path(args.from_dataset).read_text().splitlines():
-            if aborted:
-                break
-            answer(args, json.loads(line), file)
-    return 130 if aborted else 0
+    # As 0.1.3 does, the first Ctrl-C ends the requests in flight.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with (folder / "output-rs0.jsonl").open("w") as file:
+            for line in Path(args.from_dataset).read_text().splitlines():
+                answer(args, json.loads(line), file)
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 def answer(args: argparse.Namespace, row: dict, file) -> None:
