@@ -86,19 +86,22 @@ faults: setup  ## every fault in every phase of a deploy, as a table; between mo
 	@tests/cluster/testbed/install-packages
 	@$(BIN)/pytest -m cluster $(FAULT_TESTS:%=tests/cluster/test_%.py)
 
-acceptance: setup $(SGLANG)/.complete  ## real SGLang on CPU over two simulated nodes: 3 GB, root on Linux
+acceptance: setup $(SGLANG)/.models  ## real SGLang on CPU over two simulated nodes: 3 GB, root on Linux
 	@tests/cluster/testbed/install-packages
 	@$(BIN)/pytest tests/acceptance -m acceptance
 
 # Debian's own Python: it is the one in the simulated nodes' image.
-$(SGLANG)/.complete: tests/acceptance/requirements.txt tests/acceptance/make_tiny.py
+$(SGLANG)/.complete: tests/acceptance/requirements.txt
 	@echo "acceptance: SGLang 0.5.23 for CPUs, 2.7 GB, into $(SGLANG)"
 	@/usr/bin/python3 -m venv --clear $(SGLANG)/venv
 	@$(SGLANG)/venv/bin/pip install --quiet -r $<
 	@$(SGLANG)/venv/bin/pip install --quiet --no-deps sglang==0.5.23
-	@echo "acceptance: a tiny model of random weights"
-	@$(SGLANG)/venv/bin/python tests/acceptance/make_tiny.py $(SGLANG)/model
-	@chmod -R a+rX $(SGLANG)/model
+	@touch $@
+
+$(SGLANG)/.models: $(SGLANG)/.complete tests/acceptance/make_tiny.py
+	@echo "acceptance: a tiny model of random weights, and a draft model"
+	@$(SGLANG)/venv/bin/python tests/acceptance/make_tiny.py $(SGLANG)
+	@chmod -R a+rX $(SGLANG)/model $(SGLANG)/draft
 	@touch $@
 
 sgl-eval: .venv-sgl-eval/.complete  ## SGLang's harness for `spark-bench quality gsm8k`: 560 MB in .venv-sgl-eval
@@ -109,7 +112,7 @@ sgl-eval: .venv-sgl-eval/.complete  ## SGLang's harness for `spark-bench quality
 	  --require-hashes -r $<
 	@touch $@
 
-bench-peers: setup $(SGLANG)/.complete  ## our client and four others against the reference server: 30 min, 5 GB
+bench-peers: setup $(SGLANG)/.models  ## our client and four others against the reference server: 30 min, 5 GB
 	@PYTHONPATH=bench $(BIN)/python -m peers $(PEERS)
 
 bounds: setup  ## the truth against the bounds that spark-bench states, in a thousand trials: 1 h, goes on where it ended

@@ -1,16 +1,19 @@
-"""make_tiny.py FOLDER: a Qwen2 of 0.8 million random weights with a tokenizer of its own.
+"""make_tiny.py FOLDER: FOLDER/model, a Qwen2 of 0.8 million random weights with a tokenizer of its
+own, and FOLDER/draft, an EAGLE draft model for it.
 
-Two KV heads, so that it splits over two ranks; no download.
+Two KV heads, so that they split over two ranks; no download.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -70,6 +73,32 @@ def model() -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(config).to(torch.bfloat16)
 
 
+def save_draft(target: Qwen2ForCausalLM, folder: Path) -> None:
+    """Write SGLang's Qwen2ForCausalLMEagle: one layer of the target's size, behind a projection of
+    a token's embedding and the target's hidden state. Nothing of it is trained."""
+    config = target.config.to_dict()
+    config |= {
+        "architectures": ["Qwen2ForCausalLMEagle"],
+        "num_hidden_layers": 1,
+        "layer_types": config["layer_types"][:1],
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = {
+        name.removeprefix("model."): weight.contiguous()
+        for name, weight in target.state_dict().items()
+        if name.startswith(("model.embed_tokens.", "model.layers.0."))
+        and "input_layernorm" not in name
+    }
+    width = config["hidden_size"]
+    torch.manual_seed(1)
+    weights["fc.weight"] = (torch.randn(width, 2 * width) / width).to(torch.bfloat16)
+    weights["fc.bias"] = torch.zeros(width, dtype=torch.bfloat16)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 if __name__ == "__main__":
-    tokenizer().save_pretrained(sys.argv[1])
-    model().save_pretrained(sys.argv[1], safe_serialization=True)
+    words, target = tokenizer(), model()
+    for name in ("model", "draft"):
+        words.save_pretrained(Path(sys.argv[1]) / name)
+    target.save_pretrained(Path(sys.argv[1]) / "model", safe_serialization=True)
+    save_draft(target, Path(sys.argv[1]) / "draft")

@@ -17,40 +17,24 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(3 * START_SECONDS)]
 
 
 @pytest.fixture
-def unsupported() -> None:
-    """The same model under an architecture that SGLang does not have."""
+def unsupported() -> dict[str, object]:
+    """The settings of the same model under an architecture that SGLang does not have."""
     folder = INSTALLED / UNSUPPORTED
     shutil.copytree(INSTALLED / "model", folder, dirs_exist_ok=True)
     config = json.loads((folder / "config.json").read_text())
     config["architectures"] = ["NobodysForCausalLM"]
     (folder / "config.json").write_text(json.dumps(config))
+    return {"model": f"{SHARED}/{UNSUPPORTED}"}
 
 
-@pytest.mark.parametrize(
-    ("data", "cause", "cure"),
-    [
-        pytest.param(
-            {"model": f"{SHARED}/{UNSUPPORTED}"},
-            "does not know the model's architecture, NobodysForCausalLM",
-            "another image",
-            id="another model",
-        ),
-        pytest.param(
-            {"context_length": 4096},
-            "context_length = 4096 is more than the model supports (2048)",
-            "--data context_length=2048",
-            id="a setting",
-        ),
-    ],
-)
-@pytest.mark.usefixtures("unsupported")
 def test_sglangs_refusal_is_named_and_the_old_group_restored(
-    serving: Cluster, deploy: Deploy, data: dict[str, object], cause: str, cure: str
+    serving: Cluster, deploy: Deploy, unsupported: dict[str, object]
 ) -> None:
     before = [id for id, _start in lives(serving)]
-    output = deploy.fails(timeout=2 * START_SECONDS, **data)
+    output = deploy.fails(timeout=2 * START_SECONDS, **unsupported)
+    cause = "does not know the model's architecture, NobodysForCausalLM"
     assert cause in output, output
-    assert cure in output, output
+    assert "another image" in output, output
     assert f"{MODEL} serves again, as before this run" in output, output
     assert states(serving) == {
         **WHOLE,
@@ -62,6 +46,16 @@ def test_sglangs_refusal_is_named_and_the_old_group_restored(
     assert states(serving) == WHOLE
     assert [id for id, _start in lives(serving)] == before
     deploy.unchanged()
+
+
+def test_a_context_longer_than_the_models_is_refused_before_a_start(
+    serving: Cluster, deploy: Deploy
+) -> None:
+    before = lives(serving)
+    output = deploy.fails(context_length=4096)
+    assert "refused, nothing was changed" in output, output
+    assert "context_length = 4096 is more than /opt/sglang/model has (2048)" in output, output
+    assert lives(serving) == before
 
 
 def test_a_run_killed_in_the_middle_of_a_switch(serving: Cluster, deploy: Deploy) -> None:

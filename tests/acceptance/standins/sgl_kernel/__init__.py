@@ -1,6 +1,6 @@
 """Stands in for sglang-kernel, which has no CPU wheel: what SGLang's CPU path calls, in torch.
 
-SGLang imports it whatever the device; without AMX everything but this function falls back to
+SGLang imports it whatever the device; without AMX everything but what is here falls back to
 SGLang's own forward_native.
 """
 
@@ -8,6 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+from sgl_kernel.speculative import (
+    assign_draft_cache_locs_contiguous_cpu,
+    assign_extend_cache_locs_cpu,
+    build_draft_decode_metadata_cpu,
+    build_tree_kernel_efficient_cpu,
+    copy_all_layer_kv_cache_cpu,
+    fill_accept_out_cache_loc_cpu,
+    fill_bonus_tokens_cpu,
+    verify_tree_greedy_cpu,
+)
+
+__all__ = [
+    "assign_draft_cache_locs_contiguous_cpu",
+    "assign_extend_cache_locs_cpu",
+    "assign_req_to_token_pool_cpu",
+    "build_draft_decode_metadata_cpu",
+    "build_tree_kernel_efficient_cpu",
+    "copy_all_layer_kv_cache_cpu",
+    "fill_accept_out_cache_loc_cpu",
+    "fill_bonus_tokens_cpu",
+    "verify_tree_greedy_cpu",
+]
 
 __version__ = "0.4.10+standin"
 
