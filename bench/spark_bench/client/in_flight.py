@@ -9,6 +9,7 @@ from spark_bench.client.pool import Pool
 from spark_bench.client.response_store import BUDGET, Piece, RequestOutcome, ResponseStore
 from spark_bench.client.schedule import SECOND, Schedule, Turn
 from spark_bench.client.tally import Tally
+from spark_bench.client.wakeups import Wakeups
 from spark_bench.protocol.http1 import BodyEnd, MalformedHttp
 from spark_bench.record import Ended, Load
 
@@ -32,7 +33,9 @@ class InFlight:
     """The requests of one load that are in flight.
 
     woke_ns: when the sockets were last looked at
+    wait, wait_before: before and after waiting for events, in that look and the one before
     looked_ns: before the look at all sockets before that
+    wakeups: how long this thread waits for a CPU when something comes
     hurried: slots wait for answers so short that a nap would leave them idle for long
     """
 
@@ -40,6 +43,8 @@ class InFlight:
         self, pool: Pool, load: Load, schedule: Schedule, store: ResponseStore, tally: Tally
     ) -> None:
         self.woke_ns = self.looked_ns = 0
+        self.wait = self.wait_before = (0, 0)
+        self.wakeups = Wakeups()
         self.hurried = False
         self._pool = pool
         self._load = load
@@ -48,6 +53,13 @@ class InFlight:
         self._tally = tally
         self._offset_ns = store.offset_ns
         self._timeout_ns = round(load.timeout * SECOND)
+
+    def earliest_ns(self) -> int:
+        """The earliest at which something that the last look reported can have come.
+
+        That is after the look before it, which did not report it; see also `Wakeups`.
+        """
+        return max(self.looked_ns, self.wakeups.came_after(self.wait, self.wait_before))
 
     def send_due(self, moment: int) -> None:
         """Send the requests that are due, at most BATCH of them."""
@@ -59,7 +71,7 @@ class InFlight:
 
     def handle_event(self, connection: Connection, mask: int) -> None:
         """Handle any event except a plain read in the middle of a stream."""
-        connection.looked_ns = self.looked_ns
+        connection.looked_ns = self.earliest_ns()
         try:
             self._pool.advance(connection, mask)
             if connection.index < 0:

@@ -140,7 +140,8 @@ class Loop:
         closed = self.pool.poller.poll(0, MOST_EVENTS)  # connections closed since the last load
         for fd, mask in closed:
             self.in_flight.handle_event(self.pool.connections[fd], mask)
-        self._loop()
+        with self.in_flight.wakeups:
+            self._loop()
         interrupted = self.pool.stopping
         self.in_flight.give_up()
         self._take_ended()
@@ -163,24 +164,25 @@ class Loop:
         pool, tally, in_flight, schedule = self.pool, self.tally, self.in_flight, self.schedule
         connections, poll, handle_event = pool.connections, pool.poller.poll, in_flight.handle_event
         now, view, looks = time.perf_counter_ns, BUFFERS[0], tally.looks
-        looked, napped, complete = now(), 0, 0
+        looked, napped, complete, wait = now(), 0, 0, (0, 0)
         while not pool.stopping:
-            in_flight.looked_ns, moment = complete, now()
+            in_flight.looked_ns, in_flight.wait_before, moment = complete, wait, now()
             patience = self._send_due(moment)
             if patience is None:
                 return
+            entered = now()
             events = poll(patience, MOST_EVENTS)
             woke = now()
             # A pause: other processes had the core, or we drew something. What came stayed unread.
             tally.record_pause(woke - looked - round(patience * SECOND) - napped, woke)
             if len(events) < MOST_EVENTS:
-                complete = moment
+                complete, wait = moment, (entered, woke)
                 if moment >= looks.next_ns:
                     looks.keep(moment)
             looked, napped = woke, 0
             if not events:
                 continue
-            in_flight.woke_ns = woke
+            in_flight.woke_ns, in_flight.wait = woke, (entered, woke)
             for fd, mask in events:
                 connection = connections.get(fd)
                 if connection is None:
@@ -203,7 +205,7 @@ class Loop:
                     size = len(data)
                     connection.ends.append(size)
                     if count > SEVERAL:
-                        connection.looked_ns = in_flight.looked_ns
+                        connection.looked_ns = in_flight.earliest_ns()
                         connection.note_read()
                     if count < READ and size <= connection.room and not data.endswith(HEAD_END):
                         continue
@@ -300,7 +302,8 @@ class Recording:
     def exchanges(self) -> Iterator[Exchange]:
         """Yield every request that was started, in the order of their indices."""
         looks = np.asarray(self.tally.looks.moments)
+        late_spans = np.asarray(self.tally.late_spans).reshape(-1, 2)
         for exchange in self.store.exchanges():
             exchange.looks, exchange.clock_error_ns = looks, self.tally.step_ns
-            exchange.handover_ns = self.tally.latest_ns
+            exchange.late_spans = late_spans
             yield exchange

@@ -90,8 +90,6 @@ class Tally:
     pauses: pauses of the loop itself. Lags don't show them, since a read has the time of the last
         segment in it
     paused_ns: sum of the pauses
-    latest_ns: the longest that the loop came round late. A kernel under load stamps a segment, and
-        hands it over once its own thread gets the CPU; that is taken to be no later than this
     late_spans: from when to when the loop came round late, in ns, one pair after the other
     looks: when the sockets were looked at
     idle_ns: sum of `lates`: for how long slots stood idle
@@ -109,7 +107,6 @@ class Tally:
     step_ns: int = 0
     pauses: Durations = field(default_factory=Durations)
     paused_ns: int = 0
-    latest_ns: int = 0
     late_spans: array[int] = field(default_factory=lambda: array("q"))
     looks: Looks = field(default_factory=Looks)
     idle_ns: int = 0
@@ -119,7 +116,6 @@ class Tally:
 
         until: when it did come round
         """
-        self.latest_ns = max(self.latest_ns, ns)
         if ns <= LATE_NS:
             return
         if len(self.late_spans) < 2 * MOST_SPANS:
