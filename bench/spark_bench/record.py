@@ -122,7 +122,6 @@ class Exchange:
     looked: pairs: a number of reads, and a moment before a look at all sockets that did not report
         the last of them yet
     looks: moments before looks at all sockets, in order: what a look did not report came later
-    late_spans: from when to when the client did not get to look, one row each, in order
     clock_error_ns: how far the stamps may be off, since the wall clock was set
     """
 
@@ -141,7 +140,6 @@ class Exchange:
     segments: array[int] = field(default_factory=lambda: array("q"))
     looked: array[int] = field(default_factory=lambda: array("q"))
     looks: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    late_spans: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
     clock_error_ns: int = 0
 
 

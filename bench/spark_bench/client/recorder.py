@@ -302,8 +302,6 @@ class Recording:
     def exchanges(self) -> Iterator[Exchange]:
         """Yield every request that was started, in the order of their indices."""
         looks = np.asarray(self.tally.looks.moments)
-        late_spans = np.asarray(self.tally.late_spans).reshape(-1, 2)
         for exchange in self.store.exchanges():
             exchange.looks, exchange.clock_error_ns = looks, self.tally.step_ns
-            exchange.late_spans = late_spans
             yield exchange

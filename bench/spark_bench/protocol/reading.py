@@ -23,9 +23,6 @@ Count = Callable[[list[str]], Sequence[int] | None]
 # A read of at least this many bytes may be only a part of one segment: it filled the buffer.
 SEGMENT = 32 * 1024
 
-# How long before a read, in ns, and how many of the client's late looks count for `handover_ns`.
-NEAR_NS, NEAREST = 200_000_000, 4
-
 # More deltas than this are enough to show how many tokens one delta can hold.
 _SHOWN = 4
 
@@ -223,8 +220,7 @@ def earliest_ns(exchange: Exchange, answer: ParsedResponse) -> Ints | None:
 
     The kernel's stamp is that of the last segment in a read. So it is the time of the read's last
     event, and that of all its events if the read was one segment. Otherwise, the others came after
-    the read before, and after the last look at the sockets that did not report them, or so long
-    before it as the kernel may have kept them.
+    the read before, and after the last look at the sockets that did not report them.
     """
     if exchange.unstamped:
         own = np.zeros(len(answer.reads), np.bool_)
@@ -248,29 +244,9 @@ def earliest_ns(exchange: Exchange, answer: ParsedResponse) -> Ints | None:
     if exchange.looked:
         reads, moments = np.asarray(exchange.looked).reshape(-1, 2).T
         np.maximum.at(since, reads - 1, moments)
-    since = np.maximum(since - handover_ns(exchange), exchange.sent_ns)
     if not exchange.unstamped:
         np.maximum(since[1:], stamps[:-1], out=since[1:])
     return np.where(own, answer.stamps, np.minimum(since[answer.reads], answer.stamps))
-
-
-def handover_ns(exchange: Exchange) -> Ints | int:
-    """How long after its stamp the kernel may have kept the last segment of each read.
-
-    A kernel under load hands a segment over once its own thread gets the CPU. That is taken to be
-    no later than the client itself was kept waiting within NEAR_NS before.
-    """
-    spans = exchange.late_spans
-    if not len(spans):
-        return 0
-    stamps = np.asarray(exchange.stamps)
-    last = np.searchsorted(spans[:, 0], stamps) - 1
-    longest = np.zeros(len(stamps), np.int64)
-    for back in range(NEAREST):
-        begins, ends = spans[np.maximum(last - back, 0)].T
-        near = (last >= back) & (ends > stamps - NEAR_NS)
-        longest = np.maximum(longest, np.where(near, ends - begins, 0))
-    return longest
 
 
 def single_segments(exchange: Exchange) -> NDArray[np.bool_] | None:

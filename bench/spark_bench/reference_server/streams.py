@@ -65,8 +65,8 @@ class Stream:
     asked_ns, started_ns: when the request had been read, and when it left the queue
     role_ns: when the role chunk was sent; the first step's time if the API has none
     done_ns: when the last bytes were sent, which include [DONE]
-    sent_ns, left_ns: of each chunk, just before it was handed to the kernel and just after all of
-        it was; the second is 0 where the socket had no room for it
+    sent_ns, left_ns: of each chunk, just before it was handed to the kernel and just after it had
+        left; the second is 0 where TCP kept some of it back until others are acknowledged
     """
 
     id: int

@@ -124,11 +124,6 @@ SHOWN = np.array([100, 2400, 2600, 4000])
         pytest.param({"looks": SHOWN}, [2400, 2400, 3000], id="not there in a look"),
         pytest.param({"looks": np.array([2950])}, [2000, 2000, 3000], id="one look"),
         pytest.param({"looked": array("q", [3, 2700])}, [2700, 2700, 3000], id="its own look"),
-        pytest.param(
-            {"looked": array("q", [3, 2700]), "late_spans": np.array([[100, 200], [300, 700]])},
-            [2300, 2300, 3000],
-            id="late",
-        ),
         pytest.param({"segments": array("q", [2, 2, 3, 3])}, [3000] * 3, id="one segment"),
         pytest.param({"segments": array("q", [3, 4])}, [2000, 2000, 3000], id="one more"),
         pytest.param({"segments": array("q", [2, 5, 3, 6])}, [3000] * 3, id="more, but earlier"),

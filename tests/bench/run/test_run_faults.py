@@ -161,6 +161,7 @@ class Hostile(FaultyServer):
         return self.hostile(call) if self.requests == 3 else super()._answer(call)
 
 
+@pytest.mark.alone  # the memory of its process counts
 @pytest.mark.parametrize("name", ENDLESS)
 def test_an_answer_without_end_is_one_failure(tmp_path: Path, name: str) -> None:
     """The others are measured, and nothing of it is kept but its beginning."""

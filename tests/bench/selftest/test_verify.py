@@ -256,6 +256,7 @@ def test_failed_requests_have_no_times() -> None:
             observation.streams,
             observation.audit,
             summarize(TimedRequests(observation.requests)),
+            {},
         ),
     )
     assert level.failures == {"cut": 1}

@@ -3,11 +3,13 @@
 #include "reference_server.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -124,6 +126,14 @@ bool connection_send(Connection *connection, const char *data, size_t len)
         wait_for_room(connection, true);
     }
     return true;
+}
+
+/* Whether all that was sent has left, as far as the kernel says: TCP may keep some of it back until
+ * earlier segments are acknowledged. */
+bool connection_left(const Connection *connection)
+{
+    int kept = 0;
+    return !connection->waiting && !ioctl(connection->fd, SIOCOUTQNSD, &kept) && !kept;
 }
 
 /* In two pieces, for clients that take one read for one event. */

@@ -144,6 +144,7 @@ extern int poller;
 
 void connections_accept(int listener);
 void connection_read(Connection *connection);
+bool connection_left(const Connection *connection);
 bool connection_flush(Connection *connection);
 bool connection_send(Connection *connection, const char *data, size_t len);
 bool connection_send_split(Connection *connection, const char *data, size_t len);
@@ -205,7 +206,7 @@ struct Stream {
     uint64_t last_step_ns;
     uint64_t due_ns;
     uint64_t *sent_ns;   /* of each chunk: just before it is sent */
-    uint64_t *left_ns;   /* just after the kernel has all of it; 0: it had no room */
+    uint64_t *left_ns;   /* just after it has left; 0: the kernel has kept some of it */
     char model[MODEL_NAME_SIZE];
     char request_id[33];
     bool slow_left;

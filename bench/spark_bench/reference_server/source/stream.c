@@ -178,7 +178,7 @@ static void emit_chunks(Stream *stream, uint64_t limit)
         return;
     }
     stream->blocked += stream->connection->waiting;
-    uint64_t left = stream->connection->waiting ? 0 : now_ns();
+    uint64_t left = connection_left(stream->connection) ? now_ns() : 0;
     for (uint32_t i = first; i < stream->sent; i++)
         stream->left_ns[i] = left;
     if (stream->sent == stream->chunks)
