@@ -108,7 +108,8 @@ def test_a_server_that_dies_half_way(tmp_path: Path) -> None:
     assert ran.code == 1
     assert summary.completed >= 4
     assert set(summary.failures) <= {"refused", "reset", "cut"} and "refused" in summary.failures
-    assert answered.is_set() and summary.mean_itl_ms and 9.9 < summary.mean_itl_ms < 15
+    # A first token that a busy machine delays is followed by shorter gaps: the server catches up.
+    assert answered.is_set() and summary.mean_itl_ms and 7 < summary.mean_itl_ms < 15
     assert "start the server" in ran.out
     # The second repeat had no prompts: the server's tokenizer is gone with it.
     assert ran.result.status == "partial" and "/tokenize" in ran.result.reason
