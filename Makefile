@@ -64,7 +64,7 @@ else
 endif
 	@$(LAYERS)
 
-test-quick: setup  ## the pure core, facts, commands, and deploys on fakes: about two minutes
+test-quick: setup  ## the pure core, facts, commands, and deploys on fakes: 75 s
 	@$(LAYERS) --quick
 
 # What an engine may do otherwise: images, containers' ends and starts, GPUs.
