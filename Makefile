@@ -115,9 +115,9 @@ sgl-eval: .venv-sgl-eval/.complete  ## SGLang's harness for `spark-bench quality
 bench-peers: setup $(SGLANG)/.models  ## our client and four others against the reference server: 30 min, 5 GB
 	@PYTHONPATH=bench $(BIN)/python -m peers $(PEERS)
 
-bounds: setup  ## the truth against the bounds that spark-bench states, in a thousand trials: 1 h, goes on where it ended
+bounds: setup  ## the truth against the bounds that spark-bench states, in a thousand trials: 6 min, goes on where it ended
 	@mkdir -p .cache
-	@$(BIN)/python tests/support/bound_trials.py --trials $(or $(TRIALS),1000) --results .cache/bounds.jsonl
+	@$(BIN)/python tests/support/bound_trials.py --trials $(or $(TRIALS),1000) --at-once 5 --results .cache/bounds.jsonl
 
 check-arm64: setup  ## the core, spark-bench and the demo on aarch64, under qemu-user: 1 GB, root on Linux
 	@tests/arm64/check
