@@ -300,7 +300,9 @@ def test_a_key_in_an_answer_is_hidden(tmp_path: Path) -> None:
     assert read(tmp_path).items[0].answer == "*** *** 7"
 
 
-def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can't be written where it belongs is written into the current folder."""
+    monkeypatch.chdir(tmp_path)
     with answering(right) as server:
         argv = ["quality", "arith", "--limit", "2", "--url", server.url, "--output", "/dev/full"]
         env = {"SPARK_BENCH_HISTORY": str(tmp_path / "history.sqlite3")}
@@ -308,6 +310,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert json.loads(result.stdout)["score"]["right"] == 2
     assert "can't be written" in result.stderr
+    assert json.loads((tmp_path / "full").read_text())["score"]["right"] == 2
 
 
 @pytest.mark.parametrize(
