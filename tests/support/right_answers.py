@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from probe_replies import ALL
 
 from cluster.probes.abilities import Abilities
 from cluster.probes.exchange import CHAT, METRICS, ProbeReply, ProbeRequest, Round
@@ -18,15 +19,6 @@ from cluster.probes.rounds import TOGETHER, probe_rounds
 FILE = Path(__file__).parents[1] / "cluster/testbed/image/stub/sglang/answers.py"
 # Part of the command that sends the probes.
 ASKING = "class Asker"
-ALL = Abilities(
-    tool_parser=True,
-    reasoning_parser=True,
-    quiet={"chat_template_kwargs": {"enable_thinking": False}},
-    thinking={"chat_template_kwargs": {"enable_thinking": True}},
-    silenced=True,
-    speculative=True,
-    ceiling=4,
-)
 
 
 def stub_answers() -> Any:

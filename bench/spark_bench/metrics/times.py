@@ -105,7 +105,9 @@ class Times:
         ).reshape(-1, len(COLUMNS))
         stamps = since = np.concatenate([r.token_ns for r in chosen]) if chosen else _none()
         if any(r.token_since_ns.size for r in chosen):
-            since = np.concatenate([_since_or_at(r) for r in chosen])
+            since = np.concatenate(
+                [r.token_since_ns if r.token_since_ns.size else r.token_ns for r in chosen]
+            )
         counts = np.concatenate([r.token_counts for r in chosen]) if chosen else _none()
         sizes = np.array([r.token_ns.size for r in chosen], np.int64)
         if not counts.all():
@@ -305,10 +307,6 @@ class TimedRequests:
 def without_nan(values: Floats) -> Floats:
     """The values that are not NaN."""
     return values[~np.isnan(values)]
-
-
-def _since_or_at(request: Request) -> Ints:
-    return request.token_since_ns if request.token_since_ns.size else request.token_ns
 
 
 def _none() -> Ints:

@@ -4,7 +4,8 @@ found by the probe that is there for it; and what is reported of a verdict."""
 from __future__ import annotations
 
 import pytest
-from right_answers import ALL, STUB, replies
+from probe_replies import ALL
+from right_answers import STUB, replies
 
 from cluster.findings import Level
 from cluster.probes.abilities import Abilities
