@@ -151,6 +151,27 @@ def test_a_phone_shows_a_labeled_card_per_model(browser: Chromium, page: Path) -
     assert '"TTFT p99, ms"' in heads
 
 
+def test_a_phone_stacks_the_table_of_all_runs_in_order_of_time(
+    browser: Chromium, page: Path, keep: Keep
+) -> None:
+    shown(browser, page, 400, 740)
+    rows: list[dict[str, Any]] = browser.evaluate(
+        """[...document.querySelectorAll("#matrix tbody tr")].map(row => ({
+          number: row.querySelector("th").textContent.trim(),
+          ended: row.querySelector('[data-head="Ended, UTC"]').textContent,
+          lines: new Set([...row.children].map(cell => cell.getBoundingClientRect().top)).size,
+          cells: row.children.length,
+          head: getComputedStyle(row.children[3], "::before").content,
+          right: Math.max(...[...row.children].map(cell => cell.getBoundingClientRect().right)),
+        }))"""
+    )
+    assert [row["number"] for row in rows] == [f"#{n + 1}" for n in range(len(rows))]
+    assert [row["ended"] for row in rows] == sorted(row["ended"] for row in rows)
+    assert all(row["lines"] == row["cells"] and row["right"] <= 400 for row in rows)
+    assert {row["head"] for row in rows} == {'"Output, tok/s"'}
+    keep("matrix-400.png", browser.screenshot())
+
+
 def test_it_is_the_same_without_javascript(browser: Chromium, page: Path) -> None:
     shown(browser, page, *DESKTOP)
     usual = browser.screenshot()

@@ -100,7 +100,7 @@ def headline_table(
 
 
 def all_runs_table(runs: Sequence[named_runs.NamedRun]) -> page_table.Table:
-    """Every run, including failed ones."""
+    """Every run, including failed ones, in order of time."""
     scored = score_columns(named.scores for named in runs)
     columns = (
         page_table.Column("Run"),
@@ -115,7 +115,7 @@ def all_runs_table(runs: Sequence[named_runs.NamedRun]) -> page_table.Table:
     figures = _figures(runs)
     rows = tuple(
         (
-            page_table.Cell(str(named.number), named.number),
+            page_table.Cell(f"#{named.number}", named.number),
             page_table.Cell(named.model, detail=named.variant),
             page_table.Cell(
                 entry.load, named.run.config.concurrency, detail=entry.profile + repeats

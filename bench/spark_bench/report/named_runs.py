@@ -289,7 +289,7 @@ class NamedRun(Struct, frozen=True):
 
 
 def name_runs(gathered: Gathered) -> tuple[tuple[NamedRun, ...], dict[str, tuple[str, str]]]:
-    """Number runs by model, variant, load and time.
+    """Number runs by time, the oldest first.
 
     Returns them, and the model and the variant of each server.
     """
@@ -305,17 +305,13 @@ def name_runs(gathered: Gathered) -> tuple[tuple[NamedRun, ...], dict[str, tuple
     for run in gathered.runs:
         if reason := gathered.marked.get(run.entry.path):
             wrong[run.server] = reason
-    unnumbered = [
+    return tuple(
         NamedRun(
-            *(0, run, shorts[run.entry.model], variant(run, differing[run.entry.model])),
+            *(number, run, shorts[run.entry.model], variant(run, differing[run.entry.model])),
             scores=newest.get(run.server, {}),
             wrong=wrong.get(run.server, ""),
         )
-        for run in gathered.runs
-    ]
-    ordered = sorted(unnumbered, key=_place)
-    return tuple(
-        msgspec.structs.replace(each, number=number) for number, each in enumerate(ordered, start=1)
+        for number, run in enumerate(gathered.runs, start=1)
     ), labels
 
 
@@ -363,17 +359,3 @@ def _differing(runs: Sequence[ReportRun | QualityRun]) -> dict[str, list[str]]:
         ][:_MOST_SETTINGS]
         for run in runs
     }
-
-
-def _place(named: NamedRun) -> tuple[Any, ...]:
-    config = named.run.config
-    return (
-        named.model.lower(),
-        named.variant,
-        config.profile,
-        config.input_len or 0,
-        config.output_len or 0,
-        config.request_rate or 0,
-        config.concurrency or 0,
-        named.run.entry.id,
-    )
