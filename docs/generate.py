@@ -1,4 +1,4 @@
-"""Write the pages that are generated: settings, models, profiles, troubleshooting; and what
+"""Write the pages that are generated: settings, models, profiles, troubleshooting, alerts; and what
 spark-bench has of the catalog.
 
     make docs
@@ -18,6 +18,7 @@ from typing import Any
 
 from cluster.catalog.bench_data import published, shapes
 from cluster.catalog.models import Model, catalog
+from cluster.monitoring.rules import alerts, rule_groups
 from cluster.printable import gigabytes
 from cluster.reports.listing import sparks_that_fit
 from cluster.settings.parse import allowed_values
@@ -105,6 +106,16 @@ from case to case.
 The deploy and `spark-cluster doctor` look for these lines in the logs of ranks, and in what Docker
 reports.
 """
+ALERTS_INTRO = """\
+Prometheus evaluates these rules. *After* is how long the fault must last. *critical*: the group
+does not serve, or a node is about to freeze. *warning*: it serves, but slower or less safely than
+it should.
+"""
+EXPRESSIONS_INTRO = """
+## Expressions
+
+What is recorded first, since alerts and boards share it.
+"""
 
 
 def main() -> None:
@@ -119,6 +130,7 @@ def pages() -> dict[str, str]:
         "models.md": models_page(),
         "profiles.md": profiles_page(),
         "troubleshooting.md": troubleshooting_page(),
+        "alerts.md": alerts_page(),
         "../bench/spark_bench/expectations/models.toml": _toml(SHAPES_INTRO, "models", shapes()),
         "../bench/spark_bench/expectations/published.toml": _toml(
             PUBLISHED_INTRO, "published", published()
@@ -224,6 +236,23 @@ def troubleshooting_page() -> str:
         lines += ["", f"### {heading}", "", *_table_head("finding", "cure")]
         lines += [_row(_code(what), _prose(cure)) for what, cure in findings.items()]
     return "\n".join(lines) + "\n"
+
+
+def alerts_page() -> str:
+    lines = [
+        *_page_top("Alerts", "cluster/monitoring/alerts.toml", ALERTS_INTRO),
+        "",
+        *_table_head("alert", "severity", "after", "means", "cure"),
+    ]
+    for alert in alerts():
+        cells = (_prose(text) for text in (alert.meaning, alert.cure))
+        lines.append(_row(f"`{alert.key}`", alert.severity, alert.lasts, *cells))
+    lines += [*EXPRESSIONS_INTRO.splitlines(), "", "```promql"]
+    for rule in rule_groups()["groups"][0]["rules"]:
+        labels = ", ".join(f'{name}="{value}"' for name, value in rule["labels"].items())
+        name = rule.get("record") or rule["alert"]
+        lines += [f"# {name}{{{labels}}}" if labels else f"# {name}", rule["expr"]]
+    return "\n".join([*lines, "```"]) + "\n"
 
 
 def _symptom_sections() -> dict[str, list[Mapping[str, Any]]]:

@@ -58,7 +58,10 @@ class Layer:
         return words + [f"tests/{path}" for path in self.paths]
 
 
-CORE = ("deploys", "core", "operations", "house", "golden", "commands", "sglang", "test_facts.py")
+CORE = (
+    "deploys", "core", "operations", "house", "golden", "commands", "sglang", "monitoring",
+    "test_facts.py",
+)  # fmt: skip
 # In the order in which they start: the longest first. core has one worker more than there are cores
 # because some of its tests wait.
 LAYERS = (

@@ -112,6 +112,12 @@ def symptoms(kind: Kind) -> tuple[Symptom, ...]:
     )
 
 
+def explanation(key: str) -> tuple[str, str]:
+    """Cause and cure of a symptom of an engine's log that names nothing from its line."""
+    entry = next(entry for entry in _table()["engine"] if entry["key"] == key)
+    return entry["cause"].format(), entry["cure"].format()
+
+
 @cache
 def noise() -> tuple[Expression, ...]:
     """Match lines that look like trouble and are harmless."""

@@ -1,0 +1,50 @@
+"""The rules of alerts.toml in Prometheus's own promtool: each alert fires with its series, and with
+none of those near them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from cluster.monitoring.rules import Alert, alerts, rule_groups
+
+
+def promtool(programs: Path, *words: str) -> None:
+    command = [programs / "promtool", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def case(alert: Alert, series: dict[str, str], firing: list[dict[str, Any]]) -> dict[str, Any]:
+    """A test of promtool's: a value every 15 s, and what fires at the alert's own time."""
+    expected = {"eval_time": alert.fires.at, "alertname": alert.key, "exp_alerts": firing}
+    return {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "alert_rule_test": [expected],
+    }
+
+
+def cases() -> list[dict[str, Any]]:
+    listed = []
+    for alert in alerts():
+        texts = {"summary": alert.fires.says, "meaning": alert.meaning, "cure": alert.cure}
+        labels = {**alert.fires.labels, "severity": alert.severity}
+        firing = [{"exp_labels": labels, "exp_annotations": texts}]
+        listed.append({"name": alert.key, **case(alert, alert.fires.series, firing)})
+        for quiet in alert.quiet:
+            listed.append({"name": f"{alert.key}: {quiet.why}", **case(alert, quiet.series, [])})
+    return listed
+
+
+def test_promtool_accepts_the_rules_and_each_alert_fires_only_with_its_own_series(
+    programs: Path, tmp_path: Path
+) -> None:
+    rules, tests = tmp_path / "rules.json", tmp_path / "tests.json"
+    rules.write_text(json.dumps(rule_groups()))
+    document = {"rule_files": [str(rules)], "evaluation_interval": "15s", "tests": cases()}
+    tests.write_text(json.dumps(document))
+    promtool(programs, "check", "rules", "--lint=all", "--lint-fatal", str(rules))
+    promtool(programs, "test", "rules", str(tests))
