@@ -8,7 +8,7 @@ from pyinfra.api import Host
 from cluster.command import Command
 from cluster.engine.nccl import collectives_of
 from cluster.engine.readiness import ready_limits
-from cluster.findings import Finding
+from cluster.findings import Finding, Level
 from cluster.node.host import drop_caches
 from cluster.plan.specs import cache_root, expand
 from cluster.rank import api_key, docker
@@ -170,7 +170,11 @@ def _probe(deployment: Deployment) -> Callable[[], tuple[Finding, ...]] | None:
 
     def send() -> tuple[Finding, ...]:
         key = secrets.find_api_key(settings.api_key_file)
-        return probe(deployment.head, spec, deployment.model, settings.probes, key)
+        findings = probe(deployment.head, spec, deployment.model, settings.probes, key)
+        # The report has the warnings of a deploy that they do not end.
+        doubts = (finding for finding in findings if finding.level is Level.WARNING)
+        deployment.findings = (*deployment.findings, *doubts)
+        return findings
 
     return send
 

@@ -18,7 +18,11 @@ Answer = Callable[[dict[str, Any]], dict[str, Any] | int]
 
 @dataclass
 class Answering:
-    """A running server. asked: the bodies of all requests so far; `hold` delays every answer."""
+    """A running server. `hold` delays every answer.
+
+    asked: the bodies of all requests so far, but for refused ones
+    tokens: the tokens of an answer's text, as the API has them; None: requests for them are refused
+    """
 
     url: str = ""
     answer: Answer = lambda _: {"content": "?"}
@@ -27,6 +31,7 @@ class Answering:
     held_after: int = 0
     context: int = 8192
     model: str = MODEL
+    tokens: Callable[[str], dict[str, Any]] | None = None
 
 
 def question(body: dict[str, Any]) -> str:
@@ -53,6 +58,9 @@ def answering(answer: Answer, **options: Any) -> Iterator[Answering]:
 
         def do_POST(self) -> None:
             body = json.loads(self.asked_with())
+            if "logprobs" in body and state.tokens is None:
+                self.say(400, json.dumps({"error": {"message": "logprobs is not supported"}}))
+                return
             state.asked.append(body)
             if state.hold and len(state.asked) > state.held_after:
                 state.hold.wait(60)
@@ -69,6 +77,8 @@ def answering(answer: Answer, **options: Any) -> Iterator[Answering]:
                 choice["text"] = fields.get("content") or ""
             else:
                 choice["message"] = {"role": "assistant", **fields}
+            if state.tokens and "logprobs" in body:
+                choice["logprobs"] = state.tokens(fields.get("content") or "")
             usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
             document = {"model": state.model, "choices": [choice], "usage": usage}
             self.say(200, json.dumps(document))

@@ -46,6 +46,7 @@ class Engine(BaseHTTPRequestHandler):
     Faults by the served model: "silent" answers 500, "half" cuts every second answer, "stuck"
     answers a run's two probes and never gets beyond the first token of what follows. It answers
     the items of `arith`; "wrong" says that each is 7777, "bad at N" what ends with the digit N.
+    "doubted" answers right, and the deploy's probes warn.
     """
 
     protocol_version = "HTTP/1.1"

@@ -151,7 +151,9 @@ def deploy(data):
     draft = STATE.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(now))
     draft.replace(STATE)
-    report(data, outcome, "end")
+    doubt = {"what": "the probe tools failed", "key": "probe-tools", "level": "warning"}
+    doubts = [doubt | {"where": "fake-1"}] if fault == "doubted" else []
+    report(data, outcome, "end", doubts)
     print(f"    [fake-1] serving {data['model']} on {nodes} node(s)")
 
 

@@ -131,7 +131,8 @@ def agreement_text(apart: ScoreDifference | Against, first: str, second: str) ->
         texts = f", {percent(matched.same_text / matched.answers)} % word for word"
     if matched.earliest_place is not None:
         texts += (
-            f"; where texts differ, from word {brief(matched.median_place)} on in the median, "
+            f"; where texts differ, from {matched.places or 'word'} {brief(matched.median_place)} "
+            f"on in the median, "
             f"{matched.earliest_place} at the earliest"
         )
     same = percent(matched.same_value / matched.answers) if matched.answers else "-"

@@ -2,8 +2,9 @@
 
 What serves is asked at temperature 0, and still says the same thing in other words when its batch,
 its kernels or its numbers' format differ. So answers agree in two ways: by the value that was read
-from them, and word for word. Where texts differ, the place of the first word that does tells a
-rounding (late, and different in each answer) from something broken (at once).
+from them, and word for word. Where texts differ, the place of the first token that does (of the
+first word, where a server sends no tokens) tells a rounding (late, and different in each answer)
+from something broken (at once).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from spark_bench.compare import paired, stats
 from spark_bench.metrics.intervals import wilson
@@ -126,7 +127,7 @@ def task_score(parts: Sequence[ScorePart]) -> TaskScore | None:
 
 def match_answers(first: ScorePart, second: ScorePart) -> Matched:
     """Set the answers to the same items beside each other, in pairs."""
-    places, values, count = [], 0, 0
+    differing, values, count = list[tuple[AnsweredItem, AnsweredItem]](), 0, 0
     texts = first.texts and second.texts
     for key in first.items.keys() & second.items.keys():
         one, other = first.items[key], second.items[key]
@@ -134,25 +135,36 @@ def match_answers(first: ScorePart, second: ScorePart) -> Matched:
         count += 1
         values += same or (one.read is not None and one.read == other.read)
         if texts and not same:
-            places.append(first_difference(one.answer or "", other.answer or ""))
+            differing.append((one, other))
+    # One unit for all of them: a median over words and tokens would be neither.
+    by_token = bool(differing) and all(each.tokens for pair in differing for each in pair)
+    places = [first_difference(*(_units(each, by_token) for each in pair)) for pair in differing]
     return Matched(
         answers=count,
         same_value=values,
         same_text=count - len(places) if texts else None,
         median_place=median(places) if places else None,
         earliest_place=min(places, default=None),
+        places="token" if by_token else UNSET,
     )
 
 
-def first_difference(first: str, second: str) -> int:
-    """The place of the first word that differs, from 1; where one text ends, the place after it.
+def _units(item: AnsweredItem, by_token: bool) -> Sequence[str]:
+    """An answer as tokens or as words."""
+    if by_token and item.tokens:
+        return item.tokens
+    return (item.answer or "").split()
 
-    >>> first_difference("It is 42.", "It is 43."), first_difference("It", "It is")
-    (3, 2)
+
+def first_difference(first: Sequence[str], second: Sequence[str]) -> int:
+    """The place of the first word or token that differs, from 1; where one answer ends, the place
+    after it.
+
+    >>> first_difference(["It", "is", "42."], ["It", "is", "43."]), first_difference([], ["It"])
+    (3, 1)
     """
-    words, others = first.split(), second.split()
-    pairs = enumerate(zip(words, others, strict=False), start=1)
-    shorter = min(len(words), len(others)) + 1
+    pairs = enumerate(zip(first, second, strict=False), start=1)
+    shorter = min(len(first), len(second)) + 1
     return next((place for place, (one, other) in pairs if one != other), shorter)
 
 

@@ -1,10 +1,11 @@
 """The requests of items, and the message in a response."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from spark_bench import record
@@ -31,6 +32,15 @@ SWITCHES = ("enable_thinking", "thinking")
 # Tokens that are left for the chat template when an answer is fitted into the context.
 TEMPLATE = 256
 FEWEST_TOKENS = 16
+# Fields with which SGLang, llama.cpp and vLLM send the tokens that they generated. llama.cpp sends
+# none if no alternatives are requested.
+TOKEN_FIELDS: dict[str, dict[str, Any]] = {
+    "chat": {"logprobs": True, "top_logprobs": 1},
+    "completions": {"logprobs": 1},
+}
+# Most tokens of an answer that a result keeps, of at most KEPT characters together: as many as the
+# longest answers that our own tasks allow.
+KEPT_TOKENS = 2048
 
 
 class ItemAsker:
@@ -63,6 +73,22 @@ class ItemAsker:
             extra={**switches, **extra},
         )
 
+    def request_tokens(self, item: Item) -> None:
+        """Request the generated tokens with each answer, if the server sends them for an item.
+
+        A trial request for one token of its answer shows that.
+        """
+        before = self._asking
+        fields = TOKEN_FIELDS[self._protocol.endpoint]
+        self._asking = replace(before, extra={**fields, **before.extra})
+        job = self._job(0, item, most=1)
+        exchange = self._server.recorder.exchange(
+            job.wire, self._protocol.timeout, self._api.most_bytes(1)
+        )
+        parsed = content.parse_response(content.Tape.of(exchange), exchange.ended)
+        if parsed.body is None or not read_message(parsed.body).tokens:
+            self._asking = before
+
     def load(self, items: Sequence[Item], concurrency: int) -> record.Load:
         """The requests of these items, as many in flight as allowed."""
         jobs = [self._job(index, item) for index, item in enumerate(items)]
@@ -73,10 +99,11 @@ class ItemAsker:
             most_bytes=self._api.most_bytes(self._protocol.max_tokens),
         )
 
-    def _job(self, index: int, item: Item) -> record.Job:
+    def _job(self, index: int, item: Item, most: int = 0) -> record.Job:
+        """The request of an item. most: tokens of its answer; 0: as the protocol has it"""
         messages = tuple(record.Message(m.role, m.content) for m in item.messages)
-        most = self._protocol.max_tokens
-        if self._server.context:
+        most = most or self._protocol.max_tokens
+        if self._server.context and most > 1:
             # Engines refuse a request whose answer may not fit. A token of most texts has 3 bytes
             # or more.
             size = sum(len(m.content.encode()) for m in messages)
@@ -122,12 +149,19 @@ class ItemAsker:
             ),
             thoughts=message.thoughts,
             finish_reason=request.finish_reason,
+            tokens=self._kept_tokens(message.tokens),
             empty=not message.text.strip() and not message.calls,
             read=None if graded.read is None else self._clean(graded.read)[:KEPT],
             right=graded.right,
             prompt_tokens=request.prompt_tokens if request.usage else None,
             output_tokens=request.output_tokens if request.usage else None,
         )
+
+    def _kept_tokens(self, tokens: Sequence[str]) -> tuple[str, ...] | UnsetType:
+        """The tokens with secrets hidden; none if a secret goes over several of them."""
+        cleaned = tuple(map(self._clean, tokens))
+        whole = self._clean("".join(tokens)) == "".join(cleaned)
+        return cleaned if self._keep and cleaned and whole else UNSET
 
     def _clean(self, text: str) -> str:
         return redact.clean_text(self._server.hidden(text))
@@ -166,11 +200,13 @@ class ReadMessage(Struct, frozen=True):
     text: the answer, without thoughts that came in a field of their own
     thoughts: how many characters those have
     calls: its tool calls, at most MOST_CALLS
+    tokens: the first tokens that were generated, as text; empty: the server sent none
     """
 
     text: str = ""
     thoughts: int = 0
     calls: tuple[AnsweredCall, ...] = ()
+    tokens: tuple[str, ...] = ()
 
 
 def read_message(body: bytes) -> ReadMessage:
@@ -183,9 +219,9 @@ def read_message(body: bytes) -> ReadMessage:
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
         return ReadMessage()
-    message = choice.get("message")
+    message, tokens = choice.get("message"), tuple(_read_tokens(choice.get("logprobs")))
     if not isinstance(message, dict):
-        return ReadMessage(openai.delta_of(choice.get("text")).text())
+        return ReadMessage(openai.delta_of(choice.get("text")).text(), tokens=tokens)
     calls = message.get("tool_calls")
     rest = {name: value for name, value in message.items() if name != "tool_calls"}
     delta = openai.delta_of(rest)
@@ -194,7 +230,27 @@ def read_message(body: bytes) -> ReadMessage:
         delta.content or "",
         len(delta.reasoning or ""),
         tuple(call for each in listed if (call := _call(each))),
+        tokens,
     )
+
+
+def _read_tokens(logprobs: Any) -> Iterator[str]:
+    """Yield the tokens of a choice's log probabilities, in either of OpenAI's shapes, until one
+    can't be read or they are more than a result keeps."""
+    fields = logprobs if isinstance(logprobs, dict) else {}
+    listed = fields.get("content", fields.get("tokens"))
+    room = KEPT
+    for each in listed[:KEPT_TOKENS] if isinstance(listed, list) else ():
+        token, data = each, None
+        if isinstance(each, dict):
+            token, data = each.get("token"), each.get("bytes")
+        if isinstance(data, list):
+            # A token may be a part of a character, which only its bytes show.
+            with suppress(ValueError, TypeError):
+                token = bytes(data).decode("utf-8", "backslashreplace")
+        if not isinstance(token, str) or (room := room - len(token)) < 0:
+            return
+        yield token.encode("utf-8", "replace").decode()
 
 
 def _call(value: Any) -> AnsweredCall | None:

@@ -171,9 +171,11 @@ class TaskEvaluation:
             self._options.server.extra_body,
             self._config.answers_kept,
         )
-        load = asker.load(todo, self._options.concurrency)
         with suppress(errors.Unreachable):
             self._server.recorder.open(min(self._options.concurrency, len(todo)))
+            if self._config.answers_kept:
+                asker.request_tokens(todo[0])
+        load = asker.load(todo, self._options.concurrency)
 
         def take(exchange: record.Exchange) -> None:
             if exchange.ended not in (record.Ended.INTERRUPTED, record.Ended.UNSENT):

@@ -75,7 +75,7 @@ def headline_table(
     figures = _figures(runs)
     rows = tuple(
         (
-            page_table.Cell(named.model, detail=named.variant),
+            _model_cell(named),
             page_table.Cell(
                 f"#{named.number}", named.number, named.run.entry.load, f"#{named.anchor}"
             ),
@@ -99,6 +99,14 @@ def headline_table(
     )
 
 
+def _model_cell(named: named_runs.NamedRun) -> page_table.Cell:
+    """A run's model and variant, marked where the probes of its deploy doubt its answers."""
+    if not named.warned:
+        return page_table.Cell(named.model, detail=named.variant)
+    detail = f"{named.variant}, warned" if named.variant else "warned"
+    return page_table.Cell(named.model, detail=f"{detail} by the probes", tone="warn")
+
+
 def all_runs_table(runs: Sequence[named_runs.NamedRun]) -> page_table.Table:
     """Every run, including failed ones, in order of time."""
     scored = score_columns(named.scores for named in runs)
@@ -116,7 +124,7 @@ def all_runs_table(runs: Sequence[named_runs.NamedRun]) -> page_table.Table:
     rows = tuple(
         (
             page_table.Cell(f"#{named.number}", named.number),
-            page_table.Cell(named.model, detail=named.variant),
+            _model_cell(named),
             page_table.Cell(
                 entry.load, named.run.config.concurrency, detail=entry.profile + repeats
             ),

@@ -32,7 +32,8 @@ class Gathered(Struct, frozen=True):
 
     words: the arguments
     scores: results of `spark-bench quality`
-    marked: why answers can't be used, by the result's file, as `spark-bench all` has found
+    marked, warned: by the result's file, why answers can't be used, and what the deploy's probes
+        doubt, as `spark-bench all` has found
     unmeasured: rows of `spark-bench all` without a result
     damaged: sentences about results in folders and globs that can't be read
     """
@@ -43,6 +44,7 @@ class Gathered(Struct, frozen=True):
     unmeasured: tuple[Unmeasured, ...] = ()
     scores: tuple[QualityRun, ...] = ()
     marked: dict[str, str] = {}
+    warned: dict[str, str] = {}
 
 
 def gather_runs(words: Sequence[str]) -> Gathered:
@@ -91,6 +93,11 @@ def gather_runs(words: Sequence[str]) -> Gathered:
             str((folder / row.file).absolute()): row.diagnosis
             for folder, row in rows
             if row.status == "WRONG_ANSWERS" and row.file
+        },
+        {
+            str((folder / row.file).absolute()): row.warned
+            for folder, row in rows
+            if row.warned and row.file
         },
     )
 
@@ -269,6 +276,7 @@ class NamedRun(Struct, frozen=True):
     variant: the settings in which runs of this model differ ("tp_size=2"), or ""
     scores: its server's quality results, by task
     wrong: why its server's answers can't be used; "": nothing says so
+    warned: what the probes of its deploy doubt; "": nothing
     """
 
     number: int
@@ -277,6 +285,7 @@ class NamedRun(Struct, frozen=True):
     variant: str
     scores: dict[str, QualityRun] = {}
     wrong: str = ""
+    warned: str = ""
 
     @property
     def label(self) -> str:
@@ -310,6 +319,7 @@ def name_runs(gathered: Gathered) -> tuple[tuple[NamedRun, ...], dict[str, tuple
             *(number, run, shorts[run.entry.model], variant(run, differing[run.entry.model])),
             scores=newest.get(run.server, {}),
             wrong=wrong.get(run.server, ""),
+            warned=gathered.warned.get(run.entry.path, ""),
         )
         for number, run in enumerate(gathered.runs, start=1)
     ), labels

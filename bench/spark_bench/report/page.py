@@ -82,6 +82,7 @@ def build_page(
     runs, labels = name_runs(gathered)
     entries = [run.entry for run in gathered.runs] + [score.entry for score in gathered.scores]
     wrong = {named.run.server: named.wrong for named in runs if named.wrong}
+    warned = {named.run.server: named.warned for named in runs if named.warned}
     chosen = choose_timeline_run(runs, wanted)
     leaders = tables.best_runs(runs)
     indices = label_colors(runs)
@@ -107,7 +108,7 @@ def build_page(
         matrix=tables.all_runs_table(runs),
         baseline=tables.compare_with_baseline(gathered.words),
         published=tables.published_figures(runs),
-        quality=quality_section(gathered.scores, labels, wrong),
+        quality=quality_section(gathered.scores, labels, wrong, warned),
         sections=tuple(build_sections(runs, leaders, chosen, indices)),
         expected=tuple(expected for _, expected in judgments if expected.lines),
         exactness=exactness_text(runs),
@@ -211,6 +212,8 @@ def _run_remarks(named: NamedRun) -> Iterator[tuple[str, str, str, Tone]]:
     run = named.run
     if named.wrong:
         yield "Wrong answers", named.wrong, "serve another variant, image or kv_cache_dtype", "bad"
+    if named.warned:
+        yield "Warned by the probes", named.warned, "measure it with spark-bench quality", "warn"
     for kind in run.failures:
         yield "Failed requests", f"{kind}: {meaning(kind)}", cure(kind), "bad"
     if run.entry.status == "partial":

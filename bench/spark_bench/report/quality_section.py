@@ -123,12 +123,18 @@ def wrong_servers(newest: ByServer, labels: Mapping[str, str]) -> dict[str, str]
     return {server: "; ".join(sentences) for server, sentences in problems.items()}
 
 
+Labels = Mapping[str, tuple[str, str]]  # each server's model and variant
+
+
 def quality_section(
-    scores: Sequence[QualityRun], labels: Mapping[str, tuple[str, str]], wrong: Mapping[str, str]
+    scores: Sequence[QualityRun],
+    labels: Labels,
+    wrong: Mapping[str, str],
+    warned: Mapping[str, str],
 ) -> QualitySection | None:
     """The section; None if there are no scores.
 
-    labels: each server's model and variant; wrong: why a server's answers can't be used
+    wrong: by server, why its answers can't be used; warned: what its deploy's probes doubt
     """
     newest = newest_scores(scores)
     shown = [
@@ -138,6 +144,28 @@ def quality_section(
     ]
     if not shown:
         return None
+    notes = [
+        f"{' '.join(labels[each.server]).strip()}, {each.entry.profile}, against "
+        f"{each.against.file}: {with_sign(100 * each.against.difference)} points "
+        f"({with_sign(100 * each.against.low)} to {with_sign(100 * each.against.high)}); "
+        f"{agreement_text(each.against, 'there', 'here')}."
+        for each in shown
+        if each.against
+    ]
+    if older := len(scores) - len(shown):
+        notes.append(f"{plural(older, 'older or incomplete result')} of the same are left out.")
+    judgments = {
+        id(each): _judgment(each, wrong.get(each.server, ""), warned.get(each.server, ""))
+        for each in shown
+    }
+    table = _score_table(shown, labels, judgments)
+    return QualitySection(table, tuple(_examples(shown, labels, wrong)), tuple(notes))
+
+
+def _score_table(
+    shown: Sequence[QualityRun], labels: Labels, judgments: Mapping[int, page_table.Cell]
+) -> page_table.Table:
+    """A row per score. judgments: the last cell of each, by the score's identity"""
     best = _best(shown)
     several = any(best[each.entry.model, each.entry.profile] is not each for each in shown)
     columns = (
@@ -157,25 +185,13 @@ def quality_section(
             page_table.Cell(each.entry.profile, detail=each.entry.load),
             _score_cell(each),
             page_table.Cell(f"{each.score.right:,} of {each.score.answered:,}", each.score.right),
-            *((_difference(best, each, labels),) if several else ()),
+            *((_difference(best, each),) if several else ()),
             *map(_share, (each.score.stopped_by_length, each.score.empty, each.score.unreadable)),
-            _judgment(each, wrong.get(each.server, "")),
+            judgments[id(each)],
         )
         for each in shown
     )
-    older = len(scores) - len(shown)
-    notes = [
-        f"{' '.join(labels[each.server]).strip()}, {each.entry.profile}, against "
-        f"{each.against.file}: {with_sign(100 * each.against.difference)} points "
-        f"({with_sign(100 * each.against.low)} to {with_sign(100 * each.against.high)}); "
-        f"{agreement_text(each.against, 'there', 'here')}."
-        for each in shown
-        if each.against
-    ]
-    if older:
-        notes.append(f"{plural(older, 'older or incomplete result')} of the same are left out.")
-    table = page_table.Table("Scores by model and task", columns, rows)
-    return QualitySection(table, tuple(_examples(shown, labels, wrong)), tuple(notes))
+    return page_table.Table("Scores by model and task", columns, rows)
 
 
 def score_columns(servers: Iterable[Mapping[str, QualityRun]]) -> list[page_table.Column]:
@@ -209,11 +225,7 @@ def _best(shown: Sequence[QualityRun]) -> dict[tuple[str, str], QualityRun]:
     return best
 
 
-def _difference(
-    best: Mapping[tuple[str, str], QualityRun],
-    each: QualityRun,
-    labels: Mapping[str, tuple[str, str]],
-) -> page_table.Cell:
+def _difference(best: Mapping[tuple[str, str], QualityRun], each: QualityRun) -> page_table.Cell:
     other = best[each.entry.model, each.entry.profile]
     same = each.part.config == other.part.config
     apart = score_difference([other.part], [each.part]) if other is not each and same else None
@@ -234,16 +246,18 @@ def _share(share: float | None) -> page_table.Cell:
     return page_table.NONE if share is None else page_table.Cell(percent(share), share)
 
 
-def _judgment(each: QualityRun, wrong: str) -> page_table.Cell:
+def _judgment(each: QualityRun, wrong: str, warned: str) -> page_table.Cell:
     if wrong:
         return page_table.Cell("wrong", detail=wrong, tone="bad")
     if each.reason:
         return page_table.Cell("partial", detail=each.reason, tone="warn")
+    if warned:
+        return page_table.Cell("warned by the probes", detail=warned, tone="warn")
     return page_table.NONE
 
 
 def _examples(
-    shown: Sequence[QualityRun], labels: Mapping[str, tuple[str, str]], wrong: Mapping[str, str]
+    shown: Sequence[QualityRun], labels: Labels, wrong: Mapping[str, str]
 ) -> list[WrongAnswers]:
     """Wrong answers, those of servers that can't be used first."""
     ordered = sorted(shown, key=lambda each: each.server not in wrong)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from spark_bench.results.schema import Provenance
 
@@ -174,6 +174,8 @@ class AnsweredItem(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     calls: its tool calls
     thoughts: characters of thoughts that came in a field of their own
     finish_reason: why generation ended, as the server says
+    tokens: the first tokens that were generated, thoughts included, as text, with secrets hidden;
+        left out: the server sends none, or answers were not kept
     empty: it has neither text nor tool call
     read: what was read from the answer; null: nothing that has the form of an answer
     right: whether that is right; null: the request failed
@@ -191,6 +193,7 @@ class AnsweredItem(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     calls: tuple[AnsweredCall, ...] = ()
     thoughts: _Count = 0
     finish_reason: str = ""
+    tokens: tuple[str, ...] | UnsetType = UNSET
     empty: bool = False
     read: str | None = None
     right: bool | None = None
@@ -207,8 +210,10 @@ class Matched(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     answers: items with an answer in both results
     same_value: those with equal answers, or of which the same was read
     same_text: those whose answers are equal, word for word; null: answers were not kept
-    median_place, earliest_place: over the other answers, the place of the first word that differs,
-        from 1; null: there are none, or answers were not kept
+    median_place, earliest_place: over the other answers, the place of the first token or word that
+        differs, from 1; null: there are none, or answers were not kept. A place behind the tokens
+        that are kept counts as the one after them
+    places: "token" if both results have the tokens of all these answers; left out: by word
     """
 
     answers: _Count
@@ -216,6 +221,7 @@ class Matched(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     same_text: _Count | None
     median_place: float | None
     earliest_place: _Count | None
+    places: Literal["token"] | UnsetType = UNSET
 
 
 class Against(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -50,6 +50,8 @@ class CaseRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scores: by task, in the order of --quality; in results.csv, three columns each. Left out where
         none were asked for
     quality_seconds: how long they took; in results.csv, only if there are any
+    warned: what the deploy's probes doubt, without having failed it; left out: nothing. In
+        results.csv, a column if any row has it
     """
 
     model: str
@@ -93,6 +95,7 @@ class CaseRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     served_variant: str | UnsetType = UNSET
     scores: dict[str, SuiteScore] | UnsetType = UNSET
     quality_seconds: float | UnsetType = UNSET
+    warned: str | UnsetType = UNSET
 
     @property
     def by_task(self) -> dict[str, SuiteScore]:

@@ -22,9 +22,11 @@ SERVES = ("converged", "changed")
 # and prints a line of progress every 10 s.
 TRANSFERS = ("image", "vocabularies", "weights")
 VERSION = 1
-# Keys of findings about answers to the deploy's own questions begin so; the exception means that
-# they could not be asked. See the project's cluster/probes/report.py.
+# Keys of findings about answers to the deploy's probes begin so; the exception means that they
+# could not be sent. See the project's cluster/probes/report.py.
 PROBE, UNREAD = "probe-", "probe-unread"
+# That the settings have no probes sent.
+PROBES_OFF = "probes-off"
 
 # Settings of the project that a rank's listing shows: their names there.
 LAUNCH = {
@@ -155,6 +157,17 @@ def deploy_failure(
         "; ".join(list(errors)[:MOST_FINDINGS])
         or f"the deploy ended as {report.outcome}, with exit code {ended.code}: {output}",
     )
+
+
+def probe_warnings(report: DeployReport | None) -> str:
+    """What the probes of a deploy doubt, or that none were sent, as sentences; "": nothing."""
+    findings = report.findings if report else ()
+    doubts = (
+        str(finding)
+        for finding in findings
+        if finding.level == "warning" and finding.key.startswith((PROBE, PROBES_OFF))
+    )
+    return "; ".join(list(dict.fromkeys(doubts))[:MOST_FINDINGS])
 
 
 # ---- what is served now, seen from outside

@@ -175,7 +175,7 @@ def _restore(run: SuiteRun) -> str:
     before = run.file.before
     run.progress.step(f"deploying {before.model} again, which was served before")
     with (run.options.folder / "restore.log").open("wb") as log:
-        _, failure = CaseCommands(run.options, run.progress, log).deploy(before.data)
+        _, failure, _ = CaseCommands(run.options, run.progress, log).deploy(before.data)
     if failure:
         return f"{before.model} {NOT_RESTORED}: {failure.diagnosis}"
     try:
@@ -205,8 +205,9 @@ def run_case(
     with log.open("wb") as file:
         commands = CaseCommands(options, progress, file)
         progress.step(f"{title}: deploying")
-        ended, failure = commands.deploy(case.data)
+        ended, failure, warned = commands.deploy(case.data)
         fields["startup_seconds"] = round(ended.seconds, 3)
+        fields["warned"] = warned or UNSET
         served = failure or _check_serving(options, case)
         if isinstance(served, suite_tables.CaseFailure):
             failure = served
@@ -229,6 +230,8 @@ def run_case(
             f"{formats.digits(row.ttft_ms)} ms"
         )
         outcome += "".join(f", {task} {s.score:.1%}" for task, s in row.by_task.items())
+    if row.warned:
+        outcome += f"; warned by the probes: {row.warned}"
     progress.step(f"{title}: {outcome}")
     return row
 
@@ -258,8 +261,11 @@ class CaseCommands:
 
     def deploy(
         self, data: variants.Settings
-    ) -> tuple[child.ChildExit, suite_tables.CaseFailure | None]:
-        """Deploy with these settings; returns how it ended, and what went wrong (None: nothing)."""
+    ) -> tuple[child.ChildExit, suite_tables.CaseFailure | None, str]:
+        """Deploy with these settings.
+
+        Returns how it ended, what went wrong (None: nothing), and what its probes doubt.
+        """
         options, seconds = self.options, self.options.startup_timeout
         inventory = project.inventory_file(options.project, options.inventory)
         report = (options.folder / job.UNFINISHED / "deploy.json").absolute()
@@ -268,7 +274,9 @@ class CaseCommands:
         argv = deploy.deploy_argv(project.find_pyinfra(options.project), inventory, data, report)
         watch = deploy.TransferWatch(report)
         ended = self._follow(argv, seconds, cwd=options.project, restarts=watch)
-        return ended, deploy.deploy_failure(ended, deploy.read_report(report), seconds)
+        document = deploy.read_report(report)
+        failure = deploy.deploy_failure(ended, document, seconds)
+        return ended, failure, "" if failure else deploy.probe_warnings(document)
 
     def measure(self, case: plan.Case) -> tuple[child.ChildExit, schema.Result | None, str | None]:
         """Measure what is served; returns how it ended, the result, and its file's name.

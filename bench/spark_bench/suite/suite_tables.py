@@ -36,6 +36,7 @@ NOTE = (
     "t/s (req): of one request, mean ± standard deviation over {over}; t/s (total): all requests "
     "together; ttfr: to the first event, e2e_ttft: to the first token."
 )
+WARNED = "warned by the probes"
 TextRows = Sequence[Sequence[str]]
 MeanDeviation = tuple[float, float | None]
 
@@ -176,7 +177,7 @@ def rows_csv(rows: Sequence[CaseRow]) -> str:
     """results.csv as text, with a header. Missing figures are empty; no text acts as a formula.
 
     Each task has three columns at the end: its score from 0 to 1, and the ends of its interval;
-    then comes how long all of them took.
+    then comes how long all of them took, and what the deploys' probes doubt.
     """
 
     def plain(value: Any) -> Any:
@@ -189,12 +190,13 @@ def rows_csv(rows: Sequence[CaseRow]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     ends = [(task, end) for task in score_tasks(rows) for end in ("score", "low", "high")]
-    heads = [f"{task}_{end}" for task, end in ends] + ["quality_seconds"] * bool(ends)
+    last = ["quality_seconds"] * bool(ends) + ["warned"] * any(row.warned for row in rows)
+    heads = [f"{task}_{end}" for task, end in ends] + last
     writer.writerow([*COLUMNS, *map(cell, heads)])
     for row in rows:
         scores = [getattr(row.by_task.get(task), end, None) for task, end in ends]
-        seconds = [row.quality_seconds or None] * bool(ends)
-        values = [*(getattr(row, name) for name in COLUMNS), *scores, *seconds]
+        closing = [getattr(row, name) or None for name in last]
+        values = [*(getattr(row, name) for name in COLUMNS), *scores, *closing]
         writer.writerow([cell(plain(value)) for value in values])
     return text.getvalue()
 
@@ -239,7 +241,7 @@ def matrix_rows(rows: Sequence[CaseRow]) -> list[list[str]]:
             digits(row.itl_ms),
             digits(row.e2e_ms),
             *(score_text(row, task) for task in tasks),
-            row.status,
+            f"{row.status}, warned" if row.warned else row.status,
         ]
         for row in rows
     ]
@@ -282,16 +284,18 @@ def render_summary(results: SuiteResults) -> str:
     if any(row.variant for row in rows):
         parts.append(f"Output tokens/s by variant\n\n{variant_matrix(rows)}")
         front = sorted((r for r in rows if r.pareto), key=lambda r: (r.model, -(r.ttft_ms or 0.0)))
-        tasks = score_tasks(rows)
+        tasks, warned = score_tasks(rows), any(r.warned for r in front)
         table = [
             [
                 *(row_title(r), digits(r.output_throughput), digits(r.ttft_ms)),
                 *(score_text(r, task) for task in tasks),
+                *([WARNED if r.warned else ""] if warned else []),
             ]
             for r in front
         ]
         meaning = "no other variant of the model has more output tokens/s and a shorter TTFT"
-        columns = ("Variant", "Output tok/s", "TTFT ms", *(f"{printable(t)} %" for t in tasks))
+        heads = (f"{printable(t)} %" for t in tasks)
+        columns = ("Variant", "Output tok/s", "TTFT ms", *heads, *["Remark"] * warned)
         parts.append(f"Pareto front ({meaning})\n\n{plain_table(columns, table)}")
     wrong = [row for row in rows if row.status == "WRONG_ANSWERS"]
     failed = [row for row in rows if row.status not in MEASURED]
@@ -299,6 +303,8 @@ def render_summary(results: SuiteResults) -> str:
         if those:
             lines = (f"{row_title(r)}: {r.status}: {printable(r.diagnosis)}" for r in those)
             parts.append(f"{title}, and why\n\n" + "\n".join(lines))
+    if doubts := [f"{row_title(r)}: {printable(r.warned)}" for r in rows if r.warned]:
+        parts.append("Warned by the deploy's probes, and why\n\n" + "\n".join(doubts))
     return "\n\n".join(parts) + "\n"
 
 
@@ -325,7 +331,11 @@ def _ranking(figures: Sequence[tuple[CaseRow, float | None]]) -> str:
             f"{place}." if _ranked(row, figure) else "-",
             row_title(row),
             digits(figure),
-            "  wrong answers" if row.status == "WRONG_ANSWERS" else "",
+            "  wrong answers"
+            if row.status == "WRONG_ANSWERS"
+            else f"  {WARNED}"
+            if row.warned
+            else "",
         )
         for place, (row, figure) in enumerate(figures, start=1)
     ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from compare_samples import a_file
+from msgspec import UNSET
 from quality_samples import a_quality, a_quality_file, an_item, quality_files
 from spark_bench.compare.compare_tables import (
     agreement_lines,
@@ -146,7 +147,7 @@ def test_of_one_folder_of_scores_each_is_a_run(tmp_path: Path) -> None:
     ],
 )
 def test_the_place_of_the_first_word_that_differs(first: str, second: str, place: int) -> None:
-    assert first_difference(first, second) == place
+    assert first_difference(first.split(), second.split()) == place
 
 
 def test_answers_agree_by_value_and_word_for_word() -> None:
@@ -165,6 +166,19 @@ def test_answers_agree_by_value_and_word_for_word() -> None:
     matched = match_answers(*parts)
     assert (matched.answers, matched.same_value, matched.same_text) == (4, 3, 1)
     assert (matched.median_place, matched.earliest_place) == (4, 1)
+
+
+def test_tokens_give_the_place_only_if_all_differing_answers_have_them() -> None:
+    one = a_quality("11")
+    tokens = [_with(item, tokens=("a", "b", item.id)) for item in one.items]
+    ends = [_with(item, answer="else", tokens=("a", "b")) for item in one.items]
+    before, after = _with(one, items=tuple(tokens)), _with(one, items=tuple(ends))
+    # Where the kept tokens of one end, the place is the one after them.
+    matched = match_answers(score_part(Path("a"), before), score_part(Path("b"), after))
+    assert (matched.places, matched.median_place, matched.earliest_place) == ("token", 3, 3)
+    mixed = _with(one, items=(ends[0], _with(ends[1], tokens=UNSET)))
+    matched = match_answers(score_part(Path("a"), before), score_part(Path("b"), mixed))
+    assert (matched.places, matched.earliest_place) == (UNSET, 1)
 
 
 def _with(struct: Any, **changes: Any) -> Any:

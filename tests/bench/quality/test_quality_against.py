@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from answering_server import answering, question
 from click.testing import CliRunner
+from msgspec import UNSET
 from spark_bench.cli import main
 from spark_bench.quality.arithmetic import arithmetic_items
 from spark_bench.results.codec import read_quality
@@ -76,6 +77,50 @@ def test_the_same_items_are_asked_in_the_same_way_and_set_beside_the_answers() -
     assert (matched.median_place, matched.earliest_place) == (4, 2)
     for words in ("before.json: 90.0 % there, -19.0 pts here", "79.0 % of 100 answers agree"):
         assert words in " ".join(printed.split())
+
+
+def in_pieces(text: str) -> list[str]:
+    """Tokens of four characters."""
+    return [text[n : n + 4] for n in range(0, len(text), 4)]
+
+
+def as_chat(text: str) -> dict[str, Any]:
+    """As SGLang and llama.cpp have them in answers to chat requests."""
+    return {
+        "content": [
+            {"token": piece, "logprob": -0.1, "bytes": list(piece.encode()), "top_logprobs": []}
+            for piece in in_pieces(text)
+        ]
+    }
+
+
+def as_completion(text: str) -> dict[str, Any]:
+    """As SGLang and vLLM have them in answers to completions."""
+    return {"tokens": in_pieces(text), "token_logprobs": [-0.1] * len(in_pieces(text))}
+
+
+@pytest.mark.parametrize("shape", [as_chat, as_completion])
+def test_the_first_token_that_differs_is_reported_where_both_have_tokens(shape: Any) -> None:
+    with answering(before, tokens=shape) as engine:
+        words = ["quality", "arith", "--seed", "7", "--limit", "100", "--output", "before.json"]
+        assert CliRunner().invoke(main, [*words, "--url", engine.url]).exit_code == 0
+        trial, *asked = engine.asked
+        assert trial["max_tokens"] == 1 and len(asked) == 100
+        assert all(body["logprobs"] is True and body["top_logprobs"] == 1 for body in asked)
+    one = read_quality(Path("before.json"))
+    assert one.items[9].tokens == ("Two ", "step", "s. A", "nswe", "r: -", "1")
+    printed = quality(after, "--against", "before.json", "--output", "after.json", tokens=shape)
+    against = read_quality(Path("after.json")).against
+    assert against
+    matched = against.matched
+    # "r: N" is the fifth token, and " long" begins in the second one.
+    assert (matched.places, matched.median_place, matched.earliest_place) == ("token", 5, 2)
+    assert "from token 5 on in the median, 2 at the earliest" in " ".join(printed.split())
+    # Beside a result without tokens, words are what is left.
+    quality(after, "--against", "before.json", "--output", "words.json")
+    words_only = read_quality(Path("words.json")).against
+    assert words_only and words_only.matched.places is UNSET
+    assert words_only.matched.median_place == 4
 
 
 def test_the_same_answers_agree_in_everything() -> None:

@@ -47,7 +47,8 @@ def gathered(folder: Path) -> tuple[tuple[NamedRun, ...], QualitySection | None]
     results = gather_runs([str(folder)])
     runs, labels = name_runs(results)
     wrong = {named.run.server: named.wrong for named in runs if named.wrong}
-    return runs, quality_section(results.scores, labels, wrong)
+    warned = {named.run.server: named.warned for named in runs if named.warned}
+    return runs, quality_section(results.scores, labels, wrong, warned)
 
 
 def test_a_run_has_the_scores_of_what_served_it(tmp_path: Path) -> None:
@@ -114,18 +115,30 @@ def test_the_newest_complete_score_of_a_task_counts(tmp_path: Path) -> None:
     assert section.notes == ("2 older or incomplete results of the same are left out.",)
 
 
-def test_what_a_suite_found_wrong_is_marked(tmp_path: Path) -> None:
+def a_suite(folder: Path, **judgment: str) -> None:
+    """A run's result, and that of the suite that it is from, which judges its answers."""
     [first, *_] = variants()
-    save([first], tmp_path)
-    [file] = tmp_path.glob("bench_*.json")
-    row = a_row("a", 9.0, 1.0, status="WRONG_ANSWERS", diagnosis="why", file=file.name)
+    save([first], folder)
+    [file] = folder.glob("bench_*.json")
+    row = a_row("a", 9.0, 1.0, file=file.name, **judgment)
     load = SuiteLoad(profile="short", num_prompts=1, input_len=1, output_len=1)
     suite = SuiteResults(
         timestamp="", config=load, total_time_seconds=1, models_tested=1, results=(row,)
     )
-    (tmp_path / "results.json").write_bytes(encode_results(suite))
+    (folder / "results.json").write_bytes(encode_results(suite))
+
+
+def test_what_a_suite_found_wrong_is_marked(tmp_path: Path) -> None:
+    a_suite(tmp_path, status="WRONG_ANSWERS", diagnosis="why")
     [named], _ = gathered(tmp_path)
     assert named.wrong == "why"
+
+
+def test_what_the_probes_of_a_suite_doubt_is_marked(tmp_path: Path) -> None:
+    a_suite(tmp_path / "results", warned="spark-1: the probe tools failed")
+    html = report(tmp_path, str(tmp_path / "results"))
+    for words in ("warned by the probes", "the probe tools failed", "spark-bench quality"):
+        assert words in html, words
 
 
 def test_a_page_of_scores_alone(tmp_path: Path) -> None:

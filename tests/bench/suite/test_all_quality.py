@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 from fake_project import FakeProject
+from msgspec import UNSET
 from msgspec.structs import replace
 from quality_samples import a_quality, an_item
 from spark_bench.compare.scores import ScorePart, proven_losses, score_part, unusable
 from spark_bench.history.database import HistoryStore
 from spark_bench.results.codec import read_quality
-from spark_bench.results.suite_results import CaseRow, SuiteScore
+from spark_bench.results.suite_results import CaseRow, SuiteLoad, SuiteResults, SuiteScore
 from spark_bench.suite.child import ChildExit
-from spark_bench.suite.deploy import DeployFinding, DeployReport, deploy_failure
+from spark_bench.suite.deploy import DeployFinding, DeployReport, deploy_failure, probe_warnings
 from spark_bench.suite.suite_tables import (
     by_throughput,
     by_ttft,
@@ -24,6 +25,7 @@ from spark_bench.suite.suite_tables import (
     mark_wrong,
     matrix_head,
     matrix_rows,
+    render_summary,
     rows_csv,
 )
 from suite_samples import a_row
@@ -146,6 +148,44 @@ def test_a_deploy_that_a_probe_ended_has_wrong_answers(key: str, status: str) ->
     assert failure.status == status
 
 
+DOUBT = DeployFinding(
+    "the probe tools failed: no call", level="warning", key="probe-tools", where="spark-1"
+)
+
+
+@pytest.mark.parametrize(
+    ("findings", "sentence"),
+    [
+        ((), ""),
+        ((DOUBT, DOUBT), "spark-1: the probe tools failed: no call"),
+        ((DeployFinding("3 right", level="warning", key="memory"),), ""),
+        ((DeployFinding("probes = 'off'", level="warning", key="probes-off"),), "probes = 'off'"),
+    ],
+)
+def test_what_the_probes_of_a_deploy_doubt(
+    findings: tuple[DeployFinding, ...], sentence: str
+) -> None:
+    assert probe_warnings(DeployReport(1, "changed", "end", findings)) == sentence
+    assert probe_warnings(None) == ""
+
+
+def test_a_warned_row_is_marked_wherever_it_stands() -> None:
+    rows = [row("a", 100.0, "x"), replace(row("b", 90.0, "y"), warned="the probe tools failed")]
+    assert [cells[-1] for cells in matrix_rows(rows)] == ["OK", "OK, warned"]
+    first, second = csv.DictReader(io.StringIO(rows_csv(rows)))
+    assert (first["warned"], second["warned"]) == ("", "the probe tools failed")
+    assert "warned" not in rows_csv(rows[:1])
+    load = SuiteLoad(profile="short", num_prompts=1, input_len=1, output_len=1)
+    suite = SuiteResults(
+        timestamp="", config=load, total_time_seconds=1, models_tested=2, results=tuple(rows)
+    )
+    summary = render_summary(suite)
+    assert summary.count("b y  ") == 3 and summary.count("  warned by the probes\n") == 2
+    assert "Warned by the deploy's probes, and why\n\nb y: the probe tools failed" in summary
+    answers = {(name, "arith"): part("1" * 200) for name in "ab"}
+    assert mark_wrong(rows, answers, 5.0)[1].warned == "the probe tools failed"
+
+
 # ---- as typed
 
 
@@ -159,7 +199,7 @@ def test_every_model_is_scored_and_a_resume_asks_nothing_again(
     fake: FakeProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPARK_BENCH_HISTORY", str(tmp_path / "history.sqlite3"))
-    fake.fails(b="wrong")
+    fake.fails(a="doubted", b="wrong")
     done = fake.all("--yes", "--models", "a,b", *QUALITY)
     assert done.code == 1
     assert fake.statuses == {"a": "OK", "b": "WRONG_ANSWERS"}
@@ -167,6 +207,8 @@ def test_every_model_is_scored_and_a_resume_asks_nothing_again(
     assert "arith %" in (fake.out / "summary.txt").read_text()
     rows = {each.name: each for each in fake.results.results}
     assert rows["a"].by_task["arith"].right == 60
+    assert rows["a"].warned == "fake-1: the probe tools failed"
+    assert rows["b"].warned is UNSET
     result = read_quality(fake.out / rows["b"].by_task["arith"].file)
     assert (result.score.right, result.config.items.limit) == (0, 60)
     assert result.config.model == "org/b"

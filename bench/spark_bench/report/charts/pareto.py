@@ -142,6 +142,7 @@ def _words(dot: Dot) -> str:
     return (
         f"{dot.named.label} {dot.named.run.entry.load}: {digits(dot.throughput, 'tok/s')}, TTFT "
         f"{digits(dot.ttft_ms, 'ms')}{scores}{', wrong answers' if dot.named.wrong else ''}"
+        f"{', warned by the probes' if dot.named.warned else ''}"
     )
 
 
@@ -164,7 +165,11 @@ def _table(front: Sequence[Dot]) -> page_table.Table:
                 page_table.Cell(
                     f"#{dot.named.number}", dot.named.number, href=f"#{dot.named.anchor}"
                 ),
-                page_table.Cell(dot.named.label),
+                page_table.Cell(
+                    dot.named.label,
+                    detail="warned by the probes" if dot.named.warned else "",
+                    tone="warn" if dot.named.warned else "",
+                ),
                 page_table.Cell(dot.named.run.entry.load),
                 ttfts[index],
                 throughputs[index],
