@@ -38,6 +38,7 @@ SUBJECTS = {
     "cluster/node": "Nodes",
     "cluster/engine": "SGLang",
     "cluster/transfer": "Images and weights",
+    "cluster/monitoring": "Monitoring",
     "cluster": "Deploying",
     "control": "Deploying",
     "operations": "Deploying",

@@ -42,13 +42,16 @@ class Containers(fact.Fact[list[readings.Rank]]):
     """
 
     default = staticmethod(list[readings.Rank])
+    label = docker.LABEL
+
+    def selection(self, names: Sequence[str]) -> str:
+        """Docker's template that prints the id of a container we look for, else an empty line."""
+        labelled = f"(.Label {json.dumps(self.label)})"
+        named = "".join(f" (eq .Names {json.dumps(name)})" for name in names)
+        return f"{{{{if or {labelled}{named}}}}}{{{{.ID}}}}{{{{end}}}}"
 
     def command(self, names: Sequence[str] = (), seconds: int = SECONDS) -> StringCommand:
-        # Docker's template that prints the id of a container we look for, else an empty line.
-        labelled = f"(.Label {json.dumps(docker.LABEL)})"
-        named = "".join(f" (eq .Names {json.dumps(name)})" for name in names)
-        selection = f"{{{{if or {labelled}{named}}}}}{{{{.ID}}}}{{{{end}}}}"
-        list_all = ("docker", "ps", "--all", "--no-trunc", "--format", selection)
+        list_all = ("docker", "ps", "--all", "--no-trunc", "--format", self.selection(names))
         return StringCommand(
             "ids=$(",
             fact.render(Command(list_all, seconds)),
@@ -73,7 +76,7 @@ class Containers(fact.Fact[list[readings.Rank]]):
                     id=container.id,
                     status=state.status,
                     image_id=container.image,
-                    label=(container.config.labels or {}).get(docker.LABEL),
+                    label=(container.config.labels or {}).get(self.label),
                     exit_code=state.exit_code if ended else None,
                     oom_killed=state.oom_killed,
                     restarts=container.restart_count,

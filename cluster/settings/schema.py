@@ -91,6 +91,21 @@ Volume = Annotated[
         description="SOURCE:TARGET[:ro], both absolute paths (~ is not expanded)",
     ),
 ]
+# Never every address: what listens there has no password of its own.
+MonitoringAddress = Annotated[
+    str,
+    Meta(
+        pattern=rf"^(loopback|management|({_BYTE}\.){{3}}{_BYTE})\Z",
+        description="loopback, management, or an IPv4 address of the machine",
+    ),
+]
+# Prometheus' durations, with one unit: https://prometheus.io/docs/prometheus/latest/storage/
+Retention = Annotated[
+    str,
+    Meta(
+        pattern=r"^[1-9][0-9]{0,3}[hdwy]\Z", description="a number with the unit h, d, w or y: 15d"
+    ),
+]
 # docker's --gpus, without the quotes that several devices want there.
 Gpus = Annotated[
     str,
@@ -281,6 +296,26 @@ class Settings:
     drop_caches: bool = False
     """Drop the page cache before loading a model; the GPU's allocator does not reclaim it."""
 
+    monitoring: Literal["present", "absent"] = "present"
+    """`deploys/monitoring.py` runs Prometheus and the exporters, or removes them."""
+    monitoring_data: Literal["keep", "absent"] = "keep"
+    """What happens to Prometheus' data with `monitoring=absent`."""
+    monitoring_address: MonitoringAddress = "loopback"
+    """Where Prometheus listens: `loopback`, `management` (the address that SSH comes in by), or
+    another IPv4 address of the head. It has no password: whoever reaches it may read it."""
+    prometheus_port: Port = 9090
+    """Port of Prometheus on the head."""
+    node_exporter_port: Port = 9100
+    """Port of node_exporter on every node, on its fabric address; on the head, on loopback."""
+    monitoring_retention: Retention = "15d"
+    """How long Prometheus keeps its data."""
+    monitoring_disk: Annotated[int, Meta(ge=1, le=100000)] = 10
+    """GB of disk that Prometheus' data may take; the oldest goes first."""
+    prometheus_image: ImageReference = "prom/prometheus:v3.5.0"
+    """Prometheus' image."""
+    node_exporter_image: ImageReference = "prom/node-exporter:v1.9.1"
+    """node_exporter's image."""
+
 
 SECTIONS = {
     "What is served": "model",
@@ -289,6 +324,7 @@ SECTIONS = {
     "What a node keeps": "hf_cache",
     "Time limits": "ready_timeout",
     "The node itself": "firewall",
+    "Monitoring": "monitoring",
 }
 """Headings of docs/settings.md, each with the first setting below it."""
 PER_NODE = (

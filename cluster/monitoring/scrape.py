@@ -1,0 +1,59 @@
+"""What Prometheus scrapes: its configuration, from the nodes and ranks of a group.
+
+Jobs: `sglang` (every rank: SGLang serves /metrics on each, also where a rank serves nothing else:
+launch_dummy_health_check_server of 0.5.3.post3, 0.5.11, 0.5.17 and 0.5.23), `node` (node_exporter)
+and `prometheus`. Each target has the labels `group` and `node`, a rank's also `rank`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Seconds; alerts' windows build on it.
+INTERVAL = 15
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something to scrape.
+
+    + at: "ADDRESS:PORT", as Prometheus reaches it
+    + rank: "" for what is no rank
+    """
+
+    job: str
+    at: str
+    node: str
+    rank: str = ""
+
+
+def prometheus_config(
+    group: str, targets: Sequence[Target], rule_files: Sequence[str] = ()
+) -> dict[str, Any]:
+    """prometheus.yml as plain data; its JSON is YAML too."""
+    jobs = dict.fromkeys(target.job for target in targets)
+    return {
+        "global": {
+            "scrape_interval": f"{INTERVAL}s",
+            "scrape_timeout": "10s",
+            "evaluation_interval": f"{INTERVAL}s",
+            "external_labels": {"group": group},
+        },
+        "rule_files": list(rule_files),
+        "scrape_configs": [
+            {
+                "job_name": job,
+                "static_configs": [
+                    {"targets": [target.at], "labels": _labels(group, target)}
+                    for target in targets
+                    if target.job == job
+                ],
+            }
+            for job in jobs
+        ],
+    }
+
+
+def _labels(group: str, target: Target) -> dict[str, str]:
+    rank = {"rank": target.rank} if target.rank else {}
+    return {"group": group, "node": target.node, **rank}

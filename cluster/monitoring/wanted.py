@@ -1,0 +1,262 @@
+"""What monitoring should be on every node, and the steps from what is there."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from cluster import findings
+from cluster.fabric import Fabric
+from cluster.monitoring import gpu_units, scrape
+from cluster.monitoring.parts import (
+    MonitoringReading,
+    Part,
+    PartStep,
+    WantedPart,
+    digests,
+    plan_part,
+    read_part,
+)
+from cluster.node.host import no_root
+from cluster.node.readings import NodeFacts, Rank
+from cluster.rank.spec import EVERYWHERE
+from cluster.settings.declaration import Declaration
+from cluster.settings.schema import Settings
+
+LOOPBACK = "127.0.0.1"
+# Upper limits, as docker's --memory has them. Prometheus of a group of two needs about 100 MB.
+PROMETHEUS_MEMORY = "512m"
+EXPORTER_MEMORY = "100m"
+CONFIG_FILE = "/etc/prometheus/spark-serving.json"
+
+
+@dataclass(frozen=True)
+class NodeWanted:
+    """What one node should have; nothing where monitoring is absent.
+
+    + gpus: whether the units that read the GPUs belong there
+    """
+
+    parts: tuple[WantedPart, ...] = ()
+    gpus: bool = False
+
+
+@dataclass(frozen=True)
+class NodeSteps:
+    """What happens on one node.
+
+    + parts: only those that change
+    + units: why the units that read the GPUs are placed, or removed; () where they are not
+    + gpus: whether they should be there
+    + volumes: of data, that go
+    """
+
+    group: str
+    parts: tuple[PartStep, ...] = ()
+    units: tuple[str, ...] = ()
+    gpus: bool = False
+    volumes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.parts or self.units or self.volumes)
+
+    def lines(self) -> Iterator[str]:
+        """What happens, for people."""
+        yield from map(str, self.parts)
+        if self.units:
+            yield f"{'place' if self.gpus else 'remove'} the GPU timer: {'; '.join(self.units)}"
+        for volume in self.volumes:
+            yield f"remove the data in the volume {volume}: monitoring_data=absent"
+
+
+def part_name(group: str, kind: str) -> str:
+    """The name of a part's container."""
+    return f"{group}-{kind.replace('_', '-')}"
+
+
+def all_names(group: str) -> tuple[str, ...]:
+    """Every container's name that a group's monitoring may take on a node."""
+    return tuple(part_name(group, kind) for kind in ("prometheus", "node_exporter"))
+
+
+def images(settings: Settings) -> dict[str, str]:
+    """Kind of part → its image."""
+    return {
+        "prometheus": settings.prometheus_image,
+        "node_exporter": settings.node_exporter_image,
+    }
+
+
+def wanted_parts(declaration: Declaration, fabric: Fabric, address: str) -> dict[str, NodeWanted]:
+    """Node → what it should have: an exporter on every node that serves, Prometheus on the head.
+
+    + fabric: of these nodes
+    + address: where Prometheus listens (`listen_address`)
+    """
+    settings = declaration.common
+    scraped = {m.name: m.address for m in fabric.nodes} | {declaration.head: LOOPBACK}
+    wanted = {}
+    for node, own in declaration.nodes.items():
+        exporter = node_exporter(own, scraped[node])
+        there = [exporter]
+        if node == declaration.head:
+            there.insert(0, prometheus(settings, targets(declaration, scraped, address), address))
+        wanted[node] = NodeWanted(tuple(there), gpus=own.gpus != "none")
+    return wanted
+
+
+def targets(
+    declaration: Declaration, scraped: Mapping[str, str], address: str
+) -> tuple[scrape.Target, ...]:
+    """All that Prometheus scrapes.
+
+    + scraped: node → its address, as Prometheus reaches it
+    """
+    settings = declaration.common
+    ranks = [
+        scrape.Target(
+            "sglang", f"{_rank_host(settings, scraped[node])}:{settings.port}", node, str(n)
+        )
+        for n, node in enumerate(declaration.nodes)
+        if settings.enable_metrics
+    ]
+    nodes = [
+        scrape.Target("node", f"{scraped[node]}:{settings.node_exporter_port}", node)
+        for node in declaration.nodes
+    ]
+    own = scrape.Target("prometheus", f"{address}:{settings.prometheus_port}", declaration.head)
+    return (*ranks, *nodes, own)
+
+
+def _rank_host(settings: Settings, scraped: str) -> str:
+    return scraped if settings.host == EVERYWHERE else settings.host
+
+
+def prometheus(settings: Settings, scraped: tuple[scrape.Target, ...], address: str) -> WantedPart:
+    """Prometheus, with its data in a volume of Docker's."""
+    name = part_name(settings.group, "prometheus")
+    config = scrape.prometheus_config(settings.group, scraped)
+    contents = {CONFIG_FILE: msgspec.json.format(msgspec.json.encode(config)).decode() + "\n"}
+    at = f"{address}:{settings.prometheus_port}"
+    part = Part(
+        group=settings.group,
+        kind="prometheus",
+        name=name,
+        image=settings.prometheus_image,
+        args=(
+            f"--config.file={CONFIG_FILE}",
+            "--storage.tsdb.path=/prometheus",
+            f"--storage.tsdb.retention.time={settings.monitoring_retention}",
+            f"--storage.tsdb.retention.size={settings.monitoring_disk}GB",
+            f"--web.listen-address={at}",
+        ),
+        memory=PROMETHEUS_MEMORY,
+        volumes=(f"{name}:/prometheus",),
+        files=digests(contents),
+    )
+    return WantedPart(part=part, contents=contents, url=f"http://{at}/-/ready")
+
+
+def node_exporter(settings: Settings, address: str) -> WantedPart:
+    """node_exporter as its authors run it in a container; it sees the node's files, read-only."""
+    at = f"{address}:{settings.node_exporter_port}"
+    folder = gpu_units.textfile_folder(settings.group)
+    gpus = settings.gpus != "none"
+    part = Part(
+        group=settings.group,
+        kind="node_exporter",
+        name=part_name(settings.group, "node_exporter"),
+        image=settings.node_exporter_image,
+        args=(
+            "--path.rootfs=/host",
+            f"--web.listen-address={at}",
+            *((f"--collector.textfile.directory=/host{folder}",) if gpus else ()),
+        ),
+        memory=EXPORTER_MEMORY,
+        volumes=("/:/host:ro,rslave",),
+        host_pids=True,
+    )
+    return WantedPart(part=part, contents={}, url=f"http://{at}/metrics")
+
+
+def listen_address(settings: Settings, head: NodeFacts, management: str) -> str:
+    """The address on which Prometheus listens. Raises Refused where the head has no such address.
+
+    + management: the head's address that SSH connects to
+    """
+    chosen = settings.monitoring_address
+    if chosen == "loopback":
+        return LOOPBACK
+    address = management if chosen == "management" else chosen
+    own = {str(a.ip) for interface in head.interfaces for a in interface.addresses}
+    if address in (EVERYWHERE, LOOPBACK) or address in own:
+        return address
+    raise findings.Refused(
+        findings.error(
+            f"monitoring_address = {chosen!r}: {head.name} has no address {address}; "
+            f"it has: {', '.join(sorted(own)) or 'none'}",
+            head.name,
+            "--data monitoring_address=loopback, and ssh -L 9090:127.0.0.1:9090 to it",
+        )
+    )
+
+
+def plan_node(wanted: NodeWanted, there: MonitoringReading, settings: Settings) -> NodeSteps:
+    """What makes a node's monitoring as it should be; only this group's is touched."""
+    group = settings.group
+    named = {w.part.name for w in wanted.parts}
+    steps = [plan_part(w, there) for w in wanted.parts]
+    steps += [
+        PartStep(c.name, c, None, ("is not wanted here",))
+        for c in _own(there, group)
+        if c.name not in named
+    ]
+    placed = [path for path in gpu_units.unit_files(group) if path in there.files]
+    units = (
+        gpu_units.unit_drift(group, there)
+        if wanted.gpus
+        else tuple(f"{p} is there" for p in placed)
+    )
+    gone = settings.monitoring == "absent" and settings.monitoring_data == "absent"
+    data = part_name(group, "prometheus")
+    return NodeSteps(
+        group,
+        tuple(step for step in steps if step.reasons),
+        units,
+        wanted.gpus,
+        tuple(v for v in there.volumes if gone and v == data),
+    )
+
+
+def _own(there: MonitoringReading, group: str) -> Iterator[Rank]:
+    for container in there.containers:
+        part = read_part(container.label)
+        if part and part.group == group:
+            yield container
+
+
+def obstacles(
+    node: str,
+    wanted: NodeWanted,
+    steps: NodeSteps,
+    there: MonitoringReading,
+    settings: Settings,
+) -> Iterator[findings.Finding]:
+    """Why a node can't have it so."""
+    own = {container.name for container in _own(there, steps.group)}
+    for each in wanted.parts:
+        name = each.part.name
+        if name not in own and any(c.name == name for c in there.containers):
+            yield findings.error(
+                f"a container named {name} exists and is not ours",
+                node,
+                f"docker rename {name} {name}-old",
+            )
+        if settings.pull == "never" and there.images.get(each.part.image) is None:
+            yield findings.error(
+                f"image {each.part.image} is not there, and pull = 'never'",
+                node,
+                f"docker pull {each.part.image} on it",
+            )
+    if steps.units and there.no_root:
+        yield no_root(node, there.no_root)

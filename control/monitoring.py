@@ -1,0 +1,156 @@
+"""From an inventory to each node's monitoring. Once for the whole cluster."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyinfra import logger
+from pyinfra.api import Host, State
+
+from cluster.fabric import choose_fabric
+from cluster.findings import Finding, Level, error, refuse_errors, warning
+from cluster.monitoring import gpu_units, wanted
+from cluster.monitoring.parts import MonitoringReading
+from cluster.node.readings import NodeFacts
+from cluster.plan.decide import fabric_options
+from cluster.plan.specs import cache_root
+from cluster.printable import printable
+from cluster.rank.spec import EVERYWHERE
+from cluster.transfer import images
+from control import converge, deployment as nodes, inventory, lease, run
+from facts import monitoring as reading
+from operations import shell
+from operations.images import ImageOrder
+from operations.monitoring import NodeChange
+
+
+@dataclass(frozen=True)
+class MonitoringRun:
+    """One run's monitoring.
+
+    + changes: node → what its operation does
+    + orders: images to bring, each with whether a node lacks it, or a registry is queried
+    + head: its node, whose operations bring the images to all
+    """
+
+    changes: Mapping[str, NodeChange]
+    orders: tuple[tuple[ImageOrder, bool], ...]
+    head: str
+
+
+def monitoring_run(host: Host) -> MonitoringRun:
+    """The run's monitoring, one for all hosts; DeployError if it is refused."""
+    return run.shared(host.state, _plan)
+
+
+def _plan(state: State) -> MonitoringRun:
+    deployment = converge.declared_deployment(state)
+    run.report_on(deployment)
+    settings, declaration = deployment.settings, deployment.declaration
+    if settings.runtime != "docker":
+        what = f"runtime = {settings.runtime!r}: monitoring runs in containers"
+        refuse_errors([error(what, cure="an inventory whose nodes have Docker")])
+    present = settings.monitoring == "present"
+    if present:
+        hosts = [*deployment.hosts.values(), *deployment.left_out.values()]
+        inventory.refuse_limit(state, hosts, ": Prometheus scrapes every node")
+    lease.take(state, declaration)
+    facts = nodes.read_light(deployment.hosts, declaration)
+    there = _read(deployment)
+    desired = dict.fromkeys(deployment.hosts, wanted.NodeWanted())
+    fabric_address = ""
+    if present:
+        serving = [facts[name] for name in declaration.names]
+        fabric = choose_fabric(serving, fabric_options(declaration))
+        fabric_address = fabric.nodes[0].address
+        management = inventory.address(deployment.head)
+        address = wanted.listen_address(settings, facts[declaration.head], management)
+        desired |= wanted.wanted_parts(declaration, fabric, address)
+    orders = _image_orders(deployment, facts, desired, there, fabric_address)
+    plans = {n: wanted.plan_node(desired[n], there[n], settings) for n in deployment.hosts}
+    findings = [
+        finding
+        for name in plans
+        for finding in wanted.obstacles(name, desired[name], plans[name], there[name], settings)
+    ]
+    refuse_errors(findings)
+    for finding in (*findings, *(_remarks(deployment) if present else ())):
+        logger.warning(f"    warning: {finding}")
+    fetched = {name for order, needed in orders if needed for name in order.hosts}
+    for name, steps in plans.items():
+        for line in list(steps.lines()) or ["its monitoring is as declared"]:
+            logger.info(f"    plan: {name}: {printable(line)}")
+
+    def change(host: Host) -> NodeChange:
+        def again() -> wanted.NodeSteps:
+            return wanted.plan_node(
+                desired[host.name], _read(deployment, host)[host.name], settings
+            )
+
+        return NodeChange(plans[host.name], host.name in fetched, again, lambda: lease.lost(state))
+
+    changes = {name: change(host) for name, host in deployment.hosts.items()}
+    return MonitoringRun(changes, orders, declaration.head)
+
+
+def _read(deployment: nodes.Deployment, *only: Host) -> dict[str, MonitoringReading]:
+    """What each node has; Refused where one can't be read."""
+    settings, fact = deployment.settings, reading.Monitoring()
+    command = fact.command(
+        names=wanted.all_names(settings.group),
+        images=tuple(wanted.images(settings).values()),
+        timer=f"{gpu_units.unit_name(settings.group)}.timer",
+        files=tuple(gpu_units.unit_files(settings.group)),
+    )
+    readings = shell.on_all(
+        only or deployment.hosts.values(),
+        lambda host: shell.read_fact(host, fact, command, reading.SECONDS),
+    )
+    return nodes.require_all(
+        readings,
+        lambda node, why: error(
+            f"its monitoring could not be read: {printable(why or 'no answer')}",
+            node,
+            f"ssh {node} docker ps",
+        ),
+    )
+
+
+def _image_orders(
+    deployment: nodes.Deployment,
+    facts: Mapping[str, NodeFacts],
+    desired: Mapping[str, wanted.NodeWanted],
+    there: Mapping[str, MonitoringReading],
+    address: str,
+) -> tuple[tuple[ImageOrder, bool], ...]:
+    """Each image for the nodes that run it, the head first: pulled there, and spread from it."""
+    settings, orders = deployment.settings, []
+    for kind, image in wanted.images(settings).items():
+        at = [n for n in desired if kind in {w.part.kind for w in desired[n].parts}]
+        if not at:
+            continue
+        order = ImageOrder(
+            image=image,
+            pull=settings.pull,
+            hosts={name: deployment.hosts[name] for name in at},
+            records={n: cache_root(deployment.declaration.nodes[n], facts[n]) for n in at},
+            address=address,
+            seconds=settings.pull_timeout,
+        )
+        have = {name: there[name].images.get(image) for name in at}
+        needed = images.needs_delivery(image, have, settings.pull, restart=True)
+        orders.append((order, needed))
+    return tuple(orders)
+
+
+def _remarks(deployment: nodes.Deployment) -> list[Finding]:
+    """What a user must know of monitoring as it is declared."""
+    settings, remarks = deployment.settings, []
+    if not settings.enable_metrics:
+        what = "enable_metrics = false: Prometheus scrapes the nodes, and nothing of SGLang"
+        remarks.append(warning(what, cure="--data enable_metrics=true, with deploy.py"))
+    if settings.monitoring_address == EVERYWHERE:
+        what = f"monitoring_address = {EVERYWHERE!r}: anyone who reaches the head reads Prometheus"
+        remarks.append(warning(what, cure="--data monitoring_address=loopback"))
+    if settings.api_key_file:
+        logger.info("    note: the API requires a key, and SGLang leaves /metrics open without it")
+    return [finding for finding in remarks if finding.level is Level.WARNING]

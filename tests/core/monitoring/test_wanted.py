@@ -1,0 +1,239 @@
+"""What monitoring should be on each node, what Prometheus scrapes, and the steps to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from samples import declare, fabric_of, sparks, want
+
+from cluster.findings import Refused
+from cluster.monitoring import gpu_units, parts, wanted
+from cluster.monitoring.scrape import prometheus_config
+from cluster.node.readings import ImageReading, Rank
+from cluster.settings.declaration import parse_declaration
+from cluster.settings.schema import Settings
+
+ID = "sha256:" + "ab" * 32
+
+
+def desired(
+    nodes: int = 2, address: str = "127.0.0.1", **data: object
+) -> dict[str, wanted.NodeWanted]:
+    declaration = want(nodes, **data)
+    return wanted.wanted_parts(declaration, fabric_of(declaration, sparks(nodes)), address)
+
+
+def config(**data: object) -> dict[str, list[tuple[str, str, str]]]:
+    """Job → its targets: (address, node, rank)."""
+    (content,) = desired(**data)["spark-1"].parts[0].contents.values()  # type: ignore[arg-type]
+    return {
+        job["job_name"]: [
+            (at, s["labels"]["node"], s["labels"].get("rank", ""))
+            for s in job["static_configs"]
+            for at in s["targets"]
+        ]
+        for job in json.loads(content)["scrape_configs"]
+    }
+
+
+def test_the_head_reaches_itself_by_loopback_and_others_over_the_fabric() -> None:
+    assert config() == {
+        "sglang": [
+            ("127.0.0.1:30000", "spark-1", "0"),
+            ("192.168.100.11:30000", "spark-2", "1"),
+        ],
+        "node": [("127.0.0.1:9100", "spark-1", ""), ("192.168.100.11:9100", "spark-2", "")],
+        "prometheus": [("127.0.0.1:9090", "spark-1", "")],
+    }
+
+
+def test_ports_and_switches_of_the_settings_count() -> None:
+    jobs = config(port=31000, prometheus_port=9991, node_exporter_port=9992, address="10.0.0.5")
+    assert jobs["sglang"][1] == ("192.168.100.11:31000", "spark-2", "1")
+    assert jobs["node"][0] == ("127.0.0.1:9992", "spark-1", "")
+    assert jobs["prometheus"] == [("10.0.0.5:9991", "spark-1", "")]
+    assert "sglang" not in config(enable_metrics=False)
+    assert config(nodes=1)["node"] == [("127.0.0.1:9100", "spark-1", "")]
+
+
+def test_head_only_leaves_nothing_on_the_others() -> None:
+    declaration = want(2, head_only=True)
+    assert list(
+        wanted.wanted_parts(declaration, fabric_of(declaration, sparks()), "127.0.0.1")
+    ) == ["spark-1"]
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3, 4])
+def test_nothing_listens_on_every_address_by_default(nodes: int) -> None:
+    for node in desired(nodes).values():
+        for each in node.parts:
+            assert "0.0.0.0" not in each.part.dump()
+            assert re.fullmatch(r"http://(127\.0\.0\.1|192\.168\.100\.\d+):\d+/\S+", each.url)
+
+
+def test_disk_time_and_memory_are_bounded() -> None:
+    head = desired(monitoring_disk=3, monitoring_retention="2d")["spark-1"]
+    prometheus, exporter = (w.part for w in head.parts)
+    assert "--storage.tsdb.retention.size=3GB" in prometheus.args
+    assert "--storage.tsdb.retention.time=2d" in prometheus.args
+    assert prometheus.memory == "512m" and exporter.memory == "100m"
+    assert exporter.volumes == ("/:/host:ro,rslave",)
+
+
+def test_a_node_without_gpus_has_no_timer_and_reads_no_text_files() -> None:
+    node = desired(gpus="none")["spark-2"]
+    assert not node.gpus
+    assert "textfile" not in node.parts[0].part.dump()
+
+
+def test_rules_are_named_in_the_configuration() -> None:
+    assert prometheus_config("g", [], ["/etc/r.json"])["rule_files"] == ["/etc/r.json"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "address"),
+    [("loopback", "127.0.0.1"), ("management", "10.0.0.5"), ("192.168.100.10", "192.168.100.10"),
+     ("0.0.0.0", "0.0.0.0")],
+)  # fmt: skip
+def test_an_address_of_the_head(chosen: str, address: str) -> None:
+    (head,) = sparks(1).values()
+    assert wanted.listen_address(Settings(monitoring_address=chosen), head, "10.0.0.5") == address
+
+
+def test_an_address_that_the_head_lacks_is_refused_with_those_that_it_has() -> None:
+    (head,) = sparks(1).values()
+    with pytest.raises(Refused) as refusal:
+        wanted.listen_address(Settings(monitoring_address="10.9.9.9"), head, "")
+    assert "monitoring_address = '10.9.9.9'" in str(refusal.value)
+    assert "10.0.0.5" in str(refusal.value)
+    assert "monitoring_address=loopback" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("monitoring_address", "every"),
+        ("monitoring_address", "10.0.0.5\n"),
+        ("monitoring_retention", "forever"),
+        ("monitoring_retention", "0d"),
+        ("monitoring_disk", 0),
+        ("prometheus_port", 0),
+        ("monitoring", "off"),
+        ("prometheus_image", "--privileged"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name_and_value(name: str, value: object) -> None:
+    with pytest.raises(Refused, match=name):
+        parse_declaration(declare(2, **{name: value}))
+
+
+# ---- steps
+
+
+def reading(node: wanted.NodeWanted, **more: object) -> parts.MonitoringReading:
+    """A node that is as it should be."""
+    ready = parts.MonitoringReading(
+        containers=tuple(
+            Rank(w.part.name, f"id-{w.part.kind}", "running", image_id=ID, label=w.part.dump())
+            for w in node.parts
+        ),
+        images={w.part.image: ImageReading(w.part.image, ID) for w in node.parts},
+        volumes=("sglang-prometheus",),
+        files=parts.digests(gpu_units.unit_files("sglang")),
+        timer="enabled active",
+    )
+    return replace(ready, **more)  # type: ignore[arg-type]
+
+
+HEAD = desired()["spark-1"]
+
+
+def steps(**more: object) -> wanted.NodeSteps:
+    return wanted.plan_node(HEAD, reading(HEAD, **more), Settings())
+
+
+def test_a_node_that_is_as_declared_has_no_step() -> None:
+    assert not steps()
+
+
+def test_what_is_missing_comes_with_the_timer() -> None:
+    lines = list(steps(containers=(), files={}, timer="").lines())
+    assert lines[0] == "create sglang-prometheus: is not there"
+    assert lines[1] == "create sglang-node-exporter: is not there"
+    assert lines[2].startswith("place the GPU timer: /etc/systemd/system/spark-monitoring-sglang")
+
+
+@pytest.mark.parametrize("timer", ["disabled inactive", "enabled inactive", "enabled failed", ""])
+def test_a_timer_that_does_not_run_is_placed_again(timer: str) -> None:
+    (line,) = steps(timer=timer).lines()
+    assert line == f"place the GPU timer: its timer is {timer or 'not there'}"
+
+
+def test_a_file_that_somebody_edited_is_placed_again() -> None:
+    files = reading(HEAD).files
+    edited = next(iter(files))
+    (line,) = steps(files={**files, edited: "0" * 64}).lines()
+    assert line == f"place the GPU timer: {edited} differs"
+
+
+ABSENT = Settings(monitoring="absent")
+
+
+@pytest.mark.parametrize(
+    ("settings", "removed"),
+    [(ABSENT, 0), (replace(ABSENT, monitoring_data="absent"), 1),
+     (Settings(monitoring_data="absent"), 0)],
+)  # fmt: skip
+def test_absent_removes_ours_and_keeps_the_data_by_default(
+    settings: Settings, removed: int
+) -> None:
+    there = reading(HEAD, volumes=("sglang-prometheus", "blue-prometheus"))
+    node = wanted.NodeWanted() if settings.monitoring == "absent" else HEAD
+    planned = wanted.plan_node(node, there, settings)
+    assert planned.volumes == ("sglang-prometheus",) * removed
+    if settings.monitoring == "absent":
+        lines = list(planned.lines())
+        assert "remove sglang-prometheus: is not wanted here" in lines
+        assert "remove sglang-node-exporter: is not wanted here" in lines
+        assert any(line.startswith("remove the GPU timer: /") for line in lines)
+    assert not wanted.plan_node(wanted.NodeWanted(), parts.MonitoringReading(), settings)
+
+
+def test_another_group_s_parts_and_strangers_stay() -> None:
+    blue = replace(HEAD.parts[0].part, group="blue", name="blue-prometheus")
+    others = (
+        Rank("blue-prometheus", "1", "running", image_id=ID, label=blue.dump()),
+        Rank("grafana", "2", "running", label=None),
+        Rank("odd", "3", "running", label="{}"),
+    )
+    assert not steps(containers=(*reading(HEAD).containers, *others))
+    gone = wanted.plan_node(wanted.NodeWanted(), reading(HEAD, containers=others), ABSENT)
+    assert gone.parts == ()
+
+
+def obstacles(settings: Settings | None = None, **more: object) -> str:
+    there = reading(HEAD, **more)
+    settings = settings or Settings()
+    planned = wanted.plan_node(HEAD, there, settings)
+    return "\n".join(map(str, wanted.obstacles("spark-1", HEAD, planned, there, settings)))
+
+
+def test_a_name_that_somebody_has_is_refused() -> None:
+    taken = Rank("sglang-prometheus", "9", "running", label=None)
+    assert "a container named sglang-prometheus exists and is not ours" in obstacles(
+        containers=(taken,)
+    )
+    assert obstacles() == ""
+
+
+def test_units_need_root_only_when_they_change() -> None:
+    assert "cannot become root" in obstacles(no_root="a password is required", timer="")
+    assert obstacles(no_root="a password is required") == ""
+
+
+def test_pull_never_is_refused_where_an_image_is_missing() -> None:
+    text = obstacles(Settings(pull="never"), images={})
+    assert "image prom/prometheus:v3.5.0 is not there, and pull = 'never'" in text

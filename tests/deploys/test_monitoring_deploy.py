@@ -1,0 +1,149 @@
+"""All of deploys/monitoring.py on @fake Sparks: which commands the nodes get, and when none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import IMAGE_ID, Fakes, Run, container
+
+from cluster.fabric import choose_fabric
+from cluster.monitoring import gpu_units, parts, wanted
+from cluster.settings.declaration import HostData, parse_declaration
+from facts.node import NodeReading
+
+PROGRAM = "deploys/monitoring.py"
+# In every reading of monitoring, and in no other command.
+READ = "docker volume ls --filter"
+PLACE, CREATE, FILES, READY = "daemon-reload", "docker create", "docker cp -", "until curl"
+
+
+@pytest.fixture
+def sparks(tmp_path: Path) -> Fakes:
+    """Two nodes whose monitoring is as declared."""
+    fakes = Fakes.of(tmp_path)
+    groups = [("head",), ("workers",)]
+    declaration = parse_declaration(
+        [HostData(s.name, g, {}) for s, g in zip(fakes.sparks, groups, strict=True)]
+    )
+    facts = [NodeReading().process(spark.reading(full=False)) for spark in fakes.sparks]
+    desired = wanted.wanted_parts(declaration, choose_fabric(facts), "127.0.0.1")
+    for spark in fakes.sparks:
+        spark.answers[READ] = reading(desired[spark.name])
+    return fakes
+
+
+def reading(node: wanted.NodeWanted) -> list[str]:
+    """What a node's reading prints where monitoring is as declared."""
+    lines = ["volume sglang-prometheus", "timer enabled active"]
+    for each in node.parts:
+        inspected = container(each.part.name, "")
+        inspected["Config"]["Labels"] = {parts.LABEL: each.part.dump()}
+        lines.append(f"container {json.dumps(inspected)}")
+        lines.append(f"image {each.part.image} {json.dumps({'Id': IMAGE_ID})}")
+    files = parts.digests(gpu_units.unit_files("sglang"))
+    return [*lines, *(f"file {digest} {path}" for path, digest in files.items())]
+
+
+def deploy(sparks: Fakes, *words: str) -> Run:
+    return sparks.deploy(*words, file=PROGRAM)
+
+
+def changes(run: Run) -> dict[str, list[str]]:
+    """Node → the commands that are no readings."""
+    there = {n: [c for c in commands if READ not in c] for n, commands in run.changes.items()}
+    return {node: commands for node, commands in there.items() if commands}
+
+
+def test_what_is_as_declared_is_left_alone(sparks: Fakes) -> None:
+    run = deploy(sparks)
+    assert run.code == 0, run.text
+    assert changes(run) == {}
+    assert run.text.count("its monitoring is as declared") == 2
+    assert all(len(commands) == 2 for commands in run.commands.values())
+
+
+def test_new_nodes_get_images_containers_files_and_the_timer(sparks: Fakes) -> None:
+    for spark in sparks.sparks:
+        spark.answers[READ] = []
+    run = deploy(sparks)
+    assert run.code == 0, run.text
+    head, worker = (changes(run)[spark.name] for spark in sparks.sparks)
+    order = [
+        next(word for word in (PLACE, CREATE, FILES, READY, "docker start") if word in command)
+        for command in head
+        if any(word in command for word in (PLACE, CREATE, FILES, READY, "docker start"))
+    ]
+    assert order == [PLACE, CREATE, FILES, "docker start", CREATE, "docker start", READY, READY]
+    assert any("docker volume create" in command for command in head)
+    assert not any("sglang-prometheus" in command for command in worker)
+    assert "http://192.168.100.11:9100/metrics" in worker[-1]
+
+
+def test_one_field_that_differs_replaces_that_container_alone(sparks: Fakes) -> None:
+    run = deploy(sparks, "--data", "monitoring_retention=3d")
+    assert run.code == 0, run.text
+    name, worker = (spark.name for spark in sparks.sparks)
+    what = "create sglang-prometheus: --storage.tsdb.retention.time: '15d' -> '3d'"
+    assert f"plan: {name}: {what}" in run.text
+    assert worker not in changes(run)
+    assert "docker rm --force" in changes(run)[name][0]
+    assert not any("node-exporter" in c for c in changes(run)[name])
+
+
+def test_dry_says_what_would_change_and_changes_nothing(sparks: Fakes) -> None:
+    words = ("--dry", "--data", "monitoring=absent", "--data", "monitoring_data=absent")
+    run = sparks.deploy(*words, file=PROGRAM, yes=False)
+    assert run.code == 0, run.text
+    assert changes(run) == {}
+    assert "remove sglang-prometheus: is not wanted here" in run.text
+    assert "remove the data in the volume sglang-prometheus: monitoring_data=absent" in run.text
+
+
+def test_absent_removes_ours_and_leaves_the_data(sparks: Fakes) -> None:
+    run = deploy(sparks, "--data", "monitoring=absent")
+    assert run.code == 0, run.text
+    for commands in changes(run).values():
+        assert "docker rm --force" in commands[0]
+        assert "systemctl disable" in commands[-1]
+        assert not any("docker volume rm" in command for command in commands)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            {"success": False, "stderr": ["Cannot connect to the Docker daemon"]},
+            "its monitoring could not be read: Cannot connect to the Docker daemon",
+        ),
+        (["container {}"], "its monitoring could not be read"),
+        (
+            [f"container {json.dumps(container('sglang-node-exporter', ''))}"],
+            "a container named sglang-node-exporter exists and is not ours -> docker rename",
+        ),
+        (["no-root sudo: a password is required"], "cannot become root without a password"),
+    ],
+)
+def test_a_refusal_changes_no_node(sparks: Fakes, answer: Any, words: str) -> None:
+    sparks.sparks[1].answers[READ] = answer
+    run = deploy(sparks)
+    assert run.code == 1
+    assert "refused, nothing was changed" in run.text
+    assert words in run.text
+    assert "Traceback" not in run.text
+    assert changes(run) == {}
+
+
+def test_what_does_not_answer_fails_the_run_with_its_log(sparks: Fakes) -> None:
+    spark = sparks.sparks[1]
+    lines: list[str] = spark.answers[READ]
+    spark.answers[READ] = [line.replace('"running"', '"exited"') for line in lines]
+    spark.answers[READY] = {"success": False, "stderr": [""]}
+    spark.answers["docker logs"] = ["bind: cannot assign requested address"]
+    run = deploy(sparks)
+    assert run.code == 1
+    assert f"plan: {spark.name}: start sglang-node-exporter: is exited" in run.text
+    assert "sglang-node-exporter does not answer at http://192.168.100.11:9100/metrics" in run.text
+    assert "| bind: cannot assign requested address" in run.text
