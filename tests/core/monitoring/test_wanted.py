@@ -7,13 +7,12 @@ import re
 from dataclasses import replace
 
 import pytest
-from samples import declare, fabric_of, sparks, want
+from samples import fabric_of, sparks, want
 
 from cluster.findings import Refused
 from cluster.monitoring import gpu_units, parts, wanted
 from cluster.monitoring.scrape import prometheus_config
 from cluster.node.readings import ImageReading, Rank
-from cluster.settings.declaration import parse_declaration
 from cluster.settings.schema import Settings
 
 ID = "sha256:" + "ab" * 32
@@ -110,24 +109,6 @@ def test_an_address_that_the_head_lacks_is_refused_with_those_that_it_has() -> N
     assert "monitoring_address = '10.9.9.9'" in str(refusal.value)
     assert "10.0.0.5" in str(refusal.value)
     assert "monitoring_address=loopback" in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("monitoring_address", "every"),
-        ("monitoring_address", "10.0.0.5\n"),
-        ("monitoring_retention", "forever"),
-        ("monitoring_retention", "0d"),
-        ("monitoring_disk", 0),
-        ("prometheus_port", 0),
-        ("monitoring", "off"),
-        ("prometheus_image", "--privileged"),
-    ],
-)
-def test_wrong_settings_are_refused_by_name_and_value(name: str, value: object) -> None:
-    with pytest.raises(Refused, match=name):
-        parse_declaration(declare(2, **{name: value}))
 
 
 # ---- steps

@@ -53,6 +53,9 @@ URL = "an http(s) URL, or empty"
 REVISION = "a commit, branch or tag of the model's repository"
 MTU = "an integer from 1280 to 9978"
 VARIANT = "a variant's name, or auto"
+WATCH = "loopback, management, or an IPv4 address of the machine"
+RETENTION = "a number with the unit h, d, w or y: 15d"
+DISK = "an integer from 1 to 100000"
 DRAFT = "auto, none, or a repository on the hub: ORG/NAME"
 
 ALLOWED = {name: allowed_values(name) for name in NAMES}
@@ -92,6 +95,9 @@ WRONG: dict[str, tuple[Any, ...]] = {
     REVISION: ("-x", "a b", "../x", "a\n", "ü", 7, True, None, ["main"], "nul\0"),
     VARIANT: ("", "Low-Latency", "-x", "a b", "a\n", 7, True, ["auto"], "nul\0"),
     DRAFT: ("", "draft", "a/b/c", "/a", "-x/y", "a/b\n", 7, True, ["none"], "nul\0"),
+    WATCH: ("", "every", "Loopback", "10.0.0.256", "::", "10.0.0.5\n", 0, True, None, ["loopback"]),
+    RETENTION: ("", "forever", "0d", "15", "1.5d", "-1d", "15D", "15d\n", "1d12h", 15, None),
+    DISK: (0, -1, 100001, "10", 1.5, True, None),
     MTU: (0, 1279, 9979, "9000", 1.5, True, None),
     WORDS: (5, True, None, ["a", 1], [None], {"a": 1}, ["nul\0"]),
     "a mapping of variable names to strings": (
@@ -359,6 +365,13 @@ def test_a_default_equals_the_same_value_given_explicitly() -> None:
     assert parse_declaration([host("a", port=30000), host("b", "workers")]).common.port == 30000
 
 
+# What is allowed → a value that no setting has by default.
+KINDS: dict[str, Any] = {
+    **{VARIANT: "eagle", DRAFT: "none", SIZE: "1g", IPV4: "127.0.0.1", URL: "http://hub"},
+    **{NETWORKS: ["10.0.0.0/8"], MTU: 1500, WATCH: "management", RETENTION: "3d"},
+}
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in PER_NODE])
 def test_a_setting_of_the_group_may_not_differ(name: str) -> None:
     others: dict[type, Any] = {str: "other", int: 17, tuple: ["--other"]}
@@ -367,14 +380,10 @@ def test_a_setting_of_the_group_may_not_differ(name: str) -> None:
     value = (not default) if isinstance(default, bool) else others[type(default)]
     if ALLOWED[name].startswith("one of "):
         value = next(c for c in choices if c != default)
-    elif ALLOWED[name] in (VARIANT, DRAFT):
-        value = {VARIANT: "eagle", DRAFT: "none"}[ALLOWED[name]]
+    elif value_of_kind := KINDS.get(ALLOWED[name]):
+        value = value_of_kind
     elif "or auto" in ALLOWED[name]:
         value = True if TRUTH in ALLOWED[name] else 0.5 if FRACTION in ALLOWED[name] else 17
-    elif ALLOWED[name] in (SIZE, IPV4):
-        value = {SIZE: "1g", IPV4: "127.0.0.1"}[ALLOWED[name]]
-    elif ALLOWED[name] in (URL, NETWORKS, MTU):
-        value = {URL: "http://hub", NETWORKS: ["10.0.0.0/8"], MTU: 1500}[ALLOWED[name]]
     findings = refusal(host("a"), host("b", "workers", **{name: value}))
     assert findings[0].startswith(f"{name} differs between the nodes (a: ")
 
