@@ -14,8 +14,8 @@ from cluster.engine.symptoms import explanation
 from cluster.probes.thresholds import thresholds
 
 ALERTS = Path(__file__).with_name("alerts.toml")
+# The alert that always fires, so that its absence can be noticed.
 DEAD_MAN = "watching"
-"""The alert that always fires, so that its absence can be noticed."""
 
 Severity = Literal["critical", "warning", "info"]
 
