@@ -44,7 +44,6 @@ RATES = {
     "ttft_ms": "TTFT {} ms",
     "tpot_ms": "TPOT {} ms",
     "itl_ms": "ITL {} ms",
-    "gsm8k_percent": "GSM8K {} %",
 }
 SETTINGS = {
     "mem_fraction": "memory",
@@ -367,6 +366,8 @@ def _published(model: Entry, width: int) -> Iterator[str]:
                 for name, words in RATES.items()
                 if figure[name]
             ]
+            if score := figure["score"]:
+                values.append(f"{score['task']} {score['percent']:,.10g} %")
             text = f"{', '.join(values) or 'no figure'}; {_load(figure)}"
             if figure["note"]:
                 text += f". Note: {figure['note']}"
@@ -386,8 +387,8 @@ def _figure_head(figure: Entry) -> str:
 def _load(figure: Entry) -> str:
     """The load of a figure, exactly as far as its source states it."""
     parts = [figure["workload"]] if figure["workload"] else []
-    if figure["gsm8k_protocol"]:
-        parts.append(figure["gsm8k_protocol"])
+    if figure["score"]:
+        parts.append(figure["score"]["protocol"])
     if figure["input_tokens"] or figure["output_tokens"]:
         lengths = (figure["input_tokens"], figure["output_tokens"])
         parts.append("{} tokens in, {} out".format(*(f"{n:,}" if n else UNKNOWN for n in lengths)))

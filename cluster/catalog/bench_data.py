@@ -1,7 +1,8 @@
-"""The parts of the catalog that spark-bench has: two files that `make docs` writes, since
+"""The parts of the catalog that spark-bench has: three files that `make docs` writes, since
 spark-bench installs alone."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from cluster.catalog.models import catalog
 
@@ -54,5 +55,22 @@ def published() -> Iterator[dict[str, object]]:
                     "output_len": one.output_tokens,
                     **{name: getattr(one, name) for name in FIGURES},
                     "note": one.note or None,
+                    "source": one.source,
+                }
+
+
+def scores() -> Iterator[dict[str, object]]:
+    """The rows of spark-bench's scores.toml: the published scores. What is not stated is left
+    out."""
+    for model in catalog():
+        for one in model.published:
+            if one.score is not None:
+                stated = {k: None if v == "" else v for k, v in asdict(one.score).items()}
+                yield {
+                    "models": [one.model or model.id],
+                    "setting": one.variant or one.setting or None,
+                    "quantization": one.quantization or model.quantization,
+                    "evidence": one.evidence,
+                    **stated,
                     "source": one.source,
                 }

@@ -298,6 +298,33 @@ class Variant(Layer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublishedScore:
+    """A published share of right answers, and the protocol as far as its source states it. None and
+    "": not stated; then spark-bench sets no score beside it.
+
+    + task: in spark-bench's words, as "gsm8k"
+    + percent: of the items, whose answers are right
+    + harness, harness_version: the program that has the prompts and the grader, as "sgl-eval"
+    + shots: worked examples in front of each item
+    + temperature: of sampling; 0 where the source says greedy
+    + max_tokens: most tokens of an answer, thoughts included
+    + protocol: in the source's words
+    """
+
+    task: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_]*\Z")]
+    percent: Annotated[float, Meta(ge=0, le=100)]
+    items: Count | None = None
+    harness: str = ""
+    harness_version: str = ""
+    shots: Annotated[int, Meta(ge=0)] | None = None
+    endpoint: Literal["chat", "completions", ""] = ""
+    thinking: Literal["on", "off", ""] = ""
+    temperature: Annotated[float, Meta(ge=0)] | None = None
+    max_tokens: Count | None = None
+    protocol: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PublishedFigures:
     """What somebody measured, with the load it was measured under. None and "": not stated.
 
@@ -315,7 +342,7 @@ class PublishedFigures:
     + output_throughput: output tokens a second of all streams
     + total_per_gpu: input and output tokens a second of all streams, over the number of GPUs
     + ttft_ms, tpot_ms, itl_ms: means, where `note` says nothing else
-    + gsm8k_percent, gsm8k_protocol: accuracy, and how it was taken
+    + score: how right the answers are
     """
 
     model: str = ""
@@ -341,8 +368,7 @@ class PublishedFigures:
     ttft_ms: Rate | None = None
     tpot_ms: Rate | None = None
     itl_ms: Rate | None = None
-    gsm8k_percent: Rate | None = None
-    gsm8k_protocol: str = ""
+    score: PublishedScore | None = None
     note: str = ""
     source: str
 

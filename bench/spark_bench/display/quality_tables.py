@@ -8,6 +8,7 @@ from rich.table import Table
 
 from spark_bench.compare.compare_tables import agreement_text, points
 from spark_bench.display.tables import labeled_lines
+from spark_bench.expectations.published_scores import published_scores
 from spark_bench.formats import digits, duration, plural
 from spark_bench.results.quality_schema import Against, AnsweredItem, QualityResult, Score
 
@@ -29,6 +30,7 @@ def quality_tables(result: QualityResult) -> Iterator[RenderableType]:
     lines = list(answer_lines(result.score))
     if result.against:
         lines += against_lines(result.against)
+    lines += [("published", sentence) for sentence in published_scores(result)]
     lines.append(("tokens", usage_line(result)))
     lines += [("wrong", wrong_line(item)) for item in wrong_items(result)[:WRONG]]
     lines += [("note", note) for note in result.notes]

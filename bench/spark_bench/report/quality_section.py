@@ -21,6 +21,7 @@ from spark_bench.compare.scores import (
     score_part,
     unusable,
 )
+from spark_bench.expectations.published_scores import published_scores
 from spark_bench.formats import plural, with_sign
 from spark_bench.history.entry import HistoryEntry, entry_of, server_key
 from spark_bench.report import page_table
@@ -39,6 +40,7 @@ class QualityRun(Struct, frozen=True, kw_only=True):
     settings: what its server was started with, flattened
     reason: why it is partial; "" if it is complete
     examples: some of its wrong answers
+    published: published scores beside it, or why they are not compared, as sentences
     """
 
     entry: HistoryEntry
@@ -49,6 +51,7 @@ class QualityRun(Struct, frozen=True, kw_only=True):
     reason: str
     examples: tuple[AnsweredItem, ...]
     against: Against | None
+    published: tuple[str, ...]
 
 
 class WrongAnswers(Struct, frozen=True):
@@ -83,6 +86,7 @@ def quality_run(result: QualityResult, path: Path) -> QualityRun:
         reason=result.reason if result.status == "partial" else "",
         examples=tuple(wrong[::every][:EXAMPLES]),
         against=result.against,
+        published=tuple(published_scores(result)),
     )
 
 
@@ -151,6 +155,11 @@ def quality_section(
         f"{agreement_text(each.against, 'there', 'here')}."
         for each in shown
         if each.against
+    ]
+    notes += [
+        f"{' '.join(labels[each.server]).strip()}, {each.entry.profile}: {sentence}."
+        for each in shown
+        for sentence in each.published
     ]
     if older := len(scores) - len(shown):
         notes.append(f"{plural(older, 'older or incomplete result')} of the same are left out.")
