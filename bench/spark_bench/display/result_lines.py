@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from spark_bench.client.audit import Audit
 from spark_bench.formats import brief, digits, duration, plural, size
+from spark_bench.metrics.accepted import Accepted
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import Reconciliation
 from spark_bench.metrics.intervals import Interval
@@ -31,6 +32,8 @@ def finding_lines(result: Result) -> Iterator[tuple[str, str]]:
             yield "goodput", goodput_line(summary)
         yield "steady", steady_line(summary.steady, summary.steady_reason)
         yield "lengths", lengths_line(result.lengths)
+    if isinstance(result.accepted, Accepted):
+        yield "accepted", accepted_line(result.accepted)
     if result.stalls and result.stalls.counts:
         yield "stalls", stalls_line(result.stalls)
 
@@ -126,6 +129,38 @@ def lengths_line(lengths: Lengths) -> str:
         else ""
     )
     return f"{prompts}{early}"
+
+
+SOURCES = {
+    "usage": "the server's counts",
+    "tokenizer": "the tokenizer's counts",
+    "chunk": "one token per event",
+}
+
+
+def accepted_line(accepted: Accepted) -> str:
+    """Tokens per step with speculative decoding: mean, spread, course, and where they come from."""
+    engine = "" if accepted.engine is None else f"; by the engine's metrics {accepted.engine:.2f}"
+    if accepted.unclear:
+        return f"not known from the stream: {accepted.unclear}{engine}"
+    source = ", ".join(SOURCES.get(word, word) for word in accepted.source.split(", "))
+    out = f", {accepted.left_out:,} left out" if accepted.left_out else ""
+    return (
+        f"{accepted.mean:.2f} tokens per step (std {accepted.std:.2f}; answers "
+        f"{accepted.low:.2f} to {accepted.high:.2f}), over the answer {course_text(accepted)}"
+        f"{engine}; from {source} in {sum(accepted.steps):,} events{out}"
+        + ("" if accepted.mean >= NONE_ACCEPTED else f": {NO_DRAFTS}")
+    )
+
+
+# Fewer tokens per step, and no draft was ever right.
+NONE_ACCEPTED = 1.02
+NO_DRAFTS = "hardly any draft is accepted: check the draft model and the algorithm"
+
+
+def course_text(accepted: Accepted) -> str:
+    """The mean of each part of the answer: "3.4 3.1 2.9"."""
+    return " ".join(f"{part.mean:.1f}" for part in accepted.course)
 
 
 def stalls_line(stalls: Stalls) -> str:

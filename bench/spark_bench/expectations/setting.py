@@ -227,6 +227,14 @@ class EngineSettings:
         """Nodes that serve; None: not known."""
         return self.ranks or self.number("nnodes", "nnodes")
 
+    @property
+    def speculates(self) -> bool | None:
+        """Whether it decodes speculatively; None: not known. An engine that lists its other
+        settings (SGLang) lists this one only if it does."""
+        if self.text("speculative_algorithm"):
+            return True
+        return False if "tp_size" in self.settings else None
+
     def text(self, setting: str) -> str:
         """A text, or the word after its option among the user's arguments; "": neither has it."""
         value: Value | None = self.settings.get(setting)

@@ -47,6 +47,7 @@ class Flags(IntFlag):
     CLIENT_GONE = 128
     STOPPED_EARLY = 256
     SLOW = 512
+    DRAFTS = 1024
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Stream:
 
     id: the answer's x-reference-id header, and, in hex, the id of its events
     chunks: with visible tokens, as planned; sent_ns has those that were sent
-    per_chunk: tokens in each chunk; the last may have fewer
+    per_chunk: tokens in each chunk, with DRAFTS the most: they have 1, 2, ... in turn; the last
+        may have fewer
     tokens: of the whole answer; `hidden` of them, at its start, are invisible
     reasoning: chunks of reasoning_content, at the start
     earlier: requests that its connection had carried before
@@ -98,8 +100,10 @@ class Stream:
     def token_counts(self) -> NDArray[np.int64]:
         """Tokens in each chunk sent."""
         visible = self.tokens - self.hidden
-        edges = np.minimum(np.arange(len(self.sent_ns) + 1) * self.per_chunk, visible)
-        return np.diff(edges)
+        counts = np.full(len(self.sent_ns), self.per_chunk, np.int64)
+        if self.flags & Flags.DRAFTS:
+            counts = 1 + np.arange(len(self.sent_ns)) % self.per_chunk
+        return np.diff(np.append(0, np.minimum(np.cumsum(counts), visible)))
 
 
 def read_dump(dump: bytes) -> list[Stream]:

@@ -16,6 +16,7 @@ from spark_bench.errors import BadInput
 from spark_bench.expectations import Expectation, judge_result
 from spark_bench.history.entry import HistoryEntry, entry_of, server_key
 from spark_bench.load.sweep import MeasuredPoint
+from spark_bench.metrics.accepted import Accepted
 from spark_bench.metrics.summary import Distributions
 from spark_bench.report.quality_section import (
     QualityRun,
@@ -159,6 +160,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     origin: what it was measured with, as (subject, text)
     timed: whether the file has samples over time
     beside: its figures beside the published ones whose load it sent
+    accepted: tokens of each step with speculative decoding; None: there is none
     """
 
     entry: HistoryEntry
@@ -179,6 +181,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     origin: tuple[tuple[str, str], ...]
     timed: bool
     beside: tuple[Expectation, ...] = ()
+    accepted: Accepted | None = None
 
     def value(self, name: str) -> float | None:
         """A figure by its key in the summary."""
@@ -232,6 +235,7 @@ def report_run(result: schema.Result, path: Path) -> ReportRun:
         origin=tuple(_origin(result)),
         timed=bool(last.server and len(last.server.samples.at) > 1) or bool(last.nodes),
         beside=judge_result(result)[1:] if result.config.published else (),
+        accepted=result.accepted or None,
     )
 
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 from spark_bench import expectations, formats
 from spark_bench.printable import printable
 from spark_bench.protocol.failures import cure, meaning
-from spark_bench.report import figure_tables as tables
+from spark_bench.report import figure_tables as tables, special_tables
 from spark_bench.report.charts.over_time import choose_timeline_run
 from spark_bench.report.named_runs import Gathered, NamedRun, Unmeasured, name_runs
 from spark_bench.report.page_table import Table, Tone
@@ -50,6 +50,7 @@ class Page(Struct, frozen=True, kw_only=True):
     baseline: tables.Baseline | None
     published: tables.Published | None
     quality: QualitySection | None
+    special: tuple[special_tables.SpecialTable, ...]
     sections: tuple[Section, ...]
     expected: tuple[Expected, ...]
     exactness: str
@@ -109,6 +110,7 @@ def build_page(
         baseline=tables.compare_with_baseline(gathered.words),
         published=tables.published_figures(runs),
         quality=quality_section(gathered.scores, labels, wrong, warned),
+        special=tuple(special_tables.build_special(runs)),
         sections=tuple(build_sections(runs, leaders, chosen, indices)),
         expected=tuple(expected for _, expected in judgments if expected.lines),
         exactness=exactness_text(runs),

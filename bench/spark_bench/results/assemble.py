@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics import figures, histograms, intervals
+from spark_bench.metrics.accepted import Accepted, merge_accepted
 from spark_bench.metrics.bounds import Bound
 from spark_bench.metrics.steady import Steady
 from spark_bench.record import Request
@@ -129,6 +130,7 @@ def combine_repeats(repeats: Sequence[schema.Repeat]) -> schema.Measurement:
         return schema.Measurement(**{name: getattr(repeats[0], name) for name in names})
     summaries = [repeat.summary for repeat in repeats]
     lengths = [repeat.lengths for repeat in repeats]
+    accepted = [each for repeat in repeats if isinstance(each := repeat.accepted, Accepted)]
     apart: dict[str, Any] = {
         "tokenizer": lengths[0].tokenizer,
         "largest_difference": max((each.largest_difference for each in lengths), key=abs),
@@ -140,6 +142,7 @@ def combine_repeats(repeats: Sequence[schema.Repeat]) -> schema.Measurement:
         lengths=schema.Lengths(**apart, **_sums(lengths, sums)),
         intervals=intervals.over_repeats(summaries),
         bounds=median_bounds([repeat.bounds for repeat in repeats]),
+        accepted=merge_accepted(accepted) if accepted else UNSET,
     )
 
 

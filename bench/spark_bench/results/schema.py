@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from spark_bench.client.audit import Audit
 from spark_bench.metrics import figures, histograms
+from spark_bench.metrics.accepted import Accepted
 from spark_bench.metrics.bounds import Bound
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import Stalls
@@ -41,6 +42,8 @@ class Measurement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     requests_file: name of the file with one line per request, in the same folder; null: not saved
     bounds: the lowest and the highest value that each figure can have, by the summary's key; left
         out: unknown, as in files of earlier versions
+    accepted: tokens of each step with speculative decoding; left out: there is none, or nothing
+        shows it
     """
 
     summary: figures.Summary
@@ -53,6 +56,7 @@ class Measurement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     nodes: Nodes | None = None
     requests_file: str | None = None
     bounds: dict[str, Bound] | UnsetType = UNSET
+    accepted: Accepted | UnsetType = UNSET
 
 
 class Repeat(Measurement, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from spark_bench.display.progress import ProgressDisplay
 from spark_bench.errors import BenchError
+from spark_bench.expectations.setting import EngineSettings
 from spark_bench.options import LoadOptions, RunOptions, RunOutcome
 from spark_bench.prompts.tokens import find_tokens
 from spark_bench.results.provenance import gather_provenance
@@ -131,10 +132,11 @@ def _run_point(
         project=options.server.project if server.listing else None,
         listing=server.listing,
     )
+    engine = EngineSettings(provenance)
     repeats, notes, reason = list[measure.MeasuredRepeat](), list[str](), ""
     try:
         while len(repeats) < options.load.repeat and not context.interrupts.came:
-            measured = _run_repeat(options, context, len(repeats), point, notes)
+            measured = _run_repeat(options, context, engine, len(repeats), point, notes)
             if measured is None:
                 break
             repeats.append(measured)
@@ -156,7 +158,12 @@ def _run_point(
 
 
 def _run_repeat(
-    options: RunOptions, context: RunContext, number: int, point: str, notes: list[str]
+    options: RunOptions,
+    context: RunContext,
+    engine: EngineSettings,
+    number: int,
+    point: str,
+    notes: list[str],
 ) -> measure.MeasuredRepeat | None:
     """Measure one repeat (number: from 0); None if it was interrupted before it began."""
     words = [options.load.profile.name]
@@ -172,7 +179,7 @@ def _run_repeat(
     if context.interrupts.came:
         return None
     context.interrupts.worth = True
-    measured = measure.measure_repeat(options, context, load, number, label)
+    measured = measure.measure_repeat(options, context, load, engine, number, label)
     measured.warmup = prepared.warmup
     return measured
 

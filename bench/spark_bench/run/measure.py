@@ -16,6 +16,7 @@ import httpx
 from spark_bench import errors, record
 from spark_bench.client.recorder import Recorder
 from spark_bench.client.tally import Progress
+from spark_bench.expectations.setting import EngineSettings
 from spark_bench.load import warmup
 from spark_bench.options import RunOptions
 from spark_bench.results.schema import Repeat
@@ -148,7 +149,12 @@ def _send(load: record.Load, context: RunContext, prepared: Prepared) -> float |
 
 
 def measure_repeat(
-    options: RunOptions, context: RunContext, load: record.Load, number: int, label: str
+    options: RunOptions,
+    context: RunContext,
+    load: record.Load,
+    engine: EngineSettings,
+    number: int,
+    label: str,
 ) -> MeasuredRepeat:
     """Send a load and read the responses.
 
@@ -171,7 +177,7 @@ def measure_repeat(
     with closing(recording.store):
         by_tokenizer = options.measure.count_tokens != "usage"
         responses = read_responses(load, context, recording, tokenizer=by_tokenizer)
-    figures = compute_figures(options, context, recording, responses, side)
+    figures = compute_figures(options, context, engine, recording, responses, side)
     return MeasuredRepeat(
         Repeat(repeat=number, started=started, **figures),
         responses.requests,

@@ -5,10 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import UNSET
+
 from spark_bench import errors, record
 from spark_bench.client import judge, recorder
 from spark_bench.client.tally import cpu_seconds, undisturbed
+from spark_bench.expectations.setting import EngineSettings
 from spark_bench.metrics import histograms, intervals, stalls, times
+from spark_bench.metrics.accepted import accepted_lengths
 from spark_bench.metrics.bounds import bound_figures
 from spark_bench.metrics.summary import distributions, summarize
 from spark_bench.options import RunOptions
@@ -121,6 +125,7 @@ def read_responses(
 def compute_figures(
     options: RunOptions,
     context: RunContext,
+    engine: EngineSettings,
     recording: recorder.Recording,
     responses: ReadResponses,
     side: ServerSide | None,
@@ -153,6 +158,13 @@ def compute_figures(
         "intervals": intervals.over_requests(timed, seed=options.load.seed),
         "stalls": stalls.stalls(timed),
         "server": assemble.server_figures(side, compared) if side else None,
+        "accepted": accepted_lengths(
+            timed,
+            speculates=engine.speculates,
+            interval=engine.number("stream_interval", "stream_interval") or 1,
+            engine=side.accept_length if side else None,
+        )
+        or UNSET,
         "nodes": assemble.node_figures(side, summary.total_output_tokens) if side else None,
     }
 

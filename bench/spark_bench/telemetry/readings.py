@@ -68,6 +68,8 @@ class ServerSide(Struct, frozen=True, omit_defaults=True):
     generated_tokens, prompt_tokens: by the server's own counters between those two readings
     cache_hit_rate: share of prompt tokens found in the prefix cache between those two readings, if
         the engine counts both; else the last value of its own gauge
+    accept_length: tokens that a step of speculative decoding gave on average, by the engine's
+        counters between those two readings, else the mean of its gauge within the window
     notes: what could not be sampled, and why
     """
 
@@ -79,6 +81,7 @@ class ServerSide(Struct, frozen=True, omit_defaults=True):
     generated_tokens: float | None = None
     prompt_tokens: float | None = None
     cache_hit_rate: float | None = None
+    accept_length: float | None = None
     running: Extent | None = None
     queued: Extent | None = None
     token_usage: Extent | None = None
@@ -119,6 +122,7 @@ def server_side(
         generated_tokens=_grown([line.look.generated for line in looks]),
         prompt_tokens=prompted,
         cache_hit_rate=cache_hit_rate,
+        accept_length=_accept_length(looks, *window),
         running=extent([(s.at_ns, s.running) for s in samples], *window),
         queued=extent([(s.at_ns, s.queued) for s in samples], *window),
         token_usage=extent([(s.at_ns, s.token_usage) for s in samples], *window),
@@ -200,6 +204,18 @@ def tokens_per_joule(output_tokens: int, nodes: Sequence[NodeSamples]) -> float 
     if not measured or len(measured) < len(energies) or sum(measured) <= 0:
         return None
     return output_tokens / sum(measured)
+
+
+def _accept_length(looks: Sequence[ServerLine], begin_ns: int, end_ns: int) -> float | None:
+    """Accepted drafts and one token more for each step; None: the engine reports none."""
+    drafts = _grown([line.look.drafts for line in looks])
+    accepted = _grown([line.look.accepted for line in looks])
+    if drafts and accepted is not None:
+        return 1 + accepted / drafts
+    after = [line for line in looks if line.at_ns > begin_ns]
+    within = [line for line in after if line.at_ns <= end_ns] or after[:1]
+    gauge = [value for line in within if (value := line.look.accept_length)]
+    return sum(gauge) / len(gauge) if gauge else None
 
 
 def _server_samples(looks: Sequence[ServerLine]) -> Iterable[ServerSample]:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 from report_samples import HOSTILE, result, save, several, variants
 from spark_bench.cli import main
+from spark_bench.metrics.accepted import Accepted, CoursePart
 from spark_bench.results import codec
 from spark_bench.results.schema import Result
 from spark_bench.results.suite_results import CaseRow, SuiteLoad, SuiteResults, encode_results
@@ -280,3 +281,32 @@ def _repeated(whole: Result) -> Result:
         for number in range(2)
     )
     return replace(whole, repeats=repeats, distributions=None, server=None, nodes=None)
+
+
+def test_accepted_lengths_are_claimed_only_where_they_are_known(tmp_path: Path) -> None:
+    part = CoursePart(0, 120, 2.6)
+    known = Accepted(
+        unclear="",
+        source="usage",
+        mean=2.5,
+        std=0.4,
+        low=2.1,
+        high=2.9,
+        steps=(60, 60),
+        left_out=1,
+        course=(part,),
+        engine=2.45,
+    )
+    results = [
+        result(0, accepted=known),
+        result(1, accepted=replace(known, unclear="<b>why</b>", mean=77.7, engine=None)),
+        result(2, accepted=replace(known, mean=1.0)),
+    ]
+    page = report(tmp_path, str(save(results, tmp_path / "results")))
+    section = page[page.index('<section id="accepted"') :]
+    section = section[: section.index("</section>")]
+    for text in ("2.50", "answers 2.10 to 2.90", "2.6", "2.45", "the server&#39;s counts"):
+        assert text in section
+    assert "&lt;b&gt;why&lt;/b&gt;" in section and "77.7" not in section
+    assert 'class="n warn"' in section  # of drafts that are never accepted
+    assert 'id="accepted"' not in report(tmp_path, str(save([result(0)], tmp_path / "plain")))

@@ -274,3 +274,25 @@ def test_histograms_of_one_side_alone_are_none() -> None:
 def test_cache_hits_are_a_share_of_the_runs_prompt_tokens(looks: list[MetricsReading]) -> None:
     side = readings.server_side([server(i, look) for i, look in enumerate(looks)], 0, S)
     assert side.cache_hit_rate == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("readings_", "mean"),
+    [
+        pytest.param(
+            [{"drafts": 100.0, "accepted": 50.0}, {"drafts": 200.0, "accepted": 300.0}],
+            3.5,
+            id="counters",
+        ),
+        pytest.param([{"accept_length": 2.0}, {"accept_length": 3.0}], 2.5, id="gauge"),
+        pytest.param([{"accept_length": 0.0}, {"accept_length": 3.0}], 3.0, id="late gauge"),
+        pytest.param([{"accept_length": 0.0}, {"accept_length": 0.0}], None, id="no speculation"),
+        pytest.param([{"drafts": 7.0, "accepted": 5.0}] * 2, None, id="no steps"),
+        pytest.param([{}, {}], None, id="no metrics"),
+    ],
+)
+def test_the_engines_own_accepted_length(
+    readings_: list[dict[str, float]], mean: float | None
+) -> None:
+    looks = [server(i + 1, MetricsReading(**each)) for i, each in enumerate(readings_)]
+    assert readings.server_side(looks, 0, 2 * S).accept_length == mean

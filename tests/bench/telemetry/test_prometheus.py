@@ -185,3 +185,20 @@ def test_an_invalid_histogram_is_left_out(samples: list[str]) -> None:
     travelled = msgspec.json.decode(msgspec.json.encode(line.sealed()), type=SamplerLine)
     assert isinstance(travelled, ServerLine)
     assert (travelled.look.running, travelled.look.queued) == (None, 3)
+
+
+def test_accepted_drafts_by_either_engine() -> None:
+    sglang = parse_metrics(
+        "# TYPE sglang:spec_accept_length gauge\n"
+        'sglang:spec_accept_length{dp_rank="0",tp_rank="0"} 2.5\n'
+        'sglang:spec_accept_length{dp_rank="0",tp_rank="1"} 2.5\n'
+        'sglang:spec_accept_length{dp_rank="1",tp_rank="2"} 3.5\n'
+    )
+    assert (sglang.accept_length, sglang.drafts) == (3.0, None)
+    vllm = parse_metrics(
+        "# TYPE vllm:spec_decode_num_drafts_total counter\n"
+        "vllm:spec_decode_num_drafts_total 100\n"
+        "# TYPE vllm:spec_decode_num_accepted_tokens_total counter\n"
+        "vllm:spec_decode_num_accepted_tokens_total 210\n"
+    )
+    assert (vllm.drafts, vllm.accepted, vllm.accept_length) == (100.0, 210.0, None)

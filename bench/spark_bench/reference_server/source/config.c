@@ -38,7 +38,7 @@ static const Key KEYS[] = {
     KEY(split, 0),          KEY(fail_every, 0),  KEY(cut_every, 0),      KEY(err_every, 0),
     KEY(stall_every_ms, 0), KEY(stall_ms, 0),    KEY(slow_one, 0),       KEY(slow_ms, 0),
     KEY(strict_model, 0),   KEY(jitter_us, 0),   KEY(heavy_permille, 0), KEY(heavy_us, 0),
-    KEY(together, 1),
+    KEY(together, 1),       KEY(drafts, 0),
 };
 
 #define KEY_COUNT (sizeof KEYS / sizeof *KEYS)

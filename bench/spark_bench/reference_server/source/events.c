@@ -39,12 +39,12 @@ static const char *finish_reason(const Stream *stream)
 
 static void add_usage(Buffer *out, const Stream *stream, uint32_t tokens)
 {
-    uint64_t reasoning = (uint64_t)stream->reasoning * stream->per_chunk;
+    uint32_t reasoning = stream_tokens_before(stream, stream->reasoning);
     buffer_print(out,
                  "{\"prompt_tokens\":%u,\"total_tokens\":%u,\"completion_tokens\":%u,"
                  "\"prompt_tokens_details\":null,\"reasoning_tokens\":%u}",
                  stream->prompt_tokens, stream->prompt_tokens + tokens, tokens,
-                 reasoning < tokens ? (uint32_t)reasoning : tokens);
+                 reasoning < tokens ? reasoning : tokens);
 }
 
 void event_head(Stream *stream)
@@ -78,8 +78,7 @@ void event_role(Buffer *out, const Stream *stream)
 static void add_native(Stream *stream, uint32_t chunk)
 {
     uint32_t tokens = stream_tokens_in(stream, chunk);
-    uint32_t first = chunk * stream->per_chunk;
-    add_words(&stream->text, first, tokens);
+    add_words(&stream->text, stream_tokens_before(stream, chunk), tokens);
     buffer_text(&event, "data: {\"text\":\"");
     buffer_add(&event, stream->text.data, stream->text.len);
     buffer_print(&event, "\",\"output_ids\":[%u],\"meta_info\":{\"id\":\"%s\",\"finish_reason\":",
@@ -108,7 +107,7 @@ static void add_delta(const Stream *stream, uint32_t chunk)
         buffer_text(&event, "{\"index\":0,\"delta\":{\"reasoning_content\":\"");
     else
         buffer_text(&event, "{\"index\":0,\"delta\":{\"reasoning_content\":null,\"content\":\"");
-    add_words(&event, chunk * stream->per_chunk, stream_tokens_in(stream, chunk));
+    add_words(&event, stream_tokens_before(stream, chunk), stream_tokens_in(stream, chunk));
     buffer_text(&event, stream->api == COMPLETION ? END : DELTA_END);
     if (stream->flags & CONTINUOUS_USAGE) {
         buffer_text(&event, ",\"usage\":");

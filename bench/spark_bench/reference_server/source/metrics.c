@@ -48,6 +48,8 @@ static Histogram queue_time = {
 static uint64_t prompt_tokens;
 static uint64_t generated_tokens;
 static uint64_t finished_requests;
+static uint64_t draft_steps;
+static uint64_t draft_tokens; /* accepted ones, and one for each step */
 
 /* Throughput over the last whole second or so. */
 typedef struct {
@@ -92,6 +94,8 @@ void metrics_step(Stream *stream, uint64_t now, uint32_t tokens)
         prompt_tokens += stream->prompt_tokens;
     } else {
         observe(&itl, now - stream->last_step_ns, tokens);
+        draft_steps += stream->flags & DRAFTS ? 1 : 0;
+        draft_tokens += stream->flags & DRAFTS ? tokens : 0;
     }
     stream->last_step_ns = now;
     generated_tokens += tokens;
@@ -120,7 +124,7 @@ void metrics_forget(void)
     clear(&itl);
     clear(&e2e);
     clear(&queue_time);
-    prompt_tokens = generated_tokens = finished_requests = 0;
+    prompt_tokens = generated_tokens = finished_requests = draft_steps = draft_tokens = 0;
     window = (Window){.start_ns = now_ns()};
 }
 
@@ -156,6 +160,8 @@ void metrics_print(Buffer *out)
     print_value(out, "gauge", "token_usage", (double)schedule_held_tokens() / KV_CACHE_TOKENS);
     print_value(out, "gauge", "cache_hit_rate", 0);
     print_value(out, "gauge", "max_total_num_tokens", KV_CACHE_TOKENS);
+    if (draft_steps)
+        print_value(out, "gauge", "spec_accept_length", (double)draft_tokens / (double)draft_steps);
     print_value(out, "counter", "prompt_tokens_total", (double)prompt_tokens);
     print_value(out, "counter", "generation_tokens_total", (double)generated_tokens);
     print_value(out, "counter", "num_requests_total", (double)finished_requests);

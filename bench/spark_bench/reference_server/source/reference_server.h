@@ -68,7 +68,8 @@ typedef struct {
     uint64_t itl_us;         /* between chunks; 0: as fast as possible */
     uint64_t ttft_per_in_us; /* added to ttft_us for each prompt token (a prefill) */
     uint64_t step;           /* 1: all streams emit together on one decode clock, as engines do */
-    uint64_t k;              /* tokens in a chunk (speculative decoding, stream_interval) */
+    uint64_t k;              /* tokens in a chunk (stream_interval) */
+    uint64_t drafts;         /* 1: speculative decoding: chunks have 1, 2, ... k tokens in turn */
     uint64_t hidden;         /* the first N tokens are invisible (harmony's channel tokens) */
     uint64_t reasoning;      /* the first N chunks are reasoning_content */
     uint64_t role_early;     /* 1: the role chunk leaves at once, not with the first token */
@@ -181,6 +182,7 @@ enum {
     CLIENT_GONE = 128,
     STOPPED_EARLY = 256,
     SLOW = 512,
+    DRAFTS = 1024,
 };
 
 struct Stream {
@@ -189,7 +191,7 @@ struct Stream {
     uint32_t flags;
     uint32_t chunks;    /* with visible tokens */
     uint32_t sent;      /* of them */
-    uint32_t per_chunk; /* tokens */
+    uint32_t per_chunk; /* tokens; with DRAFTS the most */
     uint32_t tokens;    /* of the whole answer, hidden ones included */
     uint32_t hidden;
     uint32_t hidden_left;
@@ -227,6 +229,7 @@ void stream_answer_whole(Stream *stream);
 void stream_gone(Stream *stream);
 void streams_start_queued(void);
 uint32_t stream_visible(const Stream *stream);
+uint32_t stream_tokens_before(const Stream *stream, uint32_t chunk);
 uint32_t stream_tokens_in(const Stream *stream, uint32_t chunk);
 uint32_t stream_tokens_after(const Stream *stream, uint32_t chunks);
 

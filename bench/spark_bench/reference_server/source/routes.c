@@ -160,13 +160,16 @@ static void route_get(Connection *connection, Text target)
     static const char INFO[] =
         "{\"model_path\":\"reference\",\"tokenizer_path\":\"reference\",\"served_model_name\":\"reference\","
         "\"is_generation\":true,\"internal_states\":[{}],\"version\":\"0.5.23\"}";
+    static const char DRAFTS_INFO[] =
+        "{\"model_path\":\"reference\",\"tp_size\":1,\"speculative_algorithm\":\"EAGLE\","
+        "\"stream_interval\":1,\"internal_states\":[{}],\"version\":\"0.5.23\"}";
     if (text_starts(target, "/v1/models"))
         answer(connection, "200 OK", MODELS);
     else if (text_starts(target, "/metrics"))
         route_metrics(connection);
     else if (text_starts(target, "/server_info") || text_starts(target, "/get_server_info") ||
              text_starts(target, "/model_info") || text_starts(target, "/get_model_info"))
-        answer(connection, "200 OK", INFO);
+        answer(connection, "200 OK", config.drafts ? DRAFTS_INFO : INFO);
     else
         answer(connection, "200 OK", "{}");
 }

@@ -26,16 +26,26 @@ uint32_t stream_visible(const Stream *stream)
     return stream->tokens - stream->hidden;
 }
 
+/* Visible tokens before a chunk. */
+uint32_t stream_tokens_before(const Stream *stream, uint32_t chunk)
+{
+    uint64_t most = stream->per_chunk, before = chunk * most;
+    if (stream->flags & DRAFTS) {
+        uint64_t rest = chunk % most;
+        before = chunk / most * (most * (most + 1) / 2) + rest * (rest + 1) / 2;
+    }
+    return at_most(before, stream_visible(stream));
+}
+
 uint32_t stream_tokens_in(const Stream *stream, uint32_t chunk)
 {
-    uint64_t before = (uint64_t)chunk * stream->per_chunk;
-    return at_most(stream_visible(stream) - before, stream->per_chunk);
+    return stream_tokens_before(stream, chunk + 1) - stream_tokens_before(stream, chunk);
 }
 
 /* Generated so far when so many chunks are out: what continuous usage says. */
 uint32_t stream_tokens_after(const Stream *stream, uint32_t chunks)
 {
-    return at_most(stream->hidden + (uint64_t)chunks * stream->per_chunk, stream->tokens);
+    return stream->hidden + stream_tokens_before(stream, chunks);
 }
 
 static bool send_frame(Stream *stream)
@@ -277,6 +287,7 @@ static uint32_t flags_for(const Ask *ask, uint64_t tokens)
     flags |= every(config.cut_every) ? CUT : 0;
     flags |= every(config.err_every) ? ERROR_EVENT : 0;
     flags |= every(config.slow_one) ? SLOW : 0;
+    flags |= config.drafts ? DRAFTS : 0;
     flags |= config.stop_at && tokens > config.stop_at ? STOPPED_EARLY : 0;
     return flags;
 }
@@ -289,6 +300,8 @@ static void set_lengths(Stream *stream, uint64_t tokens)
     stream->hidden = stream->hidden_left = at_most(config.hidden, tokens);
     stream->per_chunk = at_most(config.k, MOST_TOKENS);
     stream->chunks = (stream_visible(stream) + stream->per_chunk - 1) / stream->per_chunk;
+    while (stream_tokens_before(stream, stream->chunks) < stream_visible(stream))
+        stream->chunks++;
     stream->reasoning = at_most(config.reasoning, stream->chunks);
     stream->sent_ns = zeroed((stream->chunks + 1) * sizeof *stream->sent_ns);
     stream->left_ns = zeroed((stream->chunks + 1) * sizeof *stream->left_ns);

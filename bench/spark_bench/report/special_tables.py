@@ -1,0 +1,62 @@
+"""Tables of what only some runs have, each left out if none has it: accepted lengths."""
+
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from spark_bench.display.result_lines import NONE_ACCEPTED, SOURCES, course_text
+from spark_bench.metrics.accepted import Accepted
+from spark_bench.report.named_runs import NamedRun
+from spark_bench.report.page_table import NONE, Cell, Column, Table, Tone, number_cells
+
+
+class SpecialTable(Struct, frozen=True):
+    """A table under a heading, which is its caption; lead: what it shows."""
+
+    id: str
+    lead: str
+    table: Table
+
+
+def build_special(runs: Sequence[NamedRun]) -> Iterator[SpecialTable]:
+    """The tables of these runs, in page order."""
+    drafted = [(named, named.run.accepted) for named in runs if named.run.accepted]
+    if drafted:
+        lead = (
+            "Tokens that each decode step gave: accepted drafts and one more. A step's tokens come "
+            "in one event; where events may hold several steps, no figure is claimed."
+        )
+        yield SpecialTable("accepted", lead, _accepted_table(drafted))
+
+
+def run_cell(named: NamedRun) -> Cell:
+    """A run\'s model and number, linked to its row in the table of all runs."""
+    return Cell(f"#{named.number} {named.model}", named.number, named.variant, f"#{named.anchor}")
+
+
+def _accepted_table(drafted: Sequence[tuple[NamedRun, Accepted]]) -> Table:
+    columns = (
+        Column("Run", numeric=False),
+        Column("Load", numeric=False),
+        Column("Accepted", "tokens"),
+        Column("Std", "tokens"),
+        Column("Over the answer", "tokens", numeric=False),
+        Column("Engine's own", "tokens"),
+        Column("Taken from", numeric=False),
+    )
+    means = number_cells([None if each.unclear else each.mean for _, each in drafted])
+    spreads = number_cells([None if each.unclear else each.std for _, each in drafted])
+    engines = number_cells([each.engine for _, each in drafted])
+    rows = []
+    for index, (named, each) in enumerate(drafted):
+        mean, words = means[index], [SOURCES.get(word, word) for word in each.source.split(", ")]
+        course, origin = NONE, Cell("not known", detail=each.unclear, tone="warn")
+        if not each.unclear:
+            answers = f"answers {each.low:.2f} to {each.high:.2f}"
+            tone: Tone = "warn" if each.mean < NONE_ACCEPTED else ""
+            mean = Cell(mean.text, mean.value, answers, tone=tone)
+            course = Cell(course_text(each))
+            origin = Cell(", ".join(words), detail=f"{sum(each.steps):,} events")
+        load = Cell(named.run.entry.load)
+        rows.append((run_cell(named), load, mean, spreads[index], course, engines[index], origin))
+    return Table("Speculative decoding", columns, tuple(rows))
