@@ -7,6 +7,8 @@ happened.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,6 +41,11 @@ class Prompt:
     output_tokens: int
     conversation: int = 0
     turn: int = 0
+
+    def sha256(self) -> str:
+        """The hash of its messages, in hex: two prompts with the same one send the same text."""
+        messages = [(message.role, message.content) for message in self.messages]
+        return hashlib.sha256(json.dumps(messages).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +171,7 @@ class Request:
     usage: whether the server returned token counts; if not, they are the tokenizer's, or the
         number of chunks
     model: the name in the response
+    prompt_sha256: of the prompt's messages, in hex; "": unknown
     blank_events: events whose text is empty although nothing began or ended with them
     failure: the kind (see protocol.failures), or "" for a request that counts
     detail: of the failure, for people: the status, the server's message
@@ -201,6 +209,7 @@ class Request:
     merged_reads: int = 0
     conversation: int = 0
     turn: int = 0
+    prompt_sha256: str = ""
     text: str = ""
 
     @property

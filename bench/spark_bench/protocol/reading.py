@@ -182,6 +182,7 @@ def _blank(exchange: Exchange, job: Job) -> Request:
         reused=exchange.reused,
         conversation=prompt.conversation,
         turn=prompt.turn,
+        prompt_sha256=prompt.sha256(),
     )
 
 

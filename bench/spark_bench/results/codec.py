@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from spark_bench import errors, record
 from spark_bench.results.quality_schema import QUALITY_KIND, QUALITY_VERSION, QualityResult
@@ -259,6 +259,8 @@ class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reused: it went over a connection that had carried another request
     merged_reads: reads that held several of its events
     conversation, turn: its conversation, and its position in it, from 0
+    prompt_sha256: SHA-256 of the prompt's messages, in hex: requests with the same one are paired
+        by `compare`; left out: unknown, as in files of earlier versions
     text: the response's text
     """
 
@@ -291,6 +293,7 @@ class Row(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     conversation: int
     turn: int
     text: str
+    prompt_sha256: str | UnsetType = UNSET
 
 
 _SAME = tuple(
@@ -298,7 +301,7 @@ _SAME = tuple(
     for name in Row.__struct_fields__
     if name in record.Request.__dataclass_fields__
     and not name.endswith("_ns")
-    and name != "token_counts"
+    and name not in ("token_counts", "prompt_sha256")
 )
 
 
@@ -320,6 +323,7 @@ def to_row(request: record.Request, start_ns: int, repeat: int = 0) -> Row:
         done_ns=since(sent, request.done_ns),
         token_gaps_ns=np.diff(request.token_ns, prepend=sent).tolist(),
         token_counts=request.token_counts.tolist(),
+        prompt_sha256=request.prompt_sha256 or UNSET,
         **{name: getattr(request, name) for name in _SAME},
     )
 
@@ -339,6 +343,7 @@ def from_row(row: Row, start_ns: int = START_NS) -> record.Request:
         done_ns=at(sent, row.done_ns),
         token_ns=np.cumsum(np.array(row.token_gaps_ns, np.int64)) + sent,
         token_counts=np.array(row.token_counts, np.int32),
+        prompt_sha256=row.prompt_sha256 or "",
         **{name: getattr(row, name) for name in _SAME},
     )
 
