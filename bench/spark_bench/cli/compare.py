@@ -12,6 +12,7 @@ Examples:
   spark-bench compare before.json after.json
   spark-bench compare 'before/*.json' 'after/*.json' --metrics all
   spark-bench compare before.json after.json --csv > matrix.csv
+  spark-bench compare before.json after.json --gate 3%
   spark-bench compare before.json after.json --gate output_throughput=-3%,ttft_p99=+5%
   spark-bench compare before/ after/ --gate arith=-2pts,output_throughput=-3%
 
@@ -22,6 +23,11 @@ A gate's limit is the largest regression that may pass. It
             take identical runs for one at most once in a hundred)
   unjudged  if there are too few repeats for this spread to tell; of a
             score, whose limit is in points, too few items
+
+\b
+A limit without a name, such as 3%, is one of steady.output_throughput,
+median_itl_ms and median_tpot_ms each: it fails if one of them does, and is
+unjudged if none can be judged.
 
 \b
 Exit codes:
@@ -38,7 +44,9 @@ Form = Literal["csv", "json", "markdown"]
 @click.option(
     "--metrics", metavar="NAMES", help="Figures, such as output_throughput,ttft_p99; or all."
 )
-@click.option("--gate", metavar="LIMITS", help="Fail if a figure is worse than NAME=LIMIT,...")
+@click.option(
+    "--gate", metavar="LIMITS", help="Fail if a figure is worse than NAME=LIMIT,...; or 3%."
+)
 @click.option("--anyway", is_flag=True, help="Compare runs of different loads, seeds or accuracy.")
 @click.option(
     "--csv",

@@ -14,12 +14,14 @@ from rich.text import Text
 from spark_bench.compare import differences, metric_names
 from spark_bench.compare.comparison import (
     METHOD,
+    PAIR_METHOD,
     SCORE_METHOD,
     Comparison,
     Difference,
     by_value,
     verdict_line,
 )
+from spark_bench.compare.gates import decides
 from spark_bench.compare.runs import ComparedRun
 from spark_bench.compare.scores import ScoreDifference, ScoreRow
 from spark_bench.formats import brief, digits, markdown_table, plural, with_sign
@@ -47,6 +49,8 @@ def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
             yield _figures(comparison.matrix)
     elif comparison.matrix.names:
         yield from _many(comparison.matrix)
+    if comparison.paired:
+        yield _paired(comparison)
     if comparison.scores:
         yield _scores(comparison)
         for sentence in agreement_lines(comparison):
@@ -60,7 +64,8 @@ def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
     if power := _power(comparison.matrix):
         yield Text(power, style="dim")
     for verdict in comparison.verdicts:
-        style = "" if verdict.outcome == "holds" else "bold red"
+        counts = verdict.outcome != "holds" and decides(verdict, comparison.verdicts)
+        style = "bold red" if counts else ""
         yield Text(verdict_line(verdict), style=style)
 
 
@@ -73,8 +78,30 @@ def _contents(run: ComparedRun) -> str:
 def _methods(comparison: Comparison) -> Iterator[str]:
     if comparison.matrix.names:
         yield METHOD
+    if comparison.paired:
+        yield PAIR_METHOD
     if comparison.scores:
         yield SCORE_METHOD
+
+
+def _paired(comparison: Comparison) -> Table:
+    """A row per latency and run whose requests are paired with the first run's."""
+    heads = ("by request", "run", "pairs", "longer", "change", "95%", "")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, head in enumerate(heads):
+        table.add_column(head, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in comparison.paired:
+        within = "" if row.low is None or row.high is None else _within(row.low, row.high)
+        table.add_row(
+            f"{row.latency}_ms",
+            row.run,
+            f"{row.pairs:,}",
+            f"{100 * row.slower:.0f}%",
+            _percent(row.percent),
+            within,
+            Text(row.verdict, style=STYLES.get(row.verdict, "")),
+        )
+    return table
 
 
 def _scores(comparison: Comparison) -> Table:
@@ -109,8 +136,7 @@ def percent(share: float) -> str:
 
 def points(apart: ScoreDifference | Against) -> tuple[str, str]:
     """A difference of scores, and its interval, in points."""
-    low, high = 100 * apart.low, 100 * apart.high
-    return f"{with_sign(100 * apart.difference)} pts", f"{with_sign(low)} to {with_sign(high)}"
+    return f"{with_sign(100 * apart.difference)} pts", _within(100 * apart.low, 100 * apart.high)
 
 
 def agreement_lines(comparison: Comparison) -> Iterator[str]:
@@ -164,8 +190,12 @@ def _figures(matrix: differences.Matrix) -> Table:
 def _change(matrix: differences.Matrix, row: int, run: int) -> tuple[str, str, Text]:
     verdict = matrix.verdict(row, run)
     low, high = matrix.low[row, run], matrix.high[row, run]
-    within = "" if np.isnan(low) else f"{with_sign(low)} to {with_sign(high)}"
+    within = "" if np.isnan(low) else _within(low, high)
     return _percent(matrix.percent[row, run]), within, Text(verdict, style=STYLES.get(verdict, ""))
+
+
+def _within(low: float, high: float) -> str:
+    return f"{with_sign(low)} to {with_sign(high)}"
 
 
 def _percent(value: float) -> str:
@@ -239,6 +269,18 @@ def comparison_csv(comparison: Comparison) -> str:
 
     frame = differences.matrix_frame(comparison.matrix)
     rows: dict[str, dict[str, object]] = {}
+    for each in comparison.paired:
+        rows.setdefault(f"by_request.{each.latency}_ms", {"better": "lower"}).update(
+            {
+                f"{each.run} repeats": each.repeats,
+                f"{each.run} %": each.percent,
+                f"{each.run} low %": each.low,
+                f"{each.run} high %": each.high,
+                f"{each.run} p": each.p,
+                f"{each.run} p (Holm)": each.p_holm,
+                f"{each.run} verdict": each.verdict,
+            }
+        )
     for row in comparison.scores:
         cells = rows[f"score.{row.task}"] = {"better": "higher"}
         columns = zip(comparison.matrix.runs, row.scores, row.differences, strict=True)
@@ -275,6 +317,15 @@ def comparison_markdown(comparison: Comparison) -> str:
             if math.isfinite(percent) and math.isfinite(low):
                 change += f" ({with_sign(low)} to {with_sign(matrix.high[row, index])})"
             cells += [_number(matrix.values[row, index]), change, matrix.verdict(row, index)]
+        rows.append(cells)
+    for name in dict.fromkeys(each.latency for each in comparison.paired):
+        own = {each.run: each for each in comparison.paired if each.latency == name}
+        cells = [f"`{name}_ms` by request", ""]
+        for run in others:
+            pair = own.get(run.letter)
+            within = f" ({_within(pair.low or 0, pair.high or 0)})" if pair and pair.p else ""
+            cells += ["", f"{with_sign(pair.percent)} %{within}" if pair else "-"]
+            cells.append(pair.verdict if pair else "")
         rows.append(cells)
     for task in comparison.scores:
         rows.append([f"`{task.task}`, %", *_score_cells(task)])
@@ -324,6 +375,7 @@ def comparison_json(comparison: Comparison) -> str:
             for run in matrix.runs
         ],
         "figures": [_figure(matrix, row) for row in range(len(matrix.names))],
+        "by_request": msgspec.to_builtins(comparison.paired),
         "scores": [_score(row, matrix.runs) for row in comparison.scores],
         "compared_anyway": [_difference(each, matrix.runs) for each in comparison.forbidding],
         "differences": [_difference(each, matrix.runs) for each in comparison.explaining],

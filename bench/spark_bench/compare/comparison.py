@@ -11,14 +11,20 @@ from msgspec import Struct
 
 from spark_bench import errors, formats
 from spark_bench.compare import differences, gates, metric_names
+from spark_bench.compare.request_pairs import PairedLatency, pair_requests
 from spark_bench.compare.runs import ComparedRun, Part, ResultPart, flatten, load_runs
 from spark_bench.compare.scores import ScoreRow, compare_scores
 from spark_bench.printable import printable
 
 METHOD = (
-    "better, worse: p < 5% by Yuen's test on the logarithms of the repeats (Welch's with fewer "
-    "than 5), Holm-adjusted over this table; unclear: may be chance. Intervals: 95%, each by "
-    "itself. Repeats of one run share one server start: several runs' files tell more."
+    "better, worse: p < 5% by Welch's test on the logarithms of the repeats, the first repeat "
+    "apart (Yuen's from 10 repeats on), Holm-adjusted over this table; unclear: may be chance. "
+    "Intervals: 95%, each by itself. Repeats of one run share one server start: several runs' "
+    "files tell more."
+)
+PAIR_METHOD = (
+    "By request: the geometric mean of the same requests' ratios; intervals and p by a t-test over "
+    "the repeats, whose requests are not independent of each other, Holm-adjusted over these rows."
 )
 SCORE_METHOD = (
     "Scores in %, differences in points over the items that both were asked: better, worse: p < 5% "
@@ -32,10 +38,12 @@ class Comparison:
     """forbidding: differences that --anyway ignored; explaining: the others.
 
     scores: a row per task that any of the runs has a score of
+    paired: latencies request by request, where the runs sent the same prompts
     """
 
     matrix: differences.Matrix
     scores: tuple[ScoreRow, ...]
+    paired: tuple[PairedLatency, ...]
     forbidding: tuple[Difference, ...]
     explaining: tuple[Difference, ...]
     verdicts: tuple[gates.GateVerdict, ...]
@@ -68,20 +76,27 @@ def compare_runs(
         raise errors.BadInput(
             f"none of these runs has {' or '.join(names)}; choose others with --metrics"
         )
+    load = (each.field for each in forbidding if each.field not in JUDGED)
+    paired, unpaired = pair_requests(runs, [field for field in load if ": " not in field])
     return Comparison(
         matrix,
         scores,
+        paired,
         tuple(forbidding),
         tuple(explaining),
         tuple(gates.judge_gates(limits, runs)),
-        tuple(_notes(runs, forbidding, explaining)),
+        (*_notes(runs, forbidding, explaining), *unpaired),
     )
 
 
 def gate_error(verdicts: Sequence[gates.GateVerdict]) -> errors.BenchError | None:
     """The command's error: GateFailed if a gate failed, GateUnjudged if one could not be judged."""
     failed = [verdict_line(each) for each in verdicts if each.outcome == "failed"]
-    unjudged = [verdict_line(each) for each in verdicts if each.outcome == "unjudged"]
+    unjudged = [
+        verdict_line(each)
+        for each in verdicts
+        if each.outcome == "unjudged" and gates.decides(each, verdicts)
+    ]
     if failed:
         return gates.GateFailed("; ".join(failed))
     return gates.GateUnjudged("; ".join(unjudged)) if unjudged else None
@@ -166,6 +181,8 @@ EITHER = ("warmup",)
 ABSENT = None
 # Whether figures can be judged: they are exact, or their bounds say how far they are off.
 CLIENTS = {True: "exact", False: "approximate"}
+# What rules out a comparison without being a part of the load.
+JUDGED = ("status", "client")
 # Values of a field that a refusal names.
 NAMED = 3
 # Provenance that differs between any two runs and explains nothing: an engine draws a seed at each

@@ -22,7 +22,8 @@ ALPHA = 0.05  # over all differences of a table together
 class Matrix:
     """All arrays have the shape (figures, runs); NaN where unknown.
 
-    values: trimmed geometric mean over repeats; the arithmetic one for figures that can be 0
+    values: geometric mean over repeats, trimmed from 10 on; the arithmetic one for figures that
+        can be 0
     n: repeats that have the figure
     percent, low, high: difference from the first run and its 95% interval
     p, holm: two-sided p-values, single and Holm-adjusted over the table
@@ -85,8 +86,7 @@ def _row(
     else:
         locations = stats.locations(columns, finest=0.0)
     less, more = stats.slack(locations, ends, logarithms=positive)
-    first = (locations.centre, locations.error2, locations.freedom, locations.n)
-    apart = stats.contrast(stats.Location(*(array[:1] for array in first)), locations)
+    apart = stats.contrast(locations.of_first(), locations)
     low, high = apart.interval()
     less, more = less + more[:1], more + less[:1]
     changes = (apart.difference, low - less, high + more)

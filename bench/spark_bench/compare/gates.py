@@ -11,11 +11,13 @@ repeats show (stats.py: trimmed, on logarithms for per cent, as it is for millis
   unjudged neither: the spread is too wide for so few repeats. An error, not a pass.
 
 Both rates hold by construction if the repeats show the whole spread. The spread only decides
-whether there is a verdict, and `GateVerdict.detectable` says which regressions would be found. On
-the reference server, with the spread measured there and 5 repeats, output_throughput=-3% found a
-3 % regression in 97 of 100 trials (not 99, since runs differ a little more than their repeats) and
-never reported one for identical runs. Runs whose figures are approximate are not judged: their
-spread may be the client's.
+whether there is a verdict, and `GateVerdict.detectable` says which regressions would be found.
+`tests/support/paired_trials.py` simulates both, for spreads that were measured. Runs whose figures
+are approximate are not judged: their spread may be the client's.
+
+A limit alone, such as `3%`, is one of the steadiest figures each (`metric_names.STEADIEST`), as a
+group: it fails if one of them does, and is unjudged if all of them are. So a server that is slower
+in everything is found by whichever figure shows it.
 
 A score's limit is in points: `arith=-2pts`. The same holds of it, with the items instead of repeats
 (paired.py): one file on each side is enough, and both must have been asked the same items.
@@ -26,6 +28,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+import msgspec
 import numpy as np
 from msgspec import Struct, field
 
@@ -38,10 +41,11 @@ FALSE_ALARMS = 0.01  # of all gates together
 MISSES = 0.01  # of a regression as large as the limit, by each gate
 POWER = 0.95
 
+_ALONE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _LIMIT = re.compile(r"([+-])(\d+(?:\.\d+)?)\s*(%|ms|pts|)")
 _FORM = (
-    "give NAME=LIMIT, such as output_throughput=-3%, ttft_p99=+5%, ttft_p99=+20ms or, for a task's "
-    "score, arith=-2pts"
+    "give 3% for the steadiest figures, or NAME=LIMIT, such as output_throughput=-3%, "
+    "ttft_p99=+5%, ttft_p99=+20ms or, for a task's score, arith=-2pts"
 )
 # Numbers of items that a message proposes.
 _ROUND = [n * 10**power for power in range(1, 5) for n in (1, 2, 3, 4, 5, 6, 8)]
@@ -65,6 +69,7 @@ class Gate(Struct, frozen=True):
 
     text: as typed; limit: its size in its unit, which is points for scores
     higher: a higher figure is better
+    group: the limit without a name that it is a part of; "": it was given by its own name
     """
 
     text: str
@@ -72,6 +77,7 @@ class Gate(Struct, frozen=True):
     limit: float
     unit: Literal["%", "ms", "pts"]
     higher: bool
+    group: str = ""
 
 
 class GateVerdict(Struct, frozen=True):
@@ -95,11 +101,20 @@ class GateVerdict(Struct, frozen=True):
 
 def parse_gates(text: str) -> tuple[Gate, ...]:
     """Parse the value of --gate. BadInput for an invalid gate, or two for one figure."""
-    gates = [_gate(each.strip()) for each in text.split(",")]
+    gates = [gate for each in text.split(",") for gate in _gates(each.strip())]
     for index, gate in enumerate(gates):
         if any(gate.name == before.name for before in gates[:index]):
             raise BadInput(f"--gate has two limits for {gate.name}; give one")
     return tuple(gates)
+
+
+def _gates(text: str) -> list[Gate]:
+    if not (alone := _ALONE.fullmatch(text)):
+        return [_gate(text)]
+    size = alone[1]
+    ways = {"higher": "-", "lower": "+"}
+    named = (f"{name}={ways[metric_names.better(name)]}{size}%" for name in metric_names.STEADIEST)
+    return [msgspec.structs.replace(_gate(each), group=text) for each in named]
 
 
 def _gate(text: str) -> Gate:
@@ -147,6 +162,14 @@ def judge_gates(gates: Sequence[Gate], runs: Sequence[ComparedRun]) -> list[Gate
         for gate in gates
         for run in runs[1:]
     ]
+
+
+def decides(verdict: GateVerdict, verdicts: Sequence[GateVerdict]) -> bool:
+    """Whether a verdict counts: it is judged, or nothing of its group is."""
+    if verdict.outcome != "unjudged" or not verdict.gate.group:
+        return True
+    group = (v for v in verdicts if (v.gate.group, v.run) == (verdict.gate.group, verdict.run))
+    return all(each.outcome == "unjudged" for each in group)
 
 
 def _judge(gate: Gate, base: ComparedRun, run: ComparedRun, alpha: float) -> GateVerdict:

@@ -29,6 +29,11 @@ DEFAULT = (
     ),
 )
 
+# What a gate without a figure's name is about: the figures that repeats of one server have nearly
+# alike. Chance arrivals drown the throughput of the whole run, whose end waits for the last answer;
+# prefills that happen to fall together drown the mean ITL; bundled events leave no median ITL.
+STEADIEST = ("steady.output_throughput", "median_itl_ms", "median_tpot_ms")
+
 _LATENCIES = {
     "ttft": "ttft",
     "itl": "itl",

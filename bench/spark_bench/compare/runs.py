@@ -25,6 +25,7 @@ class ResultPart(Struct, frozen=True):
     repeats: every figure of each repeat, by name
     bounds: of those figures of each repeat, by name; none in results of earlier versions
     bounded: these show all that is uncertain about the figures
+    requests: the file with its requests; None: not saved
     early: successful responses that ended before the requested length
     published: sentences on the published figures whose load it sent
     """
@@ -42,6 +43,7 @@ class ResultPart(Struct, frozen=True):
     published: tuple[str, ...] = ()
     bounds: tuple[dict[str, Bound], ...] = ()
     bounded: bool = False
+    requests: Path | None = None
 
     @property
     def exact(self) -> bool:
@@ -173,6 +175,8 @@ def result_part(path: Path, result: schema.Result) -> ResultPart:
         early=result.summary.stopped_early,
         bounds=tuple(repeat.bounds or {} for repeat in repeats),
         bounded=result.audit.bounded is True,
+        # In the result's own folder, whatever the file says.
+        requests=path.with_name(Path(name).name or "?") if (name := result.requests_file) else None,
         published=tuple(each.text for each in judge_result(result)[1:])
         if result.config.published
         else (),

@@ -43,8 +43,8 @@ def test_the_table_says_what_is_worse_and_what_may_explain_it(two: tuple[Path, P
     assert throughput.split()[:4] == ["output_throughput", "1,000", "900", "-10.0%"]
     assert throughput.split()[-1] == "worse"
     assert "openai/gpt-oss-120b" in result.stdout and "other" in result.stdout
-    assert "Yuen's test" in result.stdout
-    assert "differences of 0.62% or more in" in result.stdout
+    assert "Welch's test" in result.stdout
+    assert "differences of 0.48% or more in" in result.stdout
 
 
 @pytest.mark.parametrize("runs", [2, 3, 12])

@@ -12,6 +12,7 @@ from spark_bench.compare.gates import (
     GateFailed,
     GateUnjudged,
     GateVerdict,
+    decides,
     judge_gates,
     parse_gates,
 )
@@ -48,10 +49,47 @@ def test_gates_are_read(text: str, name: str, limit: float, unit: str) -> None:
     assert (gate.name, gate.limit, gate.unit) == (name, limit, unit)
 
 
+def test_a_limit_alone_is_one_of_the_steadiest_figures_each() -> None:
+    gates = parse_gates("2.5%, ttft=+20%")
+    assert [gate.text for gate in gates] == [
+        "steady.output_throughput=-2.5%",
+        "median_itl_ms=+2.5%",
+        "median_tpot_ms=+2.5%",
+        "ttft=+20%",
+    ]
+    assert [gate.group for gate in gates] == ["2.5%"] * 3 + [""]
+
+
+WIDE = [80.0, 120.0, 110.0, 95.0, 100.0]
+
+
+@pytest.mark.parametrize(
+    ("itl", "steady", "error"),
+    [
+        pytest.param(BASE, BASE, None, id="all hold"),
+        pytest.param(BASE, WIDE, None, id="one holds, one can't be judged"),
+        pytest.param(WIDE, WIDE, GateUnjudged, id="none can be judged"),
+        pytest.param([each * 1.03 for each in BASE], WIDE, GateFailed, id="one fails"),
+    ],
+)
+def test_a_group_fails_with_one_and_is_unjudged_with_all(
+    itl: list[float], steady: list[float], error: type[Exception] | None
+) -> None:
+    def run(letter: str, itl: list[float]) -> ComparedRun:
+        figures = {"steady.output_throughput": steady, "median_itl_ms": itl}
+        return a_run(letter, **figures)
+
+    verdicts = held("3%", run("A", BASE if itl != WIDE else WIDE), run("B", itl))
+    assert len(verdicts) == 3  # the third figure is missing
+    assert type(gate_error(verdicts)) is (error or type(None))
+    outcomes = {verdict.outcome: decides(verdict, verdicts) for verdict in verdicts}
+    assert outcomes["unjudged"] is (error is GateUnjudged)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("", "is not a gate: give NAME=LIMIT", id="empty"),
+        pytest.param("", "is not a gate: give 3% for the steadiest figures", id="empty"),
         pytest.param("ttft", "'ttft' is not a gate", id="no limit"),
         pytest.param("=-3%", "is not a gate", id="no name"),
         pytest.param("ttft=+5%,", "'' is not a gate", id="a comma at the end"),
@@ -102,7 +140,8 @@ def test_a_regression_as_large_as_the_limit_fails(
 
 def test_a_spread_too_wide_is_no_verdict_but_an_error_with_its_cure() -> None:
     wide = [80.0, 95.0, 100.0, 110.0, 120.0]
-    first, second = a_run("A", output_throughput=wide), a_run("B", output_throughput=wide[::-1])
+    other = [95.0, 120.0, 80.0, 110.0, 100.0]
+    first, second = a_run("A", output_throughput=wide), a_run("B", output_throughput=other)
     [verdict] = held("throughput=-3%", first, second)
     assert verdict.outcome == "unjudged"
     assert "too wide for 5 repeats" in verdict.why

@@ -5,26 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from compare_samples import a_run, with_bounds
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_ind, ttest_rel
 from spark_bench.compare.differences import build_matrix, matrix_frame
 from spark_bench.compare.runs import ComparedRun
-from spark_bench.compare.stats import contrast, enough, holm, locations
+from spark_bench.compare.stats import contrast, enough, holm, locations, paired
 
 A = [101.0, 99.5, 100.2, 100.9, 98.7]
 B = [97.1, 98.0, 96.4, 97.7, 91.0]
 
 
 @pytest.mark.parametrize(
-    ("first", "second"),
+    ("first", "second", "trim"),
     [
-        pytest.param(A[:4], B[:4], id="no trimming below five: Welch"),
-        pytest.param(A, B, id="five: one at each end"),
-        pytest.param(A + [100.0] * 5, B, id="ten and five"),
+        pytest.param(A[:2], B[1:3], 0, id="two repeats: Welch"),
+        pytest.param(A + B, B + B[::-1], 0.2, id="ten: Yuen"),
+        pytest.param(A + B + A, B + A, 0.2, id="fifteen and ten"),
     ],
 )
-def test_the_contrast_matches_yuens_test_in_scipy(first: list[float], second: list[float]) -> None:
+def test_the_contrast_matches_scipy(first: list[float], second: list[float], trim: float) -> None:
     difference = contrast(locations([first]), locations([second]))
-    trim = 0.2 if len(second) >= 5 else 0
     reference = ttest_ind(second, first, equal_var=False, trim=trim)
     assert difference.p()[0] == pytest.approx(reference.pvalue)
     assert difference.freedom[0] == pytest.approx(reference.df)
@@ -33,8 +32,51 @@ def test_the_contrast_matches_yuens_test_in_scipy(first: list[float], second: li
         assert [end[0] for end in difference.interval()] == pytest.approx([ends.low, ends.high])
 
 
-def test_one_disturbed_repeat_counts_little() -> None:
-    disturbed = contrast(locations([A]), locations([[*A[:4], 60.0]]))
+@pytest.mark.parametrize("n", [3, 4, 5, 9])
+def test_few_repeats_are_least_squares_with_a_block_of_first_repeats(n: int) -> None:
+    rng = np.random.default_rng(n)
+    first, second = rng.normal(5, 1, n), rng.normal(6, 1, n)
+    design = np.zeros((2 * n, 3))
+    design[:n, 0] = design[n:, 1] = design[[0, n], 2] = 1
+    values = np.concatenate([first, second])
+    found, squares = np.linalg.lstsq(design, values, rcond=None)[:2]
+    variance = np.linalg.inv(design.T @ design) * squares[0] / (2 * n - 3)
+    apart = contrast(locations([first.tolist()]), locations([second.tolist()]))
+    assert apart.difference[0] == pytest.approx(found[1] - found[0])
+    expected = variance[0, 0] + variance[1, 1] - 2 * variance[0, 1]
+    assert apart.error[0] ** 2 == pytest.approx(expected)
+    assert 1 < apart.freedom[0] <= 2 * n - 3
+
+
+def test_a_slow_first_repeat_of_both_runs_changes_nothing() -> None:
+    plain = contrast(locations([A]), locations([B]))
+    slow = contrast(locations([[A[0] - 30, *A[1:]]]), locations([[B[0] - 30, *B[1:]]]))
+    for name in ("difference", "error", "freedom"):
+        assert getattr(slow, name) == pytest.approx(getattr(plain, name))
+
+
+def test_a_different_number_of_repeats_shares_their_slow_first_ones() -> None:
+    """With 3 and 5 repeats, a slow first one weighs more in the mean of 3."""
+    rng = np.random.default_rng(2)
+    first, second = rng.normal(100, 0.1, (400, 3)), rng.normal(100, 0.1, (400, 5))
+    first[:, 0] -= 20
+    second[:, 0] -= 20
+    apart = contrast(locations(first.tolist()), locations(second.tolist()))
+    assert abs(float(apart.difference.mean())) < 0.05
+    assert (apart.p() < 0.05).mean() < 0.08
+
+
+def test_pairs_match_the_paired_t_test_of_scipy() -> None:
+    differences = [b - a for a, b in zip(A, B, strict=True)]
+    apart, reference = paired(differences), ttest_rel(B, A)
+    assert apart.p()[0] == pytest.approx(reference.pvalue)
+    ends = reference.confidence_interval(0.95)
+    assert [end[0] for end in apart.interval()] == pytest.approx([ends.low, ends.high])
+    assert np.isnan(paired(differences[:1]).p()[0])
+
+
+def test_two_disturbed_repeats_of_ten_count_little() -> None:
+    disturbed = contrast(locations([A + A]), locations([[*A[:4], 60.0] * 2]))
     assert abs(disturbed.difference[0]) < 1.0
     assert disturbed.p()[0] > 0.3
 
