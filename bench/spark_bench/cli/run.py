@@ -294,7 +294,9 @@ RUN_OPTIONS = [
         type=commands.ANY_PATH,
         help="Default: benchmark_results/bench_PROFILE_TIME.json.",
     ),
-    output("--save-requests", is_flag=True, help="Write each request to a file beside it."),
+    output(
+        "--save-requests", is_flag=True, help="Write each request to a file beside it, for compare."
+    ),
     output("--history/--no-history", default=True, help="Add the result to `history`."),
     output(
         "--json",

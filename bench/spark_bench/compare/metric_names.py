@@ -19,6 +19,7 @@ KNOWN = (*SUMMARY, *(f"steady.{name}" for name in STEADY), JOULE)
 
 DEFAULT = (
     "output_throughput",
+    "steady.output_throughput",
     "total_throughput",
     "request_throughput",
     "request_goodput",

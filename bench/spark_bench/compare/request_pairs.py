@@ -26,6 +26,7 @@ from spark_bench.compare import stats
 from spark_bench.compare.runs import ComparedRun, ResultPart
 from spark_bench.errors import BadInput
 from spark_bench.metrics.times import Floats, Ints, Times
+from spark_bench.printable import printable
 from spark_bench.results import codec
 
 ALPHA = 0.05  # over all pairs of a comparison together
@@ -84,7 +85,7 @@ def pair_requests(
         return (), ()
     try:
         if differing:
-            raise CantPair(f"they differ in {', '.join(differing)}")
+            raise CantPair(f"they differ in {printable(', '.join(differing))}")
         if without := [run.letter for run in measured if not all(p.requests for p in run.parts)]:
             raise CantPair(f"{', '.join(without)} has no requests file (run --save-requests)")
         first = _saved(measured[0])
@@ -118,11 +119,13 @@ def _read(path: Path | None, part: ResultPart) -> list[tuple[int, SavedRepeat]]:
             for row in rows:
                 request = codec.from_row(row)
                 prompts[row.index] = request.prompt_sha256 or None
+                if len(row.token_gaps_ns) != len(row.token_counts):
+                    raise ValueError(f"{path}: request {row.index} has times without tokens")
                 if request.ok:
                     requests.append(request)
             read.append((repeat, SavedRepeat(prompts, Times.of(requests))))
     except (BadInput, OverflowError, ValueError) as error:
-        raise CantPair(f"{getattr(error, 'message', error)}") from error
+        raise CantPair(printable(getattr(error, "message", str(error)))) from error
     return read
 
 

@@ -176,7 +176,7 @@ def result_part(path: Path, result: schema.Result) -> ResultPart:
         bounds=tuple(repeat.bounds or {} for repeat in repeats),
         bounded=result.audit.bounded is True,
         # In the result's own folder, whatever the file says.
-        requests=path.with_name(Path(name).name or "?") if (name := result.requests_file) else None,
+        requests=path.parent / Path(name).name if (name := result.requests_file) else None,
         published=tuple(each.text for each in judge_result(result)[1:])
         if result.config.published
         else (),

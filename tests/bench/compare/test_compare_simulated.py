@@ -15,7 +15,7 @@ import pytest
 from compare_samples import MEASURED, pairs
 from spark_bench.compare.gates import judge_gates, parse_gates
 
-PAIRS = 1500
+PAIRS = 1000
 Runs = Iterator[paired_trials.Sample]
 
 

@@ -131,13 +131,31 @@ def test_runs_that_cannot_be_paired_say_why(tmp_path: Path) -> None:
     assert "lost.requests.jsonl, line 1" in why(a, lost)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param({"token_counts": [1]}, id="times without tokens"),
+        pytest.param({"token_gaps_ns": [2**70, 1], "token_counts": [1, 1]}, id="a time too large"),
+        pytest.param({"output_tokens": 2**70}, id="tokens too many"),
+    ],
+)
+def test_a_damaged_line_is_a_reason_and_no_failure(tmp_path: Path, damage: dict[str, Any]) -> None:
+    a = saved(tmp_path, "a", requests(1.0, 1))
+    b = saved(tmp_path, "b", requests(1.0, 2))
+    first, *others = requests_path(b).read_bytes().splitlines(keepends=True)
+    line = msgspec.json.encode(json.loads(first) | damage)
+    requests_path(b).write_bytes(b"".join([line, b"\n", *others]))
+    assert "requests of B are not paired: " in why(a, b)
+
+
 def test_a_requests_file_elsewhere_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
     a = saved(tmp_path, "a", requests(1.0, 1))
     b = saved(tmp_path / "inner", "b", requests(1.0, 2))
-    document = json.loads(b.read_bytes()) | {"requests_file": "../a.requests.jsonl"}
-    b.write_bytes(msgspec.json.encode(document))
-    assert "inner/a.requests.jsonl can't be read" in why(a, b)
+    for name, read in (("../a.requests.jsonl", "inner/a.requests.jsonl"), ("..", "inner/..")):
+        document = json.loads(b.read_bytes()) | {"requests_file": name}
+        b.write_bytes(msgspec.json.encode(document))
+        assert f"{read} can't be read" in why(a, b)
 
 
 def test_every_form_has_the_pairs(tmp_path: Path) -> None:
