@@ -1,15 +1,16 @@
 """From an inventory to each node's monitoring. Once for the whole cluster."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyinfra import logger
 from pyinfra.api import Host, State
 
 from cluster.fabric import choose_fabric
-from cluster.findings import Finding, Level, error, refuse_errors, warning
+from cluster.findings import Finding, error, refuse_errors, warning
 from cluster.monitoring import gpu_units, wanted
-from cluster.monitoring.parts import MonitoringReading
+from cluster.monitoring.alertmanager import read_receiver
+from cluster.monitoring.parts import MonitoringReading, compare_secrets
 from cluster.node.readings import NodeFacts
 from cluster.plan.decide import fabric_options
 from cluster.plan.specs import cache_root
@@ -17,6 +18,7 @@ from cluster.printable import printable
 from cluster.rank.spec import EVERYWHERE
 from cluster.transfer import images
 from control import converge, deployment as nodes, inventory, lease, run
+from control.secrets import find_receiver
 from facts import monitoring as reading
 from operations import shell
 from operations.images import ImageOrder
@@ -64,7 +66,10 @@ def _plan(state: State) -> MonitoringRun:
         fabric_address = fabric.nodes[0].address
         management = inventory.address(deployment.head)
         address = wanted.listen_address(settings, facts[declaration.head], management)
-        desired |= wanted.wanted_parts(declaration, fabric, address)
+        stated = find_receiver(settings.alert_receiver)
+        receiver = read_receiver(stated) if stated else None
+        desired |= wanted.wanted_parts(declaration, fabric, address, receiver)
+        there = _compared(deployment, desired, there)
     orders = _image_orders(deployment, facts, desired, there, fabric_address)
     plans = {n: wanted.plan_node(desired[n], there[n], settings) for n in deployment.hosts}
     findings = [
@@ -115,6 +120,21 @@ def _read(deployment: nodes.Deployment, *only: Host) -> dict[str, MonitoringRead
     )
 
 
+def _compared(
+    deployment: nodes.Deployment,
+    desired: Mapping[str, wanted.NodeWanted],
+    there: Mapping[str, MonitoringReading],
+) -> dict[str, MonitoringReading]:
+    """The readings, with whether secrets in containers are ours; only where there are any."""
+    compared = dict(there)
+    for name in there:
+        for each in desired[name].parts:
+            if each.secrets:
+                output = shell.run_command(deployment.hosts[name], compare_secrets(each))
+                compared[name] = replace(there[name], secrets=output.out[0] if output.ok else "")
+    return compared
+
+
 def _image_orders(
     deployment: nodes.Deployment,
     facts: Mapping[str, NodeFacts],
@@ -149,8 +169,11 @@ def _remarks(deployment: nodes.Deployment) -> list[Finding]:
         what = "enable_metrics = false: Prometheus scrapes the nodes, and nothing of SGLang"
         remarks.append(warning(what, cure="--data enable_metrics=true, with deploy.py"))
     if settings.monitoring_address == EVERYWHERE:
-        what = f"monitoring_address = {EVERYWHERE!r}: anyone who reaches the head reads Prometheus"
+        what = f"monitoring_address = {EVERYWHERE!r}: anyone who reaches the head may use them"
         remarks.append(warning(what, cure="--data monitoring_address=loopback"))
+    if not settings.alert_receiver:
+        what = "alert_receiver is not set: nobody is notified of an alert"
+        remarks.append(warning(what, cure="--data alert_receiver=FILE: see docs/monitoring.md"))
     if settings.api_key_file:
         logger.info("    note: the API requires a key, and SGLang leaves /metrics open without it")
-    return [finding for finding in remarks if finding.level is Level.WARNING]
+    return remarks

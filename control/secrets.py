@@ -41,6 +41,13 @@ def find_api_key(key_file: str) -> str:
     return key
 
 
+def find_receiver(file: str) -> str:
+    """The text of the file that alert_receiver names; "" if it names none."""
+    if not file:
+        return ""
+    return _read("alert_receiver", Path(file).expanduser(), "write the URL of a webhook into it")
+
+
 def _read(setting: str, path: Path, make: str) -> str:
     """The text of a file that nobody else can read; Refused otherwise. make: how to make one."""
     if not path.is_file():

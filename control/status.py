@@ -31,9 +31,11 @@ from cluster.plan.decide import (
 )
 from cluster.rank.spec import local_url
 from cluster.reports import status
+from cluster.reports.watch import Watch
 from control import converge, deployment as nodes, inventory, run
 from control.deployment import Deployment
 from facts.answers import Answers, RankAnswers
+from facts.monitoring import Watching
 from operations import shell
 
 CONNECT_SECONDS = 5
@@ -62,12 +64,14 @@ class Survey:
     + decision: its readings list the silent nodes; its refusal says why the plan is not known
     + answers: node -> what its rank answers, and the last lines of its log
     + lease: what the head says of who changes the group; None if nobody does
+    + watch: what watches the group, by the head; None if nothing does
     """
 
     hosts: Mapping[str, Host]
     decision: Decision
     answers: Mapping[str, RankAnswers] = field(default_factory=dict)
     lease: LeaseAnswer | None = None
+    watch: Watch | None = None
 
     @property
     def nodes(self) -> Mapping[str, NodeFacts]:
@@ -124,16 +128,18 @@ def take_survey(state: State, *, full: bool = False) -> Survey:
     asking = gevent.spawn(
         shell.on_all, [survey.hosts[name] for name in answering], partial(_ask_rank, survey)
     )
+    heads = [deployment.head] if deployment.declaration.head in survey.nodes else []
+    watching = gevent.spawn(shell.on_all, heads, partial(_read_watch, survey))
     if decision.undecided_image:
         readings = replace(readings, version=_image_version(deployment, readings))
         decision = decide(deployment.declaration, deployment.model, readings)
-    answers = asking.get()
+    answers, watch = asking.get(), watching.get().get(deployment.declaration.head)
     holder = None
     if deployment.declaration.head in survey.nodes:
         command = lease.read_lease(deployment.settings.group, LEASE_SECONDS)
         output = shell.run_command(deployment.head, command)
         holder = lease.parse_lease_answer(output.out) if output.ok else None
-    return Survey(deployment.hosts, decision, answers, holder)
+    return Survey(deployment.hosts, decision, answers, holder, watch)
 
 
 def _read_nodes(deployment: Deployment, *, full: bool) -> Readings:
@@ -166,6 +172,14 @@ def _image_version(deployment: Deployment, readings: Readings) -> str:
             return assumed_version(deployment.declaration, readings)
 
     return shell.on_all([deployment.head], ask)[deployment.head.name]
+
+
+def _read_watch(survey: Survey, head: Host) -> Watch | None:
+    """What watches the group; None also where that could not be read."""
+    settings, fact = survey.decision.settings, Watching()
+    if settings.runtime != "docker":
+        return None
+    return shell.read_fact(head, fact, fact.command(settings.group), ANSWER_SECONDS).value
 
 
 def _ask_rank(survey: Survey, host: Host) -> RankAnswers:
@@ -241,6 +255,7 @@ def status_document(survey: Survey, url: str) -> status.Status:
         drift=drift_lines,
         unsure=unsure,
         holder=status.lease_holder(survey.lease) if survey.lease else None,
+        watch=survey.watch,
         unread=tuple(unread),
         errors=by_level[findings.Level.ERROR],
         warnings=by_level[findings.Level.WARNING],

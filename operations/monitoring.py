@@ -71,7 +71,7 @@ def node_commands(steps: NodeSteps) -> Iterator[tuple[str, Command]]:
                 yield f"keep the volume {part.data}", parts.create_data(part)
             yield f"create {step.name}", parts.create_part(part)
             if step.wanted.contents:
-                yield f"configure {step.name}", parts.copy_files(step.name, step.wanted.contents)
+                yield f"configure {step.name}", parts.copy_files(step.wanted)
         if step.wanted:
             yield f"start {step.name}", parts.start_part(step.name)
     if steps.units and not steps.gpus:

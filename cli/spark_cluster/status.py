@@ -91,6 +91,6 @@ def draw_status(project: Project, settings: Mapping[str, Any]) -> Any:
 
     now = time.strftime("%H:%M:%S")
     try:
-        return Group(now, status_table(fetch_status(project, settings)))
+        return Group(now, status_table(fetch_status(project, settings), history=True))
     except ClusterError as error:
         return Group(now, Text(printable(error.message, lines=True), style="red"))

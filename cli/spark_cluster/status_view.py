@@ -25,6 +25,13 @@ COUNTS = {
 }
 SHARES = {"kv_cache": "KV cache in use", "cache_hits": "of prompts from cache"}
 COLORS = {"ready": "green", "starting": "yellow", "degraded": "red", "down": "red"}
+# What the last minutes show: a key of the document's history, its latest value, and its scale.
+LINES = (
+    ("tokens_per_second", "{:.1f} tokens/s", 1),
+    ("memory_available", "{:.1f} GiB of memory available", GIB),
+    ("gpu_watts", "{:.1f} W", 1),
+)
+BARS = "▁▂▃▄▅▆▇█"
 KINDS = {
     "previous": "kept until the new group serves",
     "stopped": "a switch was interrupted; the next deploy resumes it",
@@ -39,8 +46,11 @@ def console() -> Console:
     return shown if shown.is_terminal else Console(highlight=False, width=PIPE_COLUMNS)
 
 
-def status_table(status: Mapping[str, Any]) -> RenderableType:
-    """The group in a line or two, one row per rank, and what is wrong."""
+def status_table(status: Mapping[str, Any], *, history: bool = False) -> RenderableType:
+    """The group in a line or two, one row per rank, and what is wrong.
+
+    + history: show the last ten minutes too, where Prometheus has them
+    """
     status = all_printable(status)
     state, load = status["state"], status["load"]
     color = COLORS.get(state, "yellow")
@@ -60,7 +70,8 @@ def status_table(status: Mapping[str, Any]) -> RenderableType:
             head.append(Text(f"  {owner}'s deploy died {age} ago without releasing its lease"))
         else:
             head.append(Text(f"  {owner} is changing the group now: {holder['command']}"))
-    return Group(*head, _Ranks(status["ranks"]), *_nccl(status["ranks"]), *_amiss(status))
+    watch = _watch(status, history=history)
+    return Group(*head, _Ranks(status["ranks"]), *_nccl(status["ranks"]), *watch, *_amiss(status))
 
 
 @dataclass(frozen=True)
@@ -131,6 +142,41 @@ def _nccl(ranks: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
         yield Text("NCCL       unknown: no rank's log names it (nccl_debug=INFO lets it)")
     else:
         yield Text(f"NCCL       {next(iter(versions.values()))}")
+
+
+def _watch(status: Mapping[str, Any], *, history: bool) -> Iterator[Text]:
+    """Where Prometheus is, the alerts that fire, and its last minutes."""
+    if not (watch := status.get("watch")):
+        return
+    address, head = watch["address"], status["ranks"][0]["node"] if status["ranks"] else "the head"
+    words = [f"monitoring http://{address}"]
+    if address.startswith("127."):
+        port = address.rpartition(":")[2]
+        words.append(f"on {head}: ssh -L {port}:{address} {quote(head)}")
+    if not watch["answers"]:
+        words.append("(does not answer)")
+    if not watch["receiver"]:
+        words.append("(nobody is notified: alert_receiver)")
+    yield Text(" ".join(words), "" if watch["answers"] else "yellow")
+    for alert in watch["alerts"]:
+        node = f" {alert['node']}:" if alert["node"] else ""
+        cure = f" -> {alert['cure']}" if alert["cure"] else ""
+        color = "red" if alert["severity"] == "critical" else "yellow"
+        what = f"{node} {alert['summary']}{cure}"
+        yield Text.assemble(("alert", color), f"      {alert['name']} ({alert['severity']}){what}")
+    for name, form, scale in LINES if history else ():
+        for node, values in watch["history"].get(name, {}).items():
+            if values:
+                label = form.format(values[-1] / scale)
+                yield Text(f"10 min     {sparkline(values)} {label}{f', {node}' if node else ''}")
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """One bar a value, from the least to the greatest of them."""
+    least, span = min(values), max(values) - min(values)
+    return "".join(
+        BARS[int((v - least) / span * (len(BARS) - 1))] if span else BARS[0] for v in values
+    )
 
 
 def _amiss(status: Mapping[str, Any]) -> Iterator[Text]:

@@ -24,8 +24,20 @@ LABEL = "spark-serving.monitoring"
 # Of Docker's "local" log driver: a part's log never takes more.
 LOG_OPTIONS = ("--log-driver", "local", "--log-opt", "max-size=5m", "--log-opt", "max-file=2")
 STOP_SECONDS = 30
+# The user of the authors' images: nobody.
+USER = 65534
 # $1 is the container; a tar in base64 comes on stdin.
 _COPY = 'base64 -d | docker cp - "$1:/"'
+# $1 is the container, the others are paths in it; each one's content comes on stdin, in base64.
+_COMPARE = """
+name=$1; shift
+for path; do
+  IFS= read -r want || exit
+  have=$(docker cp "$name:$path" - 2>/dev/null | tar -xO 2>/dev/null | base64 -w0)
+  [ "$have" = "$want" ] || { echo different; exit; }
+done
+echo same
+""".strip()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +51,8 @@ class Part:
     + memory: the most that it may take, as docker's --memory has it
     + host_pids: it sees the node's processes, and by them its mounts
     + files: path in the container → SHA-256 of its content
+    + secrets: paths in the container of what nobody else may read; nothing of them is in a label
+    + receiver: how it notifies somebody of alerts, "webhook" or "smtp"
     """
 
     group: str
@@ -50,10 +64,16 @@ class Part:
     volumes: tuple[str, ...] = ()
     host_pids: bool = False
     files: dict[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    receiver: str = ""
 
     def dump(self) -> str:
         """The canonical JSON: sorted keys, no spaces, so that equality is equality of strings."""
         return msgspec.json.encode(self, order="sorted").decode()
+
+    def option(self, name: str) -> str:
+        """The value of an argument "NAME=VALUE"; "" where there is none."""
+        return next((a.removeprefix(f"{name}=") for a in self.args if a.startswith(f"{name}=")), "")
 
     @property
     def data(self) -> str:
@@ -67,12 +87,14 @@ class WantedPart:
     """A part as it should be on one node.
 
     + contents: path in the container → what it reads there
+    + secrets: the same of what only its own user may read
     + url: answers with 200 once the part works, requested on its own node
     """
 
     part: Part
     contents: Mapping[str, str]
     url: str
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def digests(contents: Mapping[str, str]) -> dict[str, str]:
@@ -102,6 +124,7 @@ class MonitoringReading(Shown):
     + files: path → SHA-256, of the files that are there
     + timer: systemd's words on the timer: "enabled active", "disabled inactive"; "" for none
     + no_root: why the login can't become root; "" where it can
+    + secrets: whether those in the containers are ours, "same" or "different"; "" where none are
     """
 
     containers: tuple[Rank, ...] = ()
@@ -110,6 +133,7 @@ class MonitoringReading(Shown):
     files: Mapping[str, str] = field(default_factory=dict)
     timer: str = ""
     no_root: str = ""
+    secrets: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,6 +167,8 @@ def plan_part(wanted: WantedPart, there: MonitoringReading) -> PartStep:
     image = there.images.get(part.image)
     if image is not None and container.image_id not in ("", image.id):
         drift += (f"image id: {short_id(container.image_id)} -> {short_id(image.id)}",)
+    if wanted.secrets and there.secrets != "same":
+        drift += ("its secrets differ",)
     if container.status == "created":
         # Its files may not have come: a run was cut off in between.
         drift += ("was never started",)
@@ -215,16 +241,25 @@ def create_data(part: Part) -> Command:
     return Command(words, 60)
 
 
-def copy_files(name: str, contents: Mapping[str, str]) -> Command:
-    """Copy what a part reads into its container."""
+def copy_files(wanted: WantedPart) -> Command:
+    """Copy what a part reads into its container, by stdin."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
-        for path, content in sorted(contents.items()):
+        for path, content in sorted({**wanted.contents, **wanted.secrets}.items()):
             member = tarfile.TarInfo(path.lstrip("/"))
             member.size, member.mode = len(content.encode()), 0o644
+            if path in wanted.secrets:
+                member.mode, member.uid, member.gid = 0o400, USER, USER
             archive.addfile(member, io.BytesIO(content.encode()))
     text = base64.encodebytes(packed.getvalue()).decode()
-    return Command(("sh", "-c", _COPY, "sh", name), 60).with_stdin(text)
+    return Command(("sh", "-c", _COPY, "sh", wanted.part.name), 60).with_stdin(text)
+
+
+def compare_secrets(wanted: WantedPart) -> Command:
+    """Say whether the secrets in its container are these: "same" or "different"."""
+    words = ("sh", "-c", _COMPARE, "sh", wanted.part.name, *wanted.secrets)
+    lines = [base64.b64encode(text.encode()).decode() + "\n" for text in wanted.secrets.values()]
+    return Command(words, 60).with_stdin("".join(lines))
 
 
 def start_part(name: str) -> Command:

@@ -1,8 +1,9 @@
 """What Prometheus scrapes: its configuration, from the nodes and ranks of a group.
 
 Jobs: `sglang` (every rank: SGLang serves /metrics on each, also where a rank serves nothing else:
-launch_dummy_health_check_server of 0.5.3.post3, 0.5.11, 0.5.17 and 0.5.23), `node` (node_exporter)
-and `prometheus`. Each target has the labels `group` and `node`, a rank's also `rank`.
+launch_dummy_health_check_server of 0.5.3.post3, 0.5.11, 0.5.17 and 0.5.23), `node`
+(node_exporter), `prometheus` and `alertmanager`. Each target has the labels `group` and `node`, a
+rank's also `rank`.
 """
 
 from collections.abc import Sequence
@@ -28,9 +29,13 @@ class Target:
 
 
 def prometheus_config(
-    group: str, targets: Sequence[Target], rule_files: Sequence[str] = ()
+    group: str, targets: Sequence[Target], rule_files: Sequence[str]
 ) -> dict[str, Any]:
-    """prometheus.yml as plain data; its JSON is YAML too."""
+    """prometheus.yml as plain data; its JSON is YAML too.
+
+    + rule_files: paths in its container
+    """
+    alertmanagers = [target.at for target in targets if target.job == "alertmanager"]
     jobs = dict.fromkeys(target.job for target in targets)
     return {
         "global": {
@@ -40,6 +45,7 @@ def prometheus_config(
             "external_labels": {"group": group},
         },
         "rule_files": list(rule_files),
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": alertmanagers}]}]},
         "scrape_configs": [
             {
                 "job_name": job,

@@ -8,6 +8,7 @@ import msgspec
 from cluster import findings
 from cluster.fabric import Fabric
 from cluster.monitoring import gpu_units, scrape
+from cluster.monitoring.alertmanager import Receiver, alertmanager_config, receiver_files
 from cluster.monitoring.parts import (
     MonitoringReading,
     Part,
@@ -17,6 +18,7 @@ from cluster.monitoring.parts import (
     plan_part,
     read_part,
 )
+from cluster.monitoring.rules import rule_groups
 from cluster.node.host import no_root
 from cluster.node.readings import NodeFacts, Rank
 from cluster.rank.spec import EVERYWHERE
@@ -27,7 +29,12 @@ LOOPBACK = "127.0.0.1"
 # Upper limits, as docker's --memory has them. Prometheus of a group of two needs about 100 MB.
 PROMETHEUS_MEMORY = "512m"
 EXPORTER_MEMORY = "100m"
+ALERTMANAGER_MEMORY = "100m"
 CONFIG_FILE = "/etc/prometheus/spark-serving.json"
+RULES_FILE = "/etc/prometheus/rules.json"
+ALERTMANAGER_FILE = "/etc/alertmanager/spark-serving.json"
+# Those that keep data of their own.
+KEEPERS = ("prometheus", "alertmanager")
 
 
 @dataclass(frozen=True)
@@ -76,31 +83,37 @@ def part_name(group: str, kind: str) -> str:
 
 def all_names(group: str) -> tuple[str, ...]:
     """Every container's name that a group's monitoring may take on a node."""
-    return tuple(part_name(group, kind) for kind in ("prometheus", "node_exporter"))
+    return tuple(part_name(group, kind) for kind in (*KEEPERS, "node_exporter"))
 
 
 def images(settings: Settings) -> dict[str, str]:
     """Kind of part → its image."""
     return {
         "prometheus": settings.prometheus_image,
+        "alertmanager": settings.alertmanager_image,
         "node_exporter": settings.node_exporter_image,
     }
 
 
-def wanted_parts(declaration: Declaration, fabric: Fabric, address: str) -> dict[str, NodeWanted]:
-    """Node → what it should have: an exporter on every node that serves, Prometheus on the head.
+def wanted_parts(
+    declaration: Declaration, fabric: Fabric, address: str, receiver: Receiver | None = None
+) -> dict[str, NodeWanted]:
+    """Node → what it should have: an exporter on every node that serves; on the head Prometheus and
+    Alertmanager too.
 
     + fabric: of these nodes
-    + address: where Prometheus listens (`listen_address`)
+    + address: where these two listen (`listen_address`)
+    + receiver: who is notified of alerts; None: nobody
     """
     settings = declaration.common
     scraped = {m.name: m.address for m in fabric.nodes} | {declaration.head: LOOPBACK}
     wanted = {}
     for node, own in declaration.nodes.items():
-        exporter = node_exporter(own, scraped[node])
-        there = [exporter]
+        there = [node_exporter(own, scraped[node])]
         if node == declaration.head:
-            there.insert(0, prometheus(settings, targets(declaration, scraped, address), address))
+            # Prometheus comes last: it sends alerts to the one before it.
+            there.append(alertmanager(settings, address, receiver))
+            there.append(prometheus(settings, targets(declaration, scraped, address), address))
         wanted[node] = NodeWanted(tuple(there), gpus=own.gpus != "none")
     return wanted
 
@@ -124,20 +137,33 @@ def targets(
         scrape.Target("node", f"{scraped[node]}:{settings.node_exporter_port}", node)
         for node in declaration.nodes
     ]
-    own = scrape.Target("prometheus", f"{address}:{settings.prometheus_port}", declaration.head)
-    return (*ranks, *nodes, own)
+    ports = {"prometheus": settings.prometheus_port, "alertmanager": settings.alertmanager_port}
+    own = [
+        scrape.Target(job, f"{_reached(address)}:{port}", declaration.head)
+        for job, port in ports.items()
+    ]
+    return (*ranks, *nodes, *own)
 
 
 def _rank_host(settings: Settings, scraped: str) -> str:
     return scraped if settings.host == EVERYWHERE else settings.host
 
 
+def _reached(address: str) -> str:
+    """Where the head itself reaches what listens on an address of its own."""
+    return LOOPBACK if address == EVERYWHERE else address
+
+
+def _json(document: object) -> str:
+    """A document as a file; YAML's readers take it too."""
+    return msgspec.json.format(msgspec.json.encode(document)).decode() + "\n"
+
+
 def prometheus(settings: Settings, scraped: tuple[scrape.Target, ...], address: str) -> WantedPart:
     """Prometheus, with its data in a volume of Docker's."""
     name = part_name(settings.group, "prometheus")
-    config = scrape.prometheus_config(settings.group, scraped)
-    contents = {CONFIG_FILE: msgspec.json.format(msgspec.json.encode(config)).decode() + "\n"}
-    at = f"{address}:{settings.prometheus_port}"
+    config = scrape.prometheus_config(settings.group, scraped, [RULES_FILE])
+    contents = {CONFIG_FILE: _json(config), RULES_FILE: _json(rule_groups())}
     part = Part(
         group=settings.group,
         kind="prometheus",
@@ -148,13 +174,40 @@ def prometheus(settings: Settings, scraped: tuple[scrape.Target, ...], address: 
             "--storage.tsdb.path=/prometheus",
             f"--storage.tsdb.retention.time={settings.monitoring_retention}",
             f"--storage.tsdb.retention.size={settings.monitoring_disk}GB",
-            f"--web.listen-address={at}",
+            f"--web.listen-address={address}:{settings.prometheus_port}",
         ),
         memory=PROMETHEUS_MEMORY,
         volumes=(f"{name}:/prometheus",),
         files=digests(contents),
     )
-    return WantedPart(part=part, contents=contents, url=f"http://{at}/-/ready")
+    url = f"http://{_reached(address)}:{settings.prometheus_port}/-/ready"
+    return WantedPart(part=part, contents=contents, url=url)
+
+
+def alertmanager(settings: Settings, address: str, receiver: Receiver | None) -> WantedPart:
+    """Alertmanager, with its silences in a volume of Docker's, and without a cluster of its own."""
+    name = part_name(settings.group, "alertmanager")
+    contents = {ALERTMANAGER_FILE: _json(alertmanager_config(receiver))}
+    secrets = receiver_files(receiver)
+    part = Part(
+        group=settings.group,
+        kind="alertmanager",
+        name=name,
+        image=settings.alertmanager_image,
+        args=(
+            f"--config.file={ALERTMANAGER_FILE}",
+            "--storage.path=/alertmanager",
+            f"--web.listen-address={address}:{settings.alertmanager_port}",
+            "--cluster.listen-address=",
+        ),
+        memory=ALERTMANAGER_MEMORY,
+        volumes=(f"{name}:/alertmanager",),
+        files=digests(contents),
+        secrets=tuple(secrets),
+        receiver="" if receiver is None else "webhook" if receiver.webhook else "smtp",
+    )
+    url = f"http://{_reached(address)}:{settings.alertmanager_port}/-/ready"
+    return WantedPart(part=part, contents=contents, url=url, secrets=secrets)
 
 
 def node_exporter(settings: Settings, address: str) -> WantedPart:
@@ -218,13 +271,13 @@ def plan_node(wanted: NodeWanted, there: MonitoringReading, settings: Settings) 
         else tuple(f"{p} is there" for p in placed)
     )
     gone = settings.monitoring == "absent" and settings.monitoring_data == "absent"
-    data = part_name(group, "prometheus")
+    data = {part_name(group, kind) for kind in KEEPERS}
     return NodeSteps(
         group,
         tuple(step for step in steps if step.reasons),
         units,
         wanted.gpus,
-        tuple(v for v in there.volumes if gone and v == data),
+        tuple(v for v in there.volumes if gone and v in data),
     )
 
 

@@ -13,6 +13,7 @@ from cluster.lease import MOST_SHOWN, STALE_SECONDS, LeaseAnswer
 from cluster.node.readings import NodeFacts, Rank, Shown
 from cluster.plan import decide, previous_group
 from cluster.printable import short_id
+from cluster.reports.watch import Watch
 
 VERSION = 1
 
@@ -113,6 +114,7 @@ class Status:
     + wanted: the model as declared; served: the ids that the head really serves
     + drift: of the whole group; `unsure`: why it could not be determined, "" where it could
     + unread: what could not be read, a sentence each
+    + watch: what watches the group; None: nothing does, or the head could not be read
     + errors, warnings: what is wrong with the NCCL that the ranks loaded, who may use the API,
       where that is anybody, and that no probes are asked
     """
@@ -132,6 +134,7 @@ class Status:
     drift: tuple[str, ...] = ()
     unsure: str = ""
     holder: LeaseHolder | None = None
+    watch: Watch | None = None
     unread: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

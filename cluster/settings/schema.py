@@ -297,22 +297,29 @@ class Settings:
     """Drop the page cache before loading a model; the GPU's allocator does not reclaim it."""
 
     monitoring: Literal["present", "absent"] = "present"
-    """`deploys/monitoring.py` runs Prometheus and the exporters, or removes them."""
+    """`deploys/monitoring.py` runs Prometheus, Alertmanager and the exporters, or removes them."""
     monitoring_data: Literal["keep", "absent"] = "keep"
-    """What happens to Prometheus' data with `monitoring=absent`."""
+    """What happens to Prometheus' data, and to silences, with `monitoring=absent`."""
     monitoring_address: MonitoringAddress = "loopback"
-    """Where Prometheus listens: `loopback`, `management` (the address that SSH comes in by), or
-    another IPv4 address of the head. It has no password: whoever reaches it may read it."""
+    """Where Prometheus and Alertmanager listen: `loopback`, `management` (the address that SSH
+    comes in by), or another IPv4 address of the head. They have no password."""
     prometheus_port: Port = 9090
     """Port of Prometheus on the head."""
+    alertmanager_port: Port = 9093
+    """Port of Alertmanager on the head."""
     node_exporter_port: Port = 9100
     """Port of node_exporter on every node, on its fabric address; on the head, on loopback."""
     monitoring_retention: Retention = "15d"
     """How long Prometheus keeps its data."""
     monitoring_disk: Annotated[int, Meta(ge=1, le=100000)] = 10
     """GB of disk that Prometheus' data may take; the oldest goes first."""
+    alert_receiver: str = ""
+    """A 0600 file where you run pyinfra that says who is notified of alerts: the URL of a webhook,
+    or a mail server. Empty: nobody."""
     prometheus_image: ImageReference = "prom/prometheus:v3.5.0"
     """Prometheus' image."""
+    alertmanager_image: ImageReference = "prom/alertmanager:v0.28.1"
+    """Alertmanager's image."""
     node_exporter_image: ImageReference = "prom/node-exporter:v1.9.1"
     """node_exporter's image."""
 

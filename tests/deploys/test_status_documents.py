@@ -48,8 +48,9 @@ def test_a_group_that_serves(served: Fakes) -> None:
     assert (report["load"]["running"], report["load"]["tokens_per_second"]) == (2, 75.5)
     assert [r["image"] for r in report["ranks"]] == [IMAGE_ID[7:19]] * 2
     assert [r["gpu_watts"] for r in report["ranks"]] == [3.74, 3.74]
-    # A reading and the rank's answers; these fakes keep the lease out of their record.
-    assert {node: len(scripts) for node, scripts in commands.items()} == {HEAD: 2, WORKER: 2}
+    # A reading, the rank's answers, of the head what watches; the fakes don't record the lease.
+    assert {node: len(scripts) for node, scripts in commands.items()} == {HEAD: 3, WORKER: 2}
+    assert report["watch"] is None
 
 
 def test_status_takes_the_settings_of_the_deploy(served: Fakes) -> None:

@@ -78,3 +78,49 @@ def test_the_nccl_of_several_ranks_is_shown(nccl: tuple[list[str], ...], line: s
 def test_errors_are_shown_before_warnings() -> None:
     lines = shown(200, errors=["NCCL 2.28.9 hangs"], warnings=["anyone may use the API"])
     assert [line.split()[0] for line in lines[-2:]] == ["error", "warning"]
+
+
+WATCH = {
+    "address": "127.0.0.1:9090",
+    "answers": True,
+    "receiver": "webhook",
+    "alerts": [
+        {
+            "name": "memory-low",
+            "severity": "critical",
+            "node": "spark-1",
+            "summary": "1.2 GiB available",
+            "cure": "mem_fraction=0.75",
+            "since": 0.0,
+        }
+    ],
+    "history": {"tokens_per_second": {"": [0.0, 5.0, 10.0]}, "gpu_watts": {"spark-2": [3.0, 3.0]}},
+}
+
+
+def test_where_prometheus_is_and_what_fires() -> None:
+    lines = shown(200, watch=WATCH)
+    assert (
+        "monitoring http://127.0.0.1:9090 on spark-1: ssh -L 9090:127.0.0.1:9090 spark-1" in lines
+    )
+    assert lines[-1] == (
+        "alert      memory-low (critical) spark-1: 1.2 GiB available -> mem_fraction=0.75"
+    )
+    assert not any("monitoring" in line for line in shown(200, watch=None))
+
+
+def test_a_prometheus_that_is_silent_and_a_group_without_a_receiver() -> None:
+    silent = {**WATCH, "answers": False, "receiver": "", "alerts": [], "address": "10.0.0.5:9090"}
+    assert shown(200, watch=silent)[-1] == (
+        "monitoring http://10.0.0.5:9090 (does not answer) (nobody is notified: alert_receiver)"
+    )
+
+
+def test_watching_shows_the_last_minutes() -> None:
+    console = Console(width=200, highlight=False)
+    with console.capture() as words:
+        console.print(status_table({**TOLD, "watch": WATCH}, history=True))
+    assert words.get().splitlines()[-2:] == [
+        "10 min     ▁▄█ 10.0 tokens/s",
+        "10 min     ▁▁ 3.0 W, spark-2",
+    ]

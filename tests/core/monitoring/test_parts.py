@@ -109,13 +109,17 @@ def test_a_part_is_bounded_and_gets_no_more_than_it_needs() -> None:
     assert "--pid" in parts.create_part(replace(PART, host_pids=True)).argv
 
 
-def test_its_files_come_by_stdin_as_they_are() -> None:
-    command = parts.copy_files("sglang-prometheus", CONTENTS)
+def test_its_files_come_by_stdin_as_they_are_and_secrets_for_its_user_alone() -> None:
+    secret = {"/etc/s": "hush"}
+    command = parts.copy_files(replace(WANTED, secrets=secret))
     assert "etc/b" not in " ".join(command.argv)
     packed = base64.b64decode(command.stdin)
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         members = {m.name: archive.extractfile(m) for m in archive}
-    assert {f"/{name}": file.read().decode() for name, file in members.items() if file} == CONTENTS
+        modes = {m.name: (m.mode, m.uid) for m in archive}
+    texts = {f"/{name}": file.read().decode() for name, file in members.items() if file}
+    assert texts == CONTENTS | secret
+    assert modes["etc/s"] == (0o400, 65534) and modes["etc/b"] == (0o644, 0)
 
 
 def test_only_a_volume_of_docker_s_own_is_its_data() -> None:

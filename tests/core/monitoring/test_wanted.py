@@ -11,7 +11,8 @@ from samples import fabric_of, sparks, want
 
 from cluster.findings import Refused
 from cluster.monitoring import gpu_units, parts, wanted
-from cluster.monitoring.scrape import prometheus_config
+from cluster.monitoring.alertmanager import read_receiver
+from cluster.monitoring.rules import rule_groups
 from cluster.node.readings import ImageReading, Rank
 from cluster.settings.schema import Settings
 
@@ -27,7 +28,7 @@ def desired(
 
 def config(**data: object) -> dict[str, list[tuple[str, str, str]]]:
     """Job → its targets: (address, node, rank)."""
-    (content,) = desired(**data)["spark-1"].parts[0].contents.values()  # type: ignore[arg-type]
+    content = desired(**data)["spark-1"].parts[-1].contents[wanted.CONFIG_FILE]  # type: ignore[arg-type]
     return {
         job["job_name"]: [
             (at, s["labels"]["node"], s["labels"].get("rank", ""))
@@ -46,6 +47,7 @@ def test_the_head_reaches_itself_by_loopback_and_others_over_the_fabric() -> Non
         ],
         "node": [("127.0.0.1:9100", "spark-1", ""), ("192.168.100.11:9100", "spark-2", "")],
         "prometheus": [("127.0.0.1:9090", "spark-1", "")],
+        "alertmanager": [("127.0.0.1:9093", "spark-1", "")],
     }
 
 
@@ -75,10 +77,12 @@ def test_nothing_listens_on_every_address_by_default(nodes: int) -> None:
 
 def test_disk_time_and_memory_are_bounded() -> None:
     head = desired(monitoring_disk=3, monitoring_retention="2d")["spark-1"]
-    prometheus, exporter = (w.part for w in head.parts)
+    exporter, alertmanager, prometheus = (w.part for w in head.parts)
     assert "--storage.tsdb.retention.size=3GB" in prometheus.args
     assert "--storage.tsdb.retention.time=2d" in prometheus.args
-    assert prometheus.memory == "512m" and exporter.memory == "100m"
+    assert [p.memory for p in (prometheus, exporter, alertmanager)] == ["512m", "100m", "100m"]
+    # no cluster of Alertmanagers, which would listen on every address
+    assert "--cluster.listen-address=" in alertmanager.args
     assert exporter.volumes == ("/:/host:ro,rslave",)
 
 
@@ -88,8 +92,45 @@ def test_a_node_without_gpus_has_no_timer_and_reads_no_text_files() -> None:
     assert "textfile" not in node.parts[0].part.dump()
 
 
-def test_rules_are_named_in_the_configuration() -> None:
-    assert prometheus_config("g", [], ["/etc/r.json"])["rule_files"] == ["/etc/r.json"]
+def test_prometheus_has_the_rules_and_sends_to_alertmanager() -> None:
+    prometheus = desired()["spark-1"].parts[-1]
+    config = json.loads(prometheus.contents[wanted.CONFIG_FILE])
+    assert config["rule_files"] == [wanted.RULES_FILE]
+    assert json.loads(prometheus.contents[wanted.RULES_FILE]) == rule_groups()
+    (sent,) = config["alerting"]["alertmanagers"]
+    assert sent["static_configs"] == [{"targets": ["127.0.0.1:9093"]}]
+    assert config["global"]["external_labels"] == {"group": "sglang"}
+
+
+def test_on_every_address_the_head_reaches_them_by_loopback() -> None:
+    parts_there = desired(address="0.0.0.0")["spark-1"].parts[1:]
+    assert [w.url for w in parts_there] == [
+        "http://127.0.0.1:9093/-/ready",
+        "http://127.0.0.1:9090/-/ready",
+    ]
+    assert "0.0.0.0" not in "".join(parts_there[1].contents.values())
+    assert "--web.listen-address=0.0.0.0:9090" in parts_there[1].part.args
+
+
+SECRET = "https://hooks.example.org/T0/B0/x9"
+
+
+def test_a_receiver_s_secret_is_in_no_label_argument_or_plan() -> None:
+    declaration = want(2)
+    fabric = fabric_of(declaration, sparks())
+    receiver = read_receiver(SECRET)
+    head = wanted.wanted_parts(declaration, fabric, "127.0.0.1", receiver)["spark-1"]
+    alertmanager = head.parts[1]
+    assert list(alertmanager.secrets.values()) == [SECRET]
+    assert SECRET not in repr(head)
+    commands = (
+        *(parts.create_part(alertmanager.part), parts.copy_files(alertmanager)),
+        parts.compare_secrets(alertmanager),
+    )
+    assert SECRET not in "".join(" ".join(c.argv) + repr(c) for c in commands)
+    planned = wanted.plan_node(head, reading(head), Settings())
+    assert list(planned.lines()) == ["create sglang-alertmanager: its secrets differ"]
+    assert not wanted.plan_node(head, reading(head, secrets="same"), Settings())
 
 
 @pytest.mark.parametrize(
@@ -122,7 +163,7 @@ def reading(node: wanted.NodeWanted, **more: object) -> parts.MonitoringReading:
             for w in node.parts
         ),
         images={w.part.image: ImageReading(w.part.image, ID) for w in node.parts},
-        volumes=("sglang-prometheus",),
+        volumes=("sglang-alertmanager", "sglang-prometheus"),
         files=parts.digests(gpu_units.unit_files("sglang")),
         timer="enabled active",
     )
@@ -142,9 +183,11 @@ def test_a_node_that_is_as_declared_has_no_step() -> None:
 
 def test_what_is_missing_comes_with_the_timer() -> None:
     lines = list(steps(containers=(), files={}, timer="").lines())
-    assert lines[0] == "create sglang-prometheus: is not there"
-    assert lines[1] == "create sglang-node-exporter: is not there"
-    assert lines[2].startswith("place the GPU timer: /etc/systemd/system/spark-monitoring-sglang")
+    assert lines[:3] == [
+        f"create sglang-{name}: is not there"
+        for name in ("node-exporter", "alertmanager", "prometheus")
+    ]
+    assert lines[3].startswith("place the GPU timer: /etc/systemd/system/spark-monitoring-sglang")
 
 
 @pytest.mark.parametrize("timer", ["disabled inactive", "enabled inactive", "enabled failed", ""])
@@ -160,6 +203,7 @@ def test_a_file_that_somebody_edited_is_placed_again() -> None:
     assert line == f"place the GPU timer: {edited} differs"
 
 
+DATA = ("sglang-alertmanager", "sglang-prometheus")
 ABSENT = Settings(monitoring="absent")
 
 
@@ -171,10 +215,10 @@ ABSENT = Settings(monitoring="absent")
 def test_absent_removes_ours_and_keeps_the_data_by_default(
     settings: Settings, removed: int
 ) -> None:
-    there = reading(HEAD, volumes=("sglang-prometheus", "blue-prometheus"))
+    there = reading(HEAD, volumes=(*DATA, "blue-prometheus"))
     node = wanted.NodeWanted() if settings.monitoring == "absent" else HEAD
     planned = wanted.plan_node(node, there, settings)
-    assert planned.volumes == ("sglang-prometheus",) * removed
+    assert planned.volumes == DATA * removed
     if settings.monitoring == "absent":
         lines = list(planned.lines())
         assert "remove sglang-prometheus: is not wanted here" in lines

@@ -1,0 +1,146 @@
+"""deploys/monitoring.py on the simulated cluster, with Debian's Prometheus and node_exporter."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import watch_images
+from deploying import Deploy, lives
+from sparks import Cluster
+
+PROGRAM = "deploys/monitoring.py"
+PROMETHEUS, ALERTMANAGER, EXPORTER = IMAGES = (
+    *("prom/prometheus:debian", "prom/alertmanager:debian"),
+    "prom/node-exporter:debian",
+)
+WATCH = {
+    "program": PROGRAM,
+    "prometheus_image": PROMETHEUS,
+    "alertmanager_image": ALERTMANAGER,
+    "node_exporter_image": EXPORTER,
+}
+SECRET = "http://127.0.0.1:8099/hook-d41d8cd9"
+CLEAN = """
+systemctl disable --now spark-monitoring-sglang.timer
+docker rm -f sglang-prometheus sglang-alertmanager sglang-node-exporter
+docker volume rm sglang-prometheus sglang-alertmanager
+rm -rf /run/spark-monitoring
+mount --make-private /
+"""
+
+
+@pytest.fixture(autouse=True)
+def as_before(testbed: Cluster) -> Iterator[None]:
+    # As systemd has a machine's root; in a container, as here, it leaves it private.
+    testbed.each(lambda node: node.run("mount --make-shared /"))
+    yield
+    testbed.changed = True
+    testbed.each(lambda node: node.run(CLEAN, check=False))
+
+
+def query(cluster: Cluster, expression: str) -> list[dict[str, Any]]:
+    """The series that Prometheus answers with on the head; [] where it does not."""
+    url = f"http://127.0.0.1:9090/api/v1/query?query={quote(expression)}"
+    answer = cluster.node(1).run(f"curl -s -m 5 '{url}'", check=False).stdout
+    series: list[dict[str, Any]] = json.loads(answer or "{}").get("data", {}).get("result", [])
+    return series
+
+
+def wait_for(cluster: Cluster, expression: str, count: int) -> list[dict[str, Any]]:
+    """The same, once there are so many series: a scrape comes every 15 s."""
+    until = time.monotonic() + 60
+    while len(series := query(cluster, expression)) != count:
+        assert time.monotonic() < until, (expression, series, query(cluster, "up"))
+        time.sleep(1)
+    return series
+
+
+def ids(cluster: Cluster, number: int = 1) -> dict[str, str]:
+    return {c["Name"].lstrip("/"): c["Id"] for c in cluster.node(number).containers()}
+
+
+def reached(cluster: Cluster, at: str, on: int = 0) -> bool:
+    return cluster.ctl("curl", "-s", "-m", "3", f"http://{at}/metrics", on=on).returncode == 0
+
+
+def test_prometheus_and_exporters_from_nothing_to_absent(served: Deploy, tmp_path: Path) -> None:
+    cluster, ranks = served.cluster, lives(served.cluster)
+    head, worker = cluster.node(1), cluster.node(2)
+    for reference in IMAGES:
+        head.load(watch_images.tar(reference))
+
+    # the worker's image comes from the head: no registry has it
+    output = served.succeeds(**WATCH)
+    assert f"[spark-02] {EXPORTER} is being copied from spark-01 over 169.254.1.1" in output
+    assert PROMETHEUS not in worker.images()
+    assert "sglang-prometheus answers at http://127.0.0.1:9090/-/ready" in output
+    up = {
+        (s["metric"]["job"], s["metric"]["node"], s["metric"].get("rank"))
+        for s in wait_for(cluster, "up == 1", 6)
+    }
+    assert up == {
+        *(("sglang", "spark-01", "0"), ("sglang", "spark-02", "1")),
+        *(("node", "spark-01", None), ("node", "spark-02", None)),
+        *(("prometheus", "spark-01", None), ("alertmanager", "spark-01", None)),
+    }
+    (power, _) = wait_for(cluster, "spark_gpu_power_watts", 2)
+    assert power["value"][1] == "3.74"
+    assert power["metric"]["group"] == "sglang"
+    assert len(query(cluster, "time() - spark_gpu_samples_timestamp_seconds < 60")) == 2
+    assert len(query(cluster, "node_memory_MemAvailable_bytes > 0")) == 2
+    assert query(cluster, "sglang:num_running_reqs")
+    assert query(cluster, "ALERTS{alertname='watching', alertstate='firing'}")
+    assert query(cluster, "prometheus_notifications_alertmanagers_discovered == 1")
+
+    # from outside, and for the fabric, only what the head needs
+    assert not any(reached(cluster, f"198.18.0.1:{port}") for port in (9090, 9093, 9094, 9100))
+    assert not reached(cluster, "198.18.0.2:9100")
+    assert not reached(cluster, "169.254.1.1:9090", on=2)
+    assert reached(cluster, "169.254.2.1:9100", on=1)
+
+    assert "its monitoring is as declared" in served.unchanged(**WATCH)
+    assert "No change" in served.unchanged()
+
+    # one field: that container alone, and its data stay
+    before, since = ids(cluster), time.time()
+    output = served.succeeds(**WATCH, monitoring_disk=5)
+    assert "create sglang-prometheus: --storage.tsdb.retention.size: '10GB' -> '5GB'" in output
+    after = ids(cluster)
+    assert [name for name in before if before[name] != after[name]] == ["sglang-prometheus"]
+    assert query(cluster, f"up{{job='prometheus'}} @ {since}")
+
+    # who is notified: nothing of it in a label, and a new secret is a difference
+    receiver = tmp_path / "receiver"
+    receiver.touch(0o600)
+    receiver.write_text(SECRET)
+    watch = {**WATCH, "monitoring_disk": 5, "alert_receiver": str(receiver)}
+    output = served.succeeds(**WATCH, monitoring_disk=5)
+    assert "alert_receiver is not set: nobody is notified" in output
+    assert "create sglang-alertmanager: file " in served.succeeds(**watch)
+    served.unchanged(**watch)
+    receiver.write_text(f"{SECRET}2")
+    output = served.succeeds(**watch)
+    assert "create sglang-alertmanager: its secrets differ" in output
+    assert "hook-d41d8cd9" not in output + json.dumps(head.containers())
+
+    worker.run("docker stop sglang-node-exporter; systemctl stop spark-monitoring-sglang.timer")
+    output = served.succeeds(**watch)
+    assert "spark-02: start sglang-node-exporter: is exited" in output
+    assert "spark-02: place the GPU timer: its timer is enabled inactive" in output
+
+    served.succeeds(**WATCH, monitoring="absent")
+    assert set(ids(cluster)) == {"sglang-head"} and set(ids(cluster, 2)) == {"sglang-worker-1"}
+    units = "ls /etc/systemd/system /usr/local/lib /run | grep spark-monitoring"
+    assert [node.run(units, check=False).stdout for node in (head, worker)] == ["", ""]
+    volumes = head.run("docker volume ls -q").stdout.split()
+    assert sorted(volumes) == ["sglang-alertmanager", "sglang-prometheus"]
+    served.unchanged(**WATCH, monitoring="absent")
+    served.succeeds(**WATCH, monitoring="absent", monitoring_data="absent")
+    assert head.run("docker volume ls -q").stdout == ""
+    assert lives(cluster) == ranks
