@@ -56,7 +56,7 @@ def wait_for(cluster: Cluster, expression: str, count: int) -> list[dict[str, An
     """The same, once there are so many series: a scrape comes every 15 s."""
     until = time.monotonic() + 60
     while len(series := query(cluster, expression)) != count:
-        assert time.monotonic() < until, (expression, series, query(cluster, "up"))
+        assert time.monotonic() < until, f"{expression}: {[s['metric'] for s in series]}"
         time.sleep(1)
     return series
 

@@ -45,13 +45,19 @@ def open_server(args, faults, peers, handler):
         ending.end()
 
 
+# As prometheus_client says it; Prometheus 3 takes no other.
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def reply(self, status, body=None):
-        data = b"" if body is None else json.dumps(body).encode()
+        self.send(status, b"" if body is None else json.dumps(body).encode(), "application/json")
+
+    def send(self, status, data, kind):
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -65,10 +71,12 @@ class Dummy(Handler):
 
     def do_GET(self):
         healthy = HEALTH if OLD else (*HEALTH, "/ping")
-        exists = self.path in healthy or (
-            self.path == "/metrics" and self.server.args.enable_metrics
-        )
-        self.reply(200) if exists else self.reply(404, {"detail": "Not Found"})
+        if self.path == "/metrics" and self.server.args.enable_metrics:
+            self.send(200, b"", PROMETHEUS)
+        elif self.path in healthy:
+            self.reply(200)
+        else:
+            self.reply(404, {"detail": "Not Found"})
 
     def do_POST(self):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -175,10 +183,7 @@ class Front(Handler):
             f'sglang:{m}{{model_name="{args.served_model_name}"}} {v}' for m, v in values.items()
         ]
         data = ("\n".join(lines) + "\n").encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.send(200, data, PROMETHEUS)
 
     # ---- answers
 
