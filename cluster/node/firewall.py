@@ -1,7 +1,8 @@
 """Which ufw rules a node needs, which of its rules are ours, and which others block them.
 
 In this order: SSH; between the nodes, all TCP and RoCE v2 from each fabric address; the API, for
-the networks in api_networks. Our rules carry our comment; no other rule is ever changed.
+the networks in api_networks; Prometheus and Alertmanager, for those in monitoring_networks. Our
+rules carry our comment; no other rule is ever changed.
 """
 
 import shlex
@@ -101,16 +102,28 @@ def required_rules(ufw: Ufw, place: RuleContext, settings: Settings) -> tuple[Ru
     off = not ufw.active or any(r.comment.endswith(WAS_OFF) for r in own_rules(ufw, settings.group))
     comment = rule_comment(settings.group) + (WAS_OFF if off else "")
     others = [a for name, mine in place.peers.items() if name != place.node.name for a in mine]
-    networks = settings.api_networks if place.head else ()
+    opened = [(str(settings.port), network) for network in settings.api_networks]
+    opened += [(p, n) for p in monitoring_ports(settings) for n in settings.monitoring_networks]
     return (
         *(replace(rule, comment=comment) for rule in _ssh_rules(ufw, place, settings)),
         *(Rule(protocol="tcp", source=a, comment=comment) for a in others),
         *(Rule(protocol="udp", port=ROCE_PORT, source=a, comment=comment) for a in others),
         *(
-            Rule(protocol="tcp", port=str(settings.port), source=as_ufw_writes(n), comment=comment)
-            for n in dict.fromkeys(networks)
+            Rule(protocol="tcp", port=port, source=as_ufw_writes(network), comment=comment)
+            for port, network in dict.fromkeys(opened if place.head else ())
         ),
     )
+
+
+def monitoring_ports(settings: Settings) -> dict[str, str]:
+    """Port → what listens there on the head for others; nothing where it is loopback's alone.
+
+    The exporters listen on the fabric, where every port is open to the other nodes.
+    """
+    if settings.monitoring == "absent" or settings.monitoring_address == "loopback":
+        return {}
+    names = {settings.prometheus_port: "Prometheus", settings.alertmanager_port: "Alertmanager"}
+    return {str(port): name for port, name in names.items()}
 
 
 def as_ufw_writes(network: str) -> str:
@@ -220,16 +233,17 @@ def _obstacle(
     what = f"its rule `{other}` comes before ours and blocks"
     cure = f"sudo ufw delete {shlex.join(other.words())}"
     node = place.node.name
-    if rule.port not in (ANY, ROCE_PORT, str(settings.port)):
+    services = {str(settings.port): "the API", **monitoring_ports(settings)}
+    if rule.port not in (ANY, ROCE_PORT, *services):
         # A deny that concerns only other people's logins stays as it is.
         if not ufw.login or other.meets(login_packet(ufw, place.node, int(rule.port))):
             yield error(f"{what} SSH to port {rule.port}", node, cure)
         return
-    if rule.port == str(settings.port):
+    if rule.port in services:
         level, clients = warning, f"some of {rule.source}"
         if other.covers(rule):
             level, clients = error, rule.source
-        yield level(f"{what} the API for {clients}", node, cure)
+        yield level(f"{what} {services[rule.port]} for {clients}", node, cure)
         return
     used = f"{settings.port},{settings.dist_port},{RANDOM_PORTS}"
     unused = rule.protocol == "tcp" and not ports_meet(other.port, used)

@@ -284,6 +284,9 @@ class Settings:
     """`deploys/firewall.py` sets up ufw with our rules, or removes our rules."""
     api_networks: tuple[Network, ...] = ()
     """Networks that the firewall lets reach the API. Empty: only the nodes themselves."""
+    monitoring_networks: tuple[Network, ...] = ()
+    """Networks that the firewall lets reach Prometheus and Alertmanager, where `monitoring_address`
+    is not loopback. Empty: only the nodes themselves."""
     fabric_networks: tuple[Network, ...] = ("192.168.100.0/24", "192.168.101.0/24")
     """`deploys/network.py`: one IPv4 network for each half of the cabled port."""
     fabric_mtu: Annotated[int, Meta(ge=1280, le=9978)] = 9000

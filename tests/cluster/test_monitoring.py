@@ -95,8 +95,8 @@ def test_prometheus_and_exporters_from_nothing_to_absent(served: Deploy, tmp_pat
     assert len(query(cluster, "time() - spark_gpu_samples_timestamp_seconds < 60")) == 2
     assert len(query(cluster, "node_memory_MemAvailable_bytes > 0")) == 2
     assert query(cluster, "sglang:num_running_reqs")
-    assert query(cluster, "ALERTS{alertname='watching', alertstate='firing'}")
-    assert query(cluster, "prometheus_notifications_alertmanagers_discovered == 1")
+    wait_for(cluster, "ALERTS{alertname='watching', alertstate='firing'}", 1)
+    wait_for(cluster, "prometheus_notifications_alertmanagers_discovered == 1", 1)
 
     # from outside, and for the fabric, only what the head needs
     assert not any(reached(cluster, f"198.18.0.1:{port}") for port in (9090, 9093, 9094, 9100))

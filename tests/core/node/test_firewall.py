@@ -68,6 +68,28 @@ def test_rules_of_a_node_of_two() -> None:
     ]
 
 
+WATCHED = {"monitoring_networks": ["10.1.0.0/16"], "monitoring_address": "management"}
+
+
+def test_prometheus_and_alertmanager_are_opened_on_the_head_alone() -> None:
+    head, worker = places(2)
+    more = set(wanted_rules(OFF, head, **WATCHED)) - set(wanted_rules(OFF, head))
+    assert sorted(map(str, more)) == [
+        "allow from 10.1.0.0/16 to any port 9090 proto tcp",
+        "allow from 10.1.0.0/16 to any port 9093 proto tcp",
+    ]
+    assert wanted_rules(OFF, worker, **WATCHED) == wanted_rules(OFF, worker)
+
+
+@pytest.mark.parametrize(
+    "unneeded",
+    [{"monitoring_address": "loopback"}, {"monitoring": "absent"}, {"monitoring_networks": []}],
+)
+def test_what_nobody_else_reaches_has_no_rule(unneeded: dict[str, object]) -> None:
+    settings = {**WATCHED, **unneeded}
+    assert wanted_rules(OFF, place(2), **settings) == wanted_rules(OFF, place(2))
+
+
 API_PORT = "30000"
 
 
@@ -265,6 +287,7 @@ def test_rules_of_a_vanished_address_are_removed() -> None:
         pytest.param(Rule("reject", source="192.168.0.0/16"), Level.ERROR, "peer", id="fabric"),
         pytest.param(Rule("deny", "udp", "4791"), Level.ERROR, "the peer", id="RoCE"),
         pytest.param(Rule("deny", "tcp", "30000"), Level.ERROR, "the API for 10.0", id="API"),
+        pytest.param(Rule("deny", "tcp", "9090"), Level.ERROR, "Prometheus for 10.0", id="watch"),
         pytest.param(Rule("deny", source="10.0.0.13"), Level.WARNING, "some of 10.0", id="one"),
         pytest.param(Rule("deny", "tcp", "3306"), None, "", id="a port that nobody needs"),
         pytest.param(Rule("deny", source="203.0.113.0/24"), None, "", id="a stranger"),
@@ -272,7 +295,8 @@ def test_rules_of_a_vanished_address_are_removed() -> None:
     ],
 )
 def test_foreign_rules_in_the_way(rule: Rule, level: Level | None, what: str) -> None:
-    settings, at = want(2, api_networks=["10.0.0.0/25"]).common, place(2)
+    opened = {"api_networks": ["10.0.0.0/25"], "monitoring_networks": ["10.0.0.0/25"]}
+    settings, at = want(2, **opened, monitoring_address="management").common, place(2)
     facts = replace(OFF, rules=(rule,))
     findings = list(find_obstacles(facts, required_rules(facts, at, settings), at, settings))
     assert {f.level for f in findings} == ({level} if level else set())
