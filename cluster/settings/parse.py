@@ -17,12 +17,13 @@ from cluster.settings.schema import NAMES, Settings
 # Names whose value is a secret: it travels as a file (hf_token_file), never in env.
 SECRET_ENV = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN")
 # Lists that a command line gives as one string, split as a shell would.
-LISTS = ("extra_args", "volumes", "api_networks", "fabric_networks")
+LISTS = ("extra_args", "volumes", "api_networks", "monitoring_networks", "fabric_networks")
 # Where the default is empty and not every string will do.
 EXAMPLES = {
     "revision": "main",
     "hf_endpoint": "https://huggingface.co",
     "api_networks": ("192.168.1.0/24",),
+    "monitoring_networks": ("192.168.1.0/24",),
 }
 _USER_IN_URL = re.compile(r"(\w+://)[^/?#\s]*@")
 _ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*\Z"
