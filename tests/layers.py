@@ -62,11 +62,11 @@ CORE = (
     "deploys", "core", "operations", "house", "golden", "commands", "sglang", "monitoring",
     "test_facts.py",
 )  # fmt: skip
-# In the order in which they start: the longest first. core has one worker more than there are cores
-# because some of its tests wait.
+# In the order in which they start: the longest first. Most of the time tests wait, for nodes and
+# for servers: more workers than there are cores.
 LAYERS = (
-    Layer("cluster", ["cluster"], workers=2, cluster=True),
-    Layer("bench", ["bench"]),
+    Layer("cluster", ["cluster"], workers=3, cluster=True),
+    Layer("bench", ["bench"], workers=2),
     Layer("local", ["local", "browser"]),
     Layer("core", CORE, workers=3),
     Layer("bench-alone", ["bench"], alone=True),
