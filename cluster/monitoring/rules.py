@@ -24,7 +24,7 @@ class Fires(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Series with which an alert fires.
 
     + series: name with labels → values, one every 15 s
-    + at: when it fires, after the first value ("3m")
+    + at: when it fires, after the first value ("3m"); pending: when it does not yet, "" if unknown
     + labels: the alert's, without its name and severity; says: its summary
     """
 
@@ -32,6 +32,7 @@ class Fires(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at: str
     labels: Mapping[str, str]
     says: str
+    pending: str = ""
 
 
 class Quiet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +50,7 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expr: str
     lasts: str = msgspec.field(name="for")
     summary: str
-    fires: Fires
+    fires: tuple[Fires, ...]
     quiet: tuple[Quiet, ...] = ()
     meaning: str = ""
     cure: str = ""

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster.monitoring.rules import Alert, alerts, rule_groups
+from cluster.monitoring.rules import alerts, rule_groups
 
 
 def promtool(programs: Path, *words: str) -> None:
@@ -17,25 +18,30 @@ def promtool(programs: Path, *words: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def case(alert: Alert, series: dict[str, str], firing: list[dict[str, Any]]) -> dict[str, Any]:
-    """A test of promtool's: a value every 15 s, and what fires at the alert's own time."""
-    expected = {"eval_time": alert.fires.at, "alertname": alert.key, "exp_alerts": firing}
+def case(key: str, series: Mapping[str, str], *when: tuple[str, Any]) -> dict[str, Any]:
+    """A test of promtool's: a value every 15 s, and what fires at these times."""
     return {
         "interval": "15s",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
-        "alert_rule_test": [expected],
+        "alert_rule_test": [
+            {"eval_time": at, "alertname": key, "exp_alerts": firing} for at, firing in when if at
+        ],
     }
 
 
 def cases() -> list[dict[str, Any]]:
     listed = []
     for alert in alerts():
-        texts = {"summary": alert.fires.says, "meaning": alert.meaning, "cure": alert.cure}
-        labels = {**alert.fires.labels, "severity": alert.severity}
-        firing = [{"exp_labels": labels, "exp_annotations": texts}]
-        listed.append({"name": alert.key, **case(alert, alert.fires.series, firing)})
+        for fires in alert.fires:
+            texts = {"summary": fires.says, "meaning": alert.meaning, "cure": alert.cure}
+            labels = {**fires.labels, "severity": alert.severity}
+            firing = [{"exp_labels": labels, "exp_annotations": texts}]
+            when = (fires.pending, []), (fires.at, firing)
+            listed.append({"name": alert.key, **case(alert.key, fires.series, *when)})
         for quiet in alert.quiet:
-            listed.append({"name": f"{alert.key}: {quiet.why}", **case(alert, quiet.series, [])})
+            never = (alert.fires[0].at, [])
+            name = f"{alert.key}: {quiet.why}"
+            listed.append({"name": name, **case(alert.key, quiet.series, never)})
     return listed
 
 

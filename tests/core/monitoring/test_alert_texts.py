@@ -21,7 +21,8 @@ def test_an_alert_has_texts_and_series_near_those_that_fire_it(alert: Alert) -> 
     assert "{{" not in alert.meaning + alert.cure
     parts = re.findall(r"\{\{(.*?)\}\}", alert.summary)
     labels = {m for part in parts for m in re.findall(r"\$labels\.(\w+)", part)}
-    assert labels <= set(alert.fires.labels)
+    assert all(labels <= set(fires.labels) for fires in alert.fires)
+    assert bool(alert.fires[0].pending) == (alert.key != DEAD_MAN)
     assert all(" $labels." in part or " $value" in part for part in parts)
 
 
@@ -36,7 +37,8 @@ def test_keys_are_unique_and_every_alert_is_grouped_by_its_group() -> None:
     keys = [alert.key for alert in alerts()]
     assert len(set(keys)) == len(keys)
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", key) for key in keys)
-    assert all("group" in alert.fires.labels for alert in alerts() if alert.key != DEAD_MAN)
+    fires = [fires for alert in alerts() if alert.key != DEAD_MAN for fires in alert.fires]
+    assert all("group" in each.labels for each in fires)
 
 
 def test_rules_are_evaluated_in_one_group_after_what_they_read() -> None:
