@@ -72,6 +72,9 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
         until the server is steady
     sweep: a run at each of these loads, which replace the profile's
     published: the published figures whose load the profile is; None: it is a load of its own
+    depths: a run at each: tokens of context before every prompt
+    depth: the one of this run; None: it has none
+    depth_cached: the contexts are sent before, so that a prefix cache has them
     """
 
     profile: Profile
@@ -88,6 +91,9 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     trace: Path | None = None
     trace_speed: float = 1.0
     published: Published | None = None
+    depths: tuple[int, ...] = ()
+    depth: int | None = None
+    depth_cached: bool = False
 
 
 class PromptOptions(Struct, frozen=True, kw_only=True):

@@ -88,6 +88,7 @@ class Load:
     steps: the limits on requests in flight, by time; empty: no limit
     timeout: seconds that one request may take, from its send to the end of its body
     most_bytes: size limit of one response, head and framing included; a larger one fails
+    contexts: jobs whose prompts a prefix cache must hold before the run; not part of it
     duration: seconds after which nothing more is sent; None: until every job is sent
     """
 
@@ -96,6 +97,7 @@ class Load:
     timeout: float = 600.0
     duration: float | None = None
     most_bytes: int = 64 * 1024 * 1024
+    contexts: Sequence[Job] = ()
 
 
 class Ended(StrEnum):

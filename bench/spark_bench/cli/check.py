@@ -3,6 +3,8 @@
 Nothing is contacted before all of it has been checked.
 """
 
+import math
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +20,8 @@ from spark_bench.results.suite_results import SuiteQuality
 from spark_bench.suite import job, plan, variants
 
 OVERRIDES = ("num_prompts", "input_len", "output_len", "request_rate", "concurrency")
+# llama-benchy's number of runs.
+DEPTH_REPEATS = 3
 # With --slo, a sweep ends once less than this share of requests meets it.
 ATTAINMENT = 0.9
 
@@ -33,6 +37,8 @@ def check_options(
     for conflict in find_conflicts(given):
         raise errors.BadInput(conflict)
     published = _check_published(given, chosen) if "as_published" in given else None
+    if "depths" in given:
+        _check_depths(given, chosen)
     changes = {name: given.pop(name) for name in OVERRIDES if name in given}
     overridden = list(changes)
     if "sharegpt" in given:
@@ -43,7 +49,13 @@ def check_options(
         # Read now, so that an invalid trace is refused at once.
         entries = read_trace(given["trace"], limit=changes.get("num_prompts"))
         changes["num_prompts"] = len(entries)
-    profile = change_profile(given.pop("name"), given.pop("profiles", ()), changes)
+    name, files = given.pop("name"), given.pop("profiles", ())
+    if "depths" in given:
+        # A batch: as many prompts as are in flight.
+        usual = profiles.find_profile(name, files).concurrency
+        batch = changes.get("concurrency") or usual or 1
+        changes |= {"num_prompts": batch, "concurrency": batch, "request_rate": math.inf}
+    profile = change_profile(name, files, changes)
     # Values as the profile has them, where "no limit" is None.
     overrides = {name: getattr(profile, name) for name in overridden}
     _check_load(profile, given)
@@ -99,6 +111,28 @@ def _check_published(given: dict[str, Any], chosen: Collection[str]) -> options.
         nodes=given.get("nodes"),
         only_plan=given.get("dry_run", False),
     )
+
+
+def _check_depths(given: dict[str, Any], chosen: Collection[str]) -> None:
+    """Parse --depth in `given`, and set what its loads have otherwise than others.
+
+    Raises BadInput for depths that are no ascending whole numbers.
+    """
+    words = given["depths"].split(",")
+    if not all(re.fullmatch("[0-9]{1,8}", word) for word in words):
+        raise errors.BadInput(
+            f"--depth {given['depths']}: give numbers of tokens, such as 0,4096,16384"
+        )
+    given["depths"] = tuple(sorted({int(word) for word in words}))
+    if given.get("cache") == "hit":
+        raise errors.BadInput(
+            "--cache hit doesn't go with --depth: it makes all prompts alike; to have the contexts "
+            "alone in the prefix cache, give --depth-cached"
+        )
+    if "name" not in chosen:
+        given["name"] = "depth"
+    if "repeat" not in chosen:
+        given["repeat"] = DEPTH_REPEATS
 
 
 def change_profile(
@@ -202,6 +236,14 @@ EXCLUDES = (
     ),
     ("ramp", "request_rate sweep", "it says what the rate is"),
     (
+        "depths",
+        (
+            "num_prompts request_rate burstiness ramp ramp_slots duration sweep trace sharegpt "
+            "turns think_time shared_prefix prefix_groups as_published"
+        ),
+        "each repeat sends -c prompts at once, after contexts of that depth",
+    ),
+    (
         "as_published",
         (
             "num_prompts input_len output_len request_rate concurrency profiles burstiness ramp "
@@ -216,6 +258,7 @@ NEEDS = (
     ("trace_speed", "trace", "it is a trace that has a speed"),
     ("think_time", "turns", "it lies between two turns"),
     ("prefix_groups", "shared_prefix", "they are groups of prompts with one prefix"),
+    ("depth_cached", "depths", "it is the contexts at a depth that are cached"),
     ("weights", "as_published", "published figures are of a model"),
     ("variant", "as_published", "published figures are of a variant"),
     ("nodes", "as_published", "published figures are of a number of nodes"),
@@ -265,7 +308,7 @@ def find_conflicts(given: Mapping[str, Any]) -> Iterator[str]:
 
 def flag_name(name: str) -> str:
     """An option as it is typed, from its parameter's name."""
-    return "--" + name.replace("_", "-")
+    return "--depth" if name == "depths" else "--" + name.replace("_", "-")
 
 
 # Options that determine the results, and so are stored for a resume.

@@ -30,6 +30,7 @@ Examples:
   spark-bench run throughput -c 128 --repeat 3
   spark-bench run short --url http://spark-1:30000 --slo ttft=2000,tpot=50
   spark-bench run medium --sweep concurrency=1..64
+  spark-bench run --depth 0,4096,16384  prefill and decode after long contexts
   spark-bench run --as-published         what others measured, measured here
   spark-bench run --json | jq .summary.output_throughput
 
@@ -143,6 +144,19 @@ RUN_OPTIONS = [
         metavar="OVER[=LOADS]",
         help="Run over concurrency or rate: concurrency=1..64, rate=1,2,4. Without LOADS it "
         "searches for them. Ends past the knee, or where --slo is missed.",
+    ),
+    load(
+        "--depth",
+        "depths",
+        metavar="TOKENS,...",
+        help="A run at each depth: so many tokens of context before every prompt, -c prompts at "
+        "once, --repeat times (3). Default profile: depth.",
+    ),
+    load(
+        "--depth-cached",
+        is_flag=True,
+        default=None,
+        help="Send the contexts first, so that the prefix cache has them; measured apart.",
     ),
     load(
         "--trace",

@@ -3,16 +3,27 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from msgspec import UNSET
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from spark_bench import expectations, formats, options
-from spark_bench.display.result_lines import client_line, finding_lines, node_lines, server_lines
+from spark_bench.display.result_lines import (
+    accepted_line,
+    client_line,
+    failure_lines,
+    finding_lines,
+    node_lines,
+    server_lines,
+)
 from spark_bench.load.profile import Profile
 from spark_bench.load.sweep import MeasuredPoint, Sweep, knee
+from spark_bench.metrics.accepted import Accepted
+from spark_bench.metrics.depth import Speed
 from spark_bench.printable import printable
+from spark_bench.results.llama_benchy import result_rows
 from spark_bench.results.schema import Config, Result
 
 
@@ -24,6 +35,10 @@ def outcome_tables(
         # Only the last one can have been interrupted.
         yield _head(outcome.results[-1], sweep.over)
         yield sweep_table(outcome.results, sweep)
+    elif any(result.config.depth is not UNSET for result in outcome.results):
+        yield _head(outcome.results[-1], "depth")
+        yield depth_table(outcome.results)
+        yield labeled_lines(_depth_lines(outcome.results))
     else:
         for result in outcome.results:
             yield from result_tables(result)
@@ -115,7 +130,8 @@ def latencies(result: Result) -> Table:
 
 
 def load_line(config: Config, swept: str = "") -> str:
-    """The load in words; swept: what varies from point to point, "concurrency" or "rate"."""
+    """The load in words; swept: what varies from point to point, "concurrency", "rate" or
+    "depth"."""
     repeats = f", {config.repeat} times" if config.repeat > 1 else ""
     shape = {1.0: "Poisson", None: "even"}.get(config.burstiness, f"gamma {config.burstiness}")
     if swept == "rate":
@@ -134,8 +150,12 @@ def load_line(config: Config, swept: str = "") -> str:
     slots = f"{config.concurrency} in flight" if config.concurrency else "no limit in flight"
     if swept == "concurrency":
         slots = "several numbers in flight"
+    after = ""
+    if config.depth is not UNSET:
+        depth = "several depths" if swept == "depth" else f"{config.depth:,} tokens"
+        after = f"after {depth} of context{' (cached)' if config.depth_cached else ''}, "
     return (
-        f"{formats.plural(config.num_prompts, 'prompt')}{repeats}, "
+        f"{formats.plural(config.num_prompts, 'prompt')}{repeats}, {after}"
         f"{_length(config.input_len)} tokens in, "
         f"{_length(config.output_len)} out, {arrival}, {slots}"
     )
@@ -240,6 +260,46 @@ def published_tables(results: Sequence[Result]) -> Iterator[RenderableType]:
             table.add_row("" if index else load, *row, end_section=last)
     yield table
     yield labeled_lines(sources)
+
+
+DEPTH_HEADS = ("t/s", "t/s a request", "peak t/s", "TTFT, ms")
+
+
+def depth_table(results: Sequence[Result]) -> Table:
+    """The rows as llama-benchy's users publish them: means, ± the standard deviation."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("test", no_wrap=True, style="bold")
+    for head in DEPTH_HEADS:
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in (row for result in results for row in result_rows(result)):
+        cells = (row.speed, row.each, row.peak, row.ttft_ms)
+        table.add_row(row.test, *map(speed_text, cells))
+    return table
+
+
+def speed_text(speed: Speed | None) -> str:
+    """A mean with its standard deviation; "" for none."""
+    return f"{speed.mean:,.2f} ± {speed.std:.2f}" if speed else ""
+
+
+def _depth_lines(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
+    """What is to be known about each depth beside its rows: once, if it is the same."""
+    lines = dict[tuple[str, str], list[str]]()
+    for result in results:
+        every = [*failure_lines(result.summary)]
+        if result.status == "partial":
+            every.append(("partial", result.reason))
+        if isinstance(result.accepted, Accepted):
+            every.append(("accepted", accepted_line(result.accepted)))
+        every += (line for line in expectations.expectation_lines(result) if line[0] == "published")
+        if reasons := result.audit.reasons:
+            more = f"; {len(reasons) - 1} more in its file" if len(reasons) > 1 else ""
+            every.append(("client", f"{result.audit.verdict}: {reasons[0]}{more}"))
+        for line in [*every, *(("note", note) for note in result.notes)]:
+            lines.setdefault(line, []).append(f"depth {result.config.depth}")
+    for (about, text), depths in lines.items():
+        where = "" if len(depths) == len(results) else f"{', '.join(depths)}: "
+        yield about, where + text
 
 
 def load_value(result: Result, over: str) -> float:

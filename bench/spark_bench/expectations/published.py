@@ -46,8 +46,14 @@ def setting_words(one: Published) -> str:
     )
 
 
-def compare_published(summary: Summary, setting: ServedSetting) -> Iterator[Expectation]:
+def compare_published(
+    summary: Summary,
+    setting: ServedSetting,
+    lengths: tuple[int, int | None] | None = None,
+) -> Iterator[Expectation]:
     """Yield an expectation per figure published for this setting, or one that names the nearest.
+
+    lengths: tokens of prompt and answer that the figures must be for; None: any
 
     Figures that depend on their texts are left out: they are compared only with their own load.
     """
@@ -69,6 +75,7 @@ def compare_published(summary: Summary, setting: ServedSetting) -> Iterator[Expe
         for each in own
         if (each.nodes, each.parallelism, each.quantization) == here
         and _far(each, summary) <= log(_SAME_STREAMS)
+        and lengths in (None, (each.input_len, each.output_len))
     ]
     judged = [one for each in alike for one in figures_beside(each, summary)]
     yield from judged or [_none(own, summary, setting)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import asdict
 
 from spark_bench.compare.metric_names import collect_figures
@@ -205,6 +205,8 @@ def load_text(config: schema.Config) -> str:
         words.append(f"{config.conversations.turns}turns")
     if config.conversations.shared_prefix:
         words.append(f"prefix{config.conversations.shared_prefix}")
+    if config.depth is not UNSET:
+        words.append(f"depth{config.depth}{'-cached' if config.depth_cached else ''}")
     if config.cache == "hit":
         words.append("cached")
     if config.endpoint != "chat":

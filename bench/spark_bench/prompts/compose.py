@@ -18,6 +18,7 @@ from statistics import median_low
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from spark_bench import errors, record
 from spark_bench.load.trace import TraceEntry
@@ -114,6 +115,46 @@ def compose(
         )
         for number in range(shape.prompts)
         for turn, messages in enumerate(conversations[number % different])
+    ]
+
+
+def compose_depth(
+    depth: int, shape: PromptShape, tokens: Tokens, seed: int, overhead: Overhead
+) -> tuple[list[record.Prompt], list[record.Prompt]]:
+    """Contexts of `depth` tokens, and prompts of the shape that begin with them, in that order.
+
+    A prefix cache that has answered a context has all of the prompt up to there, but for what the
+    chat template puts behind it.
+
+    Raises BadInput for a depth that the template alone exceeds, and for an impossible shape.
+    """
+    if depth <= overhead.first:
+        raise errors.BadInput(
+            f"--depth {depth} is too short to be cached: the chat template takes {overhead.first} "
+            f"tokens of it: give {overhead.first + 1} or more, or 0"
+        )
+    validate(shape, overhead)
+    contexts = compose(replace(shape, input_tokens=depth), tokens, seed, overhead)
+    words = tokens.words()
+    drafts = [
+        _draft(
+            shape.input_tokens - overhead.first,
+            rng_for(seed, "after", number),
+            words,
+            head=context.messages[0].content,
+            head_tokens=depth - overhead.first,
+        )
+        for number, context in enumerate(contexts)
+    ]
+    texts = fit_length(drafts, tokens, words)
+    return contexts, [
+        record.Prompt(
+            (record.Message("user", text),),
+            shape.input_tokens,
+            shape.output_tokens,
+            conversation=number,
+        )
+        for number, text in enumerate(texts)
     ]
 
 

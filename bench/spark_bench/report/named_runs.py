@@ -17,6 +17,7 @@ from spark_bench.expectations import Expectation, judge_result
 from spark_bench.history.entry import HistoryEntry, entry_of, server_key
 from spark_bench.load.sweep import MeasuredPoint
 from spark_bench.metrics.accepted import Accepted
+from spark_bench.metrics.depth import SpeedRow
 from spark_bench.metrics.summary import Distributions
 from spark_bench.report.quality_section import (
     QualityRun,
@@ -26,6 +27,7 @@ from spark_bench.report.quality_section import (
     wrong_servers,
 )
 from spark_bench.results import codec, files, schema, suite_results
+from spark_bench.results.llama_benchy import result_rows
 
 
 class Gathered(Struct, frozen=True):
@@ -161,6 +163,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     timed: whether the file has samples over time
     beside: its figures beside the published ones whose load it sent
     accepted: tokens of each step with speculative decoding; None: there is none
+    rows: prefill and decode speed at a depth; empty: it had none
     """
 
     entry: HistoryEntry
@@ -182,6 +185,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     timed: bool
     beside: tuple[Expectation, ...] = ()
     accepted: Accepted | None = None
+    rows: tuple[SpeedRow, ...] = ()
 
     def value(self, name: str) -> float | None:
         """A figure by its key in the summary."""
@@ -236,6 +240,7 @@ def report_run(result: schema.Result, path: Path) -> ReportRun:
         timed=bool(last.server and len(last.server.samples.at) > 1) or bool(last.nodes),
         beside=judge_result(result)[1:] if result.config.published else (),
         accepted=result.accepted or None,
+        rows=tuple(result_rows(result)),
     )
 
 

@@ -1,4 +1,5 @@
-"""Tables of what only some runs have, each left out if none has it: accepted lengths."""
+"""Tables of what only some runs have, each left out if none has it: accepted lengths, and speed at
+depths."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,6 +7,7 @@ from msgspec import Struct
 
 from spark_bench.display.result_lines import NONE_ACCEPTED, SOURCES, course_text
 from spark_bench.metrics.accepted import Accepted
+from spark_bench.metrics.depth import SpeedRow
 from spark_bench.report.named_runs import NamedRun
 from spark_bench.report.page_table import NONE, Cell, Column, Table, Tone, number_cells
 
@@ -27,6 +29,12 @@ def build_special(runs: Sequence[NamedRun]) -> Iterator[SpecialTable]:
             "in one event; where events may hold several steps, no figure is claimed."
         )
         yield SpecialTable("accepted", lead, _accepted_table(drafted))
+    if deep := [(named, row) for named in runs for row in named.run.rows]:
+        lead = (
+            "Tokens per second in llama-benchy's rows: pp, prefill of the prompt after a context "
+            "of d tokens; tg, decode; ctx, of the contexts alone, where they were sent before."
+        )
+        yield SpecialTable("depth", lead, _depth_table(deep))
 
 
 def run_cell(named: NamedRun) -> Cell:
@@ -60,3 +68,22 @@ def _accepted_table(drafted: Sequence[tuple[NamedRun, Accepted]]) -> Table:
         load = Cell(named.run.entry.load)
         rows.append((run_cell(named), load, mean, spreads[index], course, engines[index], origin))
     return Table("Speculative decoding", columns, tuple(rows))
+
+
+def _depth_table(deep: Sequence[tuple[NamedRun, SpeedRow]]) -> Table:
+    columns = (
+        Column("Test", numeric=False),
+        Column("Run", numeric=False),
+        Column("Speed", "tok/s"),
+        Column("Per request", "tok/s"),
+        Column("Peak", "tok/s"),
+        Column("TTFT", "ms"),
+    )
+    rows = []
+    for named, row in deep:
+        speeds = [
+            Cell(f"{speed.mean:,.2f}", speed.mean, f"± {speed.std:.2f}") if speed else NONE
+            for speed in (row.speed, row.each, row.peak, row.ttft_ms)
+        ]
+        rows.append((Cell(row.test), run_cell(named), *speeds))
+    return Table("Speed at depths", columns, tuple(rows))

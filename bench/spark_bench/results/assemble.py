@@ -12,6 +12,7 @@ from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics import figures, histograms, intervals
 from spark_bench.metrics.accepted import Accepted, merge_accepted
 from spark_bench.metrics.bounds import Bound
+from spark_bench.metrics.depth import DepthFigures, merge_depth
 from spark_bench.metrics.steady import Steady
 from spark_bench.record import Request
 from spark_bench.results import schema
@@ -131,6 +132,7 @@ def combine_repeats(repeats: Sequence[schema.Repeat]) -> schema.Measurement:
     summaries = [repeat.summary for repeat in repeats]
     lengths = [repeat.lengths for repeat in repeats]
     accepted = [each for repeat in repeats if isinstance(each := repeat.accepted, Accepted)]
+    depths = [depth for repeat in repeats if isinstance(depth := repeat.depth, DepthFigures)]
     apart: dict[str, Any] = {
         "tokenizer": lengths[0].tokenizer,
         "largest_difference": max((each.largest_difference for each in lengths), key=abs),
@@ -143,6 +145,7 @@ def combine_repeats(repeats: Sequence[schema.Repeat]) -> schema.Measurement:
         intervals=intervals.over_repeats(summaries),
         bounds=median_bounds([repeat.bounds for repeat in repeats]),
         accepted=merge_accepted(accepted) if accepted else UNSET,
+        depth=merge_depth(depths) if depths else UNSET,
     )
 
 

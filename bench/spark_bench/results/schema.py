@@ -19,6 +19,7 @@ from spark_bench.client.audit import Audit
 from spark_bench.metrics import figures, histograms
 from spark_bench.metrics.accepted import Accepted
 from spark_bench.metrics.bounds import Bound
+from spark_bench.metrics.depth import DepthFigures
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import Stalls
 from spark_bench.metrics.summary import Distributions
@@ -44,6 +45,7 @@ class Measurement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         out: unknown, as in files of earlier versions
     accepted: tokens of each step with speculative decoding; left out: there is none, or nothing
         shows it
+    depth: prefill and decode speed after contexts of a depth; left out: the load had none
     """
 
     summary: figures.Summary
@@ -57,6 +59,7 @@ class Measurement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     requests_file: str | None = None
     bounds: dict[str, Bound] | UnsetType = UNSET
     accepted: Accepted | UnsetType = UNSET
+    depth: DepthFigures | UnsetType = UNSET
 
 
 class Repeat(Measurement, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -238,6 +241,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     slo: latency limits in milliseconds by name (ttft, tpot, e2e); empty: none
     command: arguments of the command line, with secrets hidden
     published: the published figures whose load this is; left out: it is a load of its own
+    depth: tokens of context before each prompt, in addition to `input_len`; left out: none
+    depth_cached: the contexts were sent before, for the prefix cache; left out with `depth`
     """
 
     profile: str
@@ -268,6 +273,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     slo: dict[str, float]
     command: tuple[str, ...]
     published: Published | UnsetType = UNSET
+    depth: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    depth_cached: bool | UnsetType = UNSET
 
 
 SettingValue = bool | int | float | str

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from spark_bench.display.progress import ProgressDisplay
 from spark_bench.errors import BenchError
 from spark_bench.expectations.setting import EngineSettings
+from spark_bench.metrics.depth import depth_figures
 from spark_bench.options import LoadOptions, RunOptions, RunOutcome
 from spark_bench.prompts.tokens import find_tokens
 from spark_bench.results.provenance import gather_provenance
@@ -95,6 +96,8 @@ def _run_points(
 
     Returns the results, and sentences on why a sweep ended early.
     """
+    if options.load.depths:
+        return _run_depths(options, context)
     if options.load.sweep is None:
         return [_run_point(options, context)], ()
     from spark_bench.display.tables import sweep_point
@@ -113,6 +116,24 @@ def _run_points(
             if not saved:
                 raise
             return saved, (f"The sweep ended at {over} {load:g}: {error.message}",)
+    return saved, ()
+
+
+def _run_depths(
+    options: RunOptions, context: RunContext
+) -> tuple[list[save.SavedResult], tuple[str, ...]]:
+    """Measure the load at each depth. Returns the results, and why they ended early."""
+    saved = list[save.SavedResult]()
+    for depth in options.load.depths:
+        if context.interrupts.came:
+            break
+        point = replace(options, load=replace(options.load, depth=depth))
+        try:
+            saved.append(_run_point(point, context, _point_name(point.load)))
+        except BenchError as error:
+            if not saved:
+                raise
+            return saved, (f"Ended at depth {depth}: {error.message}",)
     return saved, ()
 
 
@@ -181,6 +202,9 @@ def _run_repeat(
     context.interrupts.worth = True
     measured = measure.measure_repeat(options, context, load, engine, number, label)
     measured.warmup = prepared.warmup
+    if options.load.depth is not None:
+        depth = depth_figures(options.load.depth, measured.requests, prepared.contexts)
+        measured.repeat = replace(measured.repeat, depth=depth)
     return measured
 
 
@@ -189,6 +213,8 @@ def _point_name(load: LoadOptions) -> str:
     such as "_c8"."""
     if one := load.published:
         return f"_{one.input_len}_{one.output_len}_c{one.streams}"
+    if load.depth is not None:
+        return f"_d{load.depth}{'_cached' if load.depth_cached else ''}_c{load.profile.concurrency}"
     assert load.sweep
     if load.sweep.over == "concurrency":
         return f"_c{load.profile.concurrency}"

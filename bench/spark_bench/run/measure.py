@@ -7,7 +7,7 @@ responses, compute the figures.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -57,17 +57,20 @@ class Prepared:
     """What was done before a repeat.
 
     warmup: number of uncounted requests sent
+    contexts: the requests that sent the load's contexts; empty: it has none
     notes: sentences on what went wrong; none of it prevents the run
     """
 
     warmup: int = 0
+    contexts: list[record.Request] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def prepare_server(
     options: RunOptions, context: RunContext, load: record.Load, repeat: int
 ) -> Prepared:
-    """Warm up the server, then empty its prefix cache if the run must not find anything there.
+    """Warm up the server, then empty its prefix cache if the run must not find anything there, and
+    send the load's contexts.
 
     repeat: number of the repeat that follows, from 0. Without --warmup, only the first has a
         warm-up, since the others follow the load itself; with --warmup, each has one.
@@ -80,6 +83,15 @@ def prepare_server(
         _send(warm_up(prompts, count, repeat), context, prepared)
     elif options.load.warmup is None and repeat == 0:
         _send_until_steady(warm_up, context, load, prepared)
+    _flush(options, context, prepared)
+    if load.contexts and not context.interrupts.came:
+        sent = replace(load, jobs=load.contexts, contexts=())
+        prepared.contexts = _send_counted(sent, context, prepared, "requests of contexts").requests
+    return prepared
+
+
+def _flush(options: RunOptions, context: RunContext, prepared: Prepared) -> None:
+    """Empty the prefix cache of an engine that can, unless the load is to be found there."""
     if options.prompts.cache == "miss" and context.server.engine == "sglang":
         # The same seed gives the same prompts: an earlier run may have left them in the cache.
         meaning = "prompts of an earlier run with the same seed may still be in its prefix cache"
@@ -87,11 +99,10 @@ def prepare_server(
             response = context.server.http.post(FLUSH)
         except httpx.TransportError as error:
             prepared.notes.append(f"{FLUSH}: {error}: {meaning}")
-            return prepared
+            return
         if not response.is_success:
             status, text = response.status_code, " ".join(response.text.split())[:80]
             prepared.notes.append(f"the server refused {FLUSH} (HTTP {status}: {text}): {meaning}")
-    return prepared
 
 
 def _send_until_steady(
@@ -130,19 +141,34 @@ def _send_until_steady(
 
 def _send(load: record.Load, context: RunContext, prepared: Prepared) -> float | None:
     """Send a warm-up and return how many seconds it took; None if no request was answered."""
+    sent = _send_counted(load, context, prepared, "warm-up requests")
+    prepared.warmup += len(sent.requests)
+    return sent.seconds if any(request.ok for request in sent.requests) else None
+
+
+@dataclass
+class Sent:
+    """Requests outside the measured load, and the seconds that they took."""
+
+    requests: list[record.Request]
+    seconds: float
+
+
+def _send_counted(load: record.Load, context: RunContext, prepared: Prepared, what: str) -> Sent:
+    """Send requests outside the measured load; failed ones are noted.
+
+    what: they are, in the plural
+    """
     open_connections(context.server.recorder, load)
     recording = context.server.recorder.record(load, context.interrupts.watch)
     with closing(recording.store):
         requests = read_responses(load, context, recording, tokenizer=False).requests
-    prepared.warmup += len(requests)
     failed = Counter(f"{r.failure}: {r.detail}" for r in requests if not r.ok)
     if failed:
         prepared.notes.append(
-            f"{failed.total()} of {len(load.jobs)} warm-up requests failed "
-            f"({failed.most_common(1)[0][0]})"
+            f"{failed.total()} of {len(load.jobs)} {what} failed ({failed.most_common(1)[0][0]})"
         )
-    answered = len(requests) > failed.total()
-    return (recording.ended_ns - recording.started_ns) / 1e9 if answered else None
+    return Sent(requests, (recording.ended_ns - recording.started_ns) / 1e9)
 
 
 # ---- the measured load

@@ -9,7 +9,7 @@ from spark_bench import errors, record
 from spark_bench.load import arrivals, trace, warmup
 from spark_bench.options import LoadOptions, PromptOptions
 from spark_bench.prompts import sharegpt
-from spark_bench.prompts.compose import PromptShape, compose, compose_trace
+from spark_bench.prompts.compose import PromptShape, compose, compose_depth, compose_trace
 from spark_bench.run.context import RunContext
 from spark_bench.run.negotiate import Agreement
 
@@ -30,14 +30,16 @@ def check_context(load: LoadOptions, prompts: PromptOptions, context: int | None
     context: tokens that the served model accepts; None: unknown
     """
     profile = load.profile
-    total = prompts.turns * (profile.input_len + profile.output_len)
+    depth = max(load.depths, default=0)
+    total = depth + prompts.turns * (profile.input_len + profile.output_len)
     if context is None or total <= context or load.trace or prompts.sharegpt:
         return
     turns = f" in {prompts.turns} turns" if prompts.turns > 1 else ""
+    before = f"--depth {depth}, " if depth else ""
     raise errors.BadInput(
-        f"--input-len {profile.input_len} and --output-len {profile.output_len}{turns} are {total} "
-        f"tokens together, and the served model takes {context}: give less, or serve it with more "
-        "(context_length)"
+        f"{before}--input-len {profile.input_len} and --output-len {profile.output_len}{turns} are "
+        f"{total} tokens together, and the served model takes {context}: give less, or serve it "
+        "with more (context_length)"
     )
 
 
@@ -54,7 +56,11 @@ def build_load(
     """
     agreement, profile = context.agreement, options.profile
     seed = derive_seed(options.seed, "repeat", repeat)
-    if options.trace:
+    contexts: Sequence[record.Prompt] = ()
+    if options.depth is not None:
+        contexts, prompts = _build_depth(options, options.depth, context, seed)
+        timings = arrivals.conversation_timings(prompts)
+    elif options.trace:
         entries = trace.read_trace(
             options.trace, speed=options.trace_speed, limit=profile.num_prompts
         )
@@ -80,6 +86,7 @@ def build_load(
         options.duration,
         # In files of prompts and in traces, each request has its own length.
         agreement.dialect.most_bytes(max((p.output_tokens for p in prompts), default=0)),
+        build_jobs(agreement, contexts, [record.Timing()] * len(contexts)),
     )
 
 
@@ -133,6 +140,19 @@ def count_connections(load: record.Load) -> int:
         return min(most, len(load.jobs))
     at_once = sum(1 for job in load.jobs if job.timing.at < AT_ONCE and job.timing.after is None)
     return max(at_once, min(CONNECTIONS, len(load.jobs)))
+
+
+def _build_depth(
+    options: LoadOptions, depth: int, context: RunContext, seed: int
+) -> tuple[list[record.Prompt], list[record.Prompt]]:
+    """The contexts to send before, if they are to be cached, and the prompts after them."""
+    profile, overhead = options.profile, context.agreement.overhead
+    # Each depth has its own texts, so that no prefix cache has them from another.
+    seed = derive_seed(seed, "depth", depth)
+    shape = PromptShape(profile.num_prompts, depth + profile.input_len, profile.output_len)
+    if not (options.depth_cached and depth):
+        return [], compose(shape, context.tokens, seed, overhead)
+    return compose_depth(depth, shape, context.tokens, seed, overhead)
 
 
 def _build_prompts(

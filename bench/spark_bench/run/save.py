@@ -21,6 +21,7 @@ from msgspec import UNSET
 
 from spark_bench import history, record
 from spark_bench.load import trace
+from spark_bench.metrics.depth import DepthFigures
 from spark_bench.metrics.figures import Summary
 from spark_bench.options import RunOptions
 from spark_bench.results import assemble, codec, files, quality_schema, redact, schema
@@ -189,6 +190,8 @@ def describe_config(
         slo=slo.limits_ms if slo else {},
         command=redact.clean_command(["spark-bench", *sys.argv[1:]]),
         published=load.published or UNSET,
+        depth=UNSET if load.depth is None else load.depth,
+        depth_cached=UNSET if load.depth is None else load.depth_cached,
     )
 
 
@@ -243,6 +246,8 @@ def result_notes(
     if options.load.trace:
         limit = options.load.profile.num_prompts
         yield from lengthened_note(options.load.trace, limit, template + 1, requests)
+    if options.load.depth_cached:
+        yield from uncached_depth_note([m.repeat for m in repeats])
     yield from first_apart([m.repeat.summary for m in repeats if not m.interrupted])
     yield from dict.fromkeys(note for m in repeats if (note := own_pause_note(m.repeat)))
     if seconds := options.load.duration:
@@ -257,6 +262,27 @@ def result_notes(
             )
     yield from dict.fromkeys(f"{m.note}; they stayed in memory" for m in repeats if m.note)
     yield from server_messages(r for m in repeats for r in m.requests if r.failure)
+
+
+# Share of the contexts' tokens that must have been in the cache for a depth to count as cached: the
+# cache has them in pages, and the last token may be read anew.
+DEPTH_FOUND = 0.9
+
+
+def uncached_depth_note(repeats: Sequence[schema.Repeat]) -> Iterator[str]:
+    """Yield a note if contexts that were sent before are not known to have been in the cache."""
+    figures = [each for repeat in repeats if isinstance(each := repeat.depth, DepthFigures)]
+    shares = [each.in_cache for each in figures if each.in_cache is not None]
+    if any(each.depth for each in figures) and not shares:
+        yield (
+            "whether the contexts were in the prefix cache is not known: the server reports no "
+            "cached tokens (SGLang does with --enable-cache-report)"
+        )
+    elif shares and min(shares) < DEPTH_FOUND:
+        yield (
+            f"only {min(shares):.0%} of the contexts' tokens were found in the prefix cache: pp "
+            "counts the prompts alone, so it is too low"
+        )
 
 
 def first_apart(repeats: Sequence[Summary]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Profiles: the seven, single-field overrides, the user's files, and what is refused."""
+"""Profiles: ours, single-field overrides, the user's files, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from spark_bench.errors import BadInput
 from spark_bench.load.profile import Profile, find_profile, profile_catalog, user_file
 
-SEVEN = {
+OURS = {
     "quick": (10, 128, 128, None, None),
     "short": (50, 256, 256, None, None),
     "medium": (100, 512, 512, None, None),
@@ -17,6 +17,7 @@ SEVEN = {
     "throughput": (500, 256, 256, None, 64),
     "latency": (100, 128, 128, 2, None),
     "stress": (1000, 512, 512, None, 128),
+    "depth": (3, 2048, 32, None, 1),
 }
 FIELDS = ("num_prompts", "input_len", "output_len", "request_rate", "concurrency")
 GOOD = "num_prompts = 4\ninput_len = 5\noutput_len = 6\n"
@@ -46,12 +47,12 @@ def refusal(function: object, *arguments: object, **named: object) -> str:
     return caught.value.message
 
 
-def test_the_seven_profiles() -> None:
-    assert {name: values(profile) for name, profile in profile_catalog().items()} == SEVEN
+def test_our_profiles() -> None:
+    assert {name: values(profile) for name, profile in profile_catalog().items()} == OURS
     assert all(profile.use.endswith((".", "?")) for profile in profile_catalog().values())
 
 
-@pytest.mark.parametrize("name", SEVEN)
+@pytest.mark.parametrize("name", OURS)
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -128,7 +129,7 @@ def test_an_infinite_rate_means_no_limit() -> None:
 def test_an_unknown_profile() -> None:
     message = refusal(find_profile, "Thruput")
     assert "did you mean throughput" in message
-    assert all(name in message for name in SEVEN)
+    assert all(name in message for name in OURS)
     assert "did you mean" not in refusal(find_profile, "zzz")
 
 
@@ -138,7 +139,7 @@ def test_a_file_adds_and_replaces(home: Path) -> None:
     catalog = profile_catalog([first, second])
     assert values(catalog["mine"]) == (4, 5, 6, None, 2)
     assert values(catalog["quick"]) == (4, 5, 6, None, None)
-    assert set(catalog) == {*SEVEN, "mine"}
+    assert set(catalog) == {*OURS, "mine"}
 
 
 def test_the_users_own_file(home: Path) -> None:

@@ -20,6 +20,7 @@ from spark_bench.prompts.compose import (
     PromptShape,
     calibrate,
     compose,
+    compose_depth,
     overhead,
     probe_prompts,
 )
@@ -286,3 +287,25 @@ def test_calibrate(
     first: list[tuple[int, int]], second: list[tuple[int, int]], expected: Overhead
 ) -> None:
     assert calibrate(first, second) == expected
+
+
+# At a depth
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("depth", [35, 64, 300])
+def test_prompts_begin_with_their_contexts_and_both_are_exact(kind: str, depth: int) -> None:
+    tokens, shape = tiny(kind), PromptShape(3, depth + 40, 8)
+    contexts, prompts = compose_depth(depth, shape, tokens, 7, TEMPLATE)
+    for context, prompt in zip(contexts, prompts, strict=True):
+        assert text(prompt).startswith(text(context))
+        assert (total(context, tokens), context.input_tokens) == (depth, depth)
+        assert (total(prompt, tokens), prompt.input_tokens) == (depth + 40, depth + 40)
+        assert (context.conversation, context.turn) == (prompt.conversation, prompt.turn)
+    assert len({text(prompt)[:BLOCK] for prompt in prompts}) == 3
+    assert compose_depth(depth, shape, tokens, 7, TEMPLATE) == (contexts, prompts)
+
+
+def test_a_depth_within_the_template_cannot_be_cached() -> None:
+    with pytest.raises(BadInput, match=r"--depth 30 is too short to be cached.*give 31 or more"):
+        compose_depth(30, PromptShape(1, 70, 8), tiny(next(iter(KINDS))), 7, TEMPLATE)
