@@ -16,9 +16,10 @@ from cluster.plan.decide import fabric_options
 from cluster.plan.specs import cache_root
 from cluster.printable import printable
 from cluster.rank.spec import EVERYWHERE
+from cluster.settings.schema import Settings
 from cluster.transfer import images
 from control import converge, deployment as nodes, inventory, lease, run
-from control.secrets import find_receiver
+from control.secrets import find_private
 from facts import monitoring as reading
 from operations import shell
 from operations.images import ImageOrder
@@ -66,9 +67,7 @@ def _plan(state: State) -> MonitoringRun:
         fabric_address = fabric.nodes[0].address
         management = inventory.address(deployment.head)
         address = wanted.listen_address(settings, facts[declaration.head], management)
-        stated = find_receiver(settings.alert_receiver)
-        receiver = read_receiver(stated) if stated else None
-        desired |= wanted.wanted_parts(declaration, fabric, address, receiver)
+        desired |= wanted.wanted_parts(declaration, fabric, address, _private(settings))
         there = _compared(deployment, desired, there)
     orders = _image_orders(deployment, facts, desired, there, fabric_address)
     plans = {n: wanted.plan_node(desired[n], there[n], settings) for n in deployment.hosts}
@@ -120,6 +119,20 @@ def _read(deployment: nodes.Deployment, *only: Host) -> dict[str, MonitoringRead
     )
 
 
+def _private(settings: Settings) -> wanted.Private:
+    """What the controller's own files say."""
+    receiver = find_private(
+        "alert_receiver", settings.alert_receiver, "write a webhook's URL to it"
+    )
+    password = find_private(
+        "grafana_password_file", settings.grafana_password_file, "openssl rand -hex 16 > it"
+    )
+    if not password.isprintable():
+        what = "grafana_password_file holds more than one line of printable characters"
+        refuse_errors([error(what, cure="umask 077; openssl rand -hex 16 > FILE")])
+    return wanted.Private(read_receiver(receiver) if receiver else None, password)
+
+
 def _compared(
     deployment: nodes.Deployment,
     desired: Mapping[str, wanted.NodeWanted],
@@ -128,10 +141,11 @@ def _compared(
     """The readings, with whether secrets in containers are ours; only where there are any."""
     compared = dict(there)
     for name in there:
-        for each in desired[name].parts:
-            if each.secrets:
-                output = shell.run_command(deployment.hosts[name], compare_secrets(each))
-                compared[name] = replace(there[name], secrets=output.out[0] if output.ok else "")
+        secrets = {}
+        for each in (each for each in desired[name].parts if each.secrets):
+            output = shell.run_command(deployment.hosts[name], compare_secrets(each))
+            secrets[each.part.name] = output.out[0] if output.ok and output.out else ""
+        compared[name] = replace(there[name], secrets=secrets)
     return compared
 
 
@@ -174,6 +188,9 @@ def _remarks(deployment: nodes.Deployment) -> list[Finding]:
     if not settings.alert_receiver:
         what = "alert_receiver is not set: nobody is notified of an alert"
         remarks.append(warning(what, cure="--data alert_receiver=FILE: see docs/monitoring.md"))
+    if settings.grafana_anonymous and not settings.grafana_password_file:
+        what = "grafana_anonymous = true: there is no Grafana without grafana_password_file"
+        remarks.append(warning(what, cure="--data grafana_password_file=FILE"))
     if settings.api_key_file:
         logger.info("    note: the API requires a key, and SGLang leaves /metrics open without it")
     return remarks

@@ -41,11 +41,12 @@ def find_api_key(key_file: str) -> str:
     return key
 
 
-def find_receiver(file: str) -> str:
-    """The text of the file that alert_receiver names; "" if it names none."""
-    if not file:
-        return ""
-    return _read("alert_receiver", Path(file).expanduser(), "write the URL of a webhook into it")
+def find_private(setting: str, file: str, make: str) -> str:
+    """The text of a file that nobody else can read; "" if the setting names none.
+
+    + make: how to make one
+    """
+    return _read(setting, Path(file).expanduser(), make) if file else ""
 
 
 def _read(setting: str, path: Path, make: str) -> str:

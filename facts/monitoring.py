@@ -106,9 +106,9 @@ class Watching(Fact[Watch | None]):
     def parse(self, output: list[str]) -> Watch | None:
         tagged = [line.partition(" ")[::2] for line in output]
         labels = {kind: text.partition(" ") for kind, text in tagged}
-        prometheus, alertmanager = (
+        prometheus, alertmanager, grafana = (
             read_part(labels[kind][2]) if kind in labels else None
-            for kind in ("prometheus", "alertmanager")
+            for kind in ("prometheus", "alertmanager", "grafana")
         )
         if prometheus is None:
             return None
@@ -116,7 +116,8 @@ class Watching(Fact[Watch | None]):
         alerts = msgspec.json.decode(answer, type=_Answer).data.alerts if answer else ()
         histories = [text for kind, text in tagged if kind == "history"]
         return Watch(
-            address=prometheus.option("--web.listen-address"),
+            address=prometheus.at,
+            grafana=grafana.at if grafana else "",
             answers=bool(answer),
             receiver=alertmanager.receiver if alertmanager else "",
             alerts=tuple(_firing(alerts)),

@@ -150,9 +150,12 @@ def _watch(status: Mapping[str, Any], *, history: bool) -> Iterator[Text]:
         return
     address, head = watch["address"], status["ranks"][0]["node"] if status["ranks"] else "the head"
     words = [f"monitoring http://{address}"]
+    if watch["grafana"]:
+        words.append(f"and http://{watch['grafana']}")
     if address.startswith("127."):
-        port = address.rpartition(":")[2]
-        words.append(f"on {head}: ssh -L {port}:{address} {quote(head)}")
+        there = [at for at in (address, watch["grafana"]) if at]
+        ways = " ".join(f"-L {at.rpartition(':')[2]}:{at}" for at in there)
+        words.append(f"on {head}: ssh {ways} {quote(head)}")
     if not watch["answers"]:
         words.append("(does not answer)")
     if not watch["receiver"]:

@@ -24,8 +24,9 @@ LABEL = "spark-serving.monitoring"
 # Of Docker's "local" log driver: a part's log never takes more.
 LOG_OPTIONS = ("--log-driver", "local", "--log-opt", "max-size=5m", "--log-opt", "max-file=2")
 STOP_SECONDS = 30
-# The user of the authors' images: nobody.
+# The users of the authors' images: nobody, but for Grafana's.
 USER = 65534
+GRAFANA_USER = 472
 # $1 is the container; a tar in base64 comes on stdin.
 _COPY = 'base64 -d | docker cp - "$1:/"'
 # $1 is the container, the others are paths in it; each one's content comes on stdin, in base64.
@@ -45,7 +46,8 @@ class Part:
     """Everything that decides what a part runs. Two equal parts are the same container.
 
     + group: whose it is, as for ranks
-    + kind: "prometheus", "node_exporter"
+    + kind: "prometheus", "alertmanager", "grafana", "node_exporter"
+    + at: where it listens, "ADDRESS:PORT"
     + args: for the image's own entry point
     + volumes: "source:target[:options]"; a source without a slash is one of Docker's own volumes
     + memory: the most that it may take, as docker's --memory has it
@@ -59,6 +61,7 @@ class Part:
     kind: str
     name: str
     image: str
+    at: str
     args: tuple[str, ...]
     memory: str
     volumes: tuple[str, ...] = ()
@@ -70,10 +73,6 @@ class Part:
     def dump(self) -> str:
         """The canonical JSON: sorted keys, no spaces, so that equality is equality of strings."""
         return msgspec.json.encode(self, order="sorted").decode()
-
-    def option(self, name: str) -> str:
-        """The value of an argument "NAME=VALUE"; "" where there is none."""
-        return next((a.removeprefix(f"{name}=") for a in self.args if a.startswith(f"{name}=")), "")
 
     @property
     def data(self) -> str:
@@ -124,7 +123,7 @@ class MonitoringReading(Shown):
     + files: path → SHA-256, of the files that are there
     + timer: systemd's words on the timer: "enabled active", "disabled inactive"; "" for none
     + no_root: why the login can't become root; "" where it can
-    + secrets: whether those in the containers are ours, "same" or "different"; "" where none are
+    + secrets: container → whether the secrets in it are ours, "same" or "different"
     """
 
     containers: tuple[Rank, ...] = ()
@@ -133,7 +132,7 @@ class MonitoringReading(Shown):
     files: Mapping[str, str] = field(default_factory=dict)
     timer: str = ""
     no_root: str = ""
-    secrets: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def plan_part(wanted: WantedPart, there: MonitoringReading) -> PartStep:
     image = there.images.get(part.image)
     if image is not None and container.image_id not in ("", image.id):
         drift += (f"image id: {short_id(container.image_id)} -> {short_id(image.id)}",)
-    if wanted.secrets and there.secrets != "same":
+    if wanted.secrets and there.secrets.get(part.name) != "same":
         drift += ("its secrets differ",)
     if container.status == "created":
         # Its files may not have come: a run was cut off in between.
@@ -249,7 +248,8 @@ def copy_files(wanted: WantedPart) -> Command:
             member = tarfile.TarInfo(path.lstrip("/"))
             member.size, member.mode = len(content.encode()), 0o644
             if path in wanted.secrets:
-                member.mode, member.uid, member.gid = 0o400, USER, USER
+                member.mode = 0o400
+                member.uid = GRAFANA_USER if wanted.part.kind == "grafana" else USER
             archive.addfile(member, io.BytesIO(content.encode()))
     text = base64.encodebytes(packed.getvalue()).decode()
     return Command(("sh", "-c", _COPY, "sh", wanted.part.name), 60).with_stdin(text)

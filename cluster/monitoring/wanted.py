@@ -1,7 +1,7 @@
 """What monitoring should be on every node, and the steps from what is there."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -9,6 +9,14 @@ from cluster import findings
 from cluster.fabric import Fabric
 from cluster.monitoring import gpu_units, scrape
 from cluster.monitoring.alertmanager import Receiver, alertmanager_config, receiver_files
+from cluster.monitoring.boards import boards
+from cluster.monitoring.grafana import (
+    CONFIG_FILE as GRAFANA_FILE,
+    PASSWORD_FILE,
+    board_files,
+    grafana_config,
+    provisioning,
+)
 from cluster.monitoring.parts import (
     MonitoringReading,
     Part,
@@ -30,6 +38,7 @@ LOOPBACK = "127.0.0.1"
 PROMETHEUS_MEMORY = "512m"
 EXPORTER_MEMORY = "100m"
 ALERTMANAGER_MEMORY = "100m"
+GRAFANA_MEMORY = "300m"
 CONFIG_FILE = "/etc/prometheus/spark-serving.json"
 RULES_FILE = "/etc/prometheus/rules.json"
 ALERTMANAGER_FILE = "/etc/alertmanager/spark-serving.json"
@@ -83,7 +92,7 @@ def part_name(group: str, kind: str) -> str:
 
 def all_names(group: str) -> tuple[str, ...]:
     """Every container's name that a group's monitoring may take on a node."""
-    return tuple(part_name(group, kind) for kind in (*KEEPERS, "node_exporter"))
+    return tuple(part_name(group, kind) for kind in (*KEEPERS, "grafana", "node_exporter"))
 
 
 def images(settings: Settings) -> dict[str, str]:
@@ -91,19 +100,31 @@ def images(settings: Settings) -> dict[str, str]:
     return {
         "prometheus": settings.prometheus_image,
         "alertmanager": settings.alertmanager_image,
+        "grafana": settings.grafana_image,
         "node_exporter": settings.node_exporter_image,
     }
 
 
+@dataclass(frozen=True)
+class Private:
+    """What the controller's 0600 files say.
+
+    + receiver: who is notified of alerts; None: nobody
+    + password: of Grafana's user admin; "": there is no Grafana
+    """
+
+    receiver: Receiver | None = None
+    password: str = field(default="", repr=False)
+
+
 def wanted_parts(
-    declaration: Declaration, fabric: Fabric, address: str, receiver: Receiver | None = None
+    declaration: Declaration, fabric: Fabric, address: str, private: Private
 ) -> dict[str, NodeWanted]:
-    """Node → what it should have: an exporter on every node that serves; on the head Prometheus and
-    Alertmanager too.
+    """Node → what it should have: an exporter on every node that serves; on the head Prometheus,
+    Alertmanager and Grafana too.
 
     + fabric: of these nodes
-    + address: where these two listen (`listen_address`)
-    + receiver: who is notified of alerts; None: nobody
+    + address: where these listen (`listen_address`)
     """
     settings = declaration.common
     scraped = {m.name: m.address for m in fabric.nodes} | {declaration.head: LOOPBACK}
@@ -111,9 +132,11 @@ def wanted_parts(
     for node, own in declaration.nodes.items():
         there = [node_exporter(own, scraped[node])]
         if node == declaration.head:
-            # Prometheus comes last: it sends alerts to the one before it.
-            there.append(alertmanager(settings, address, receiver))
+            # In the order in which each needs the one before it.
+            there.append(alertmanager(settings, address, private.receiver))
             there.append(prometheus(settings, targets(declaration, scraped, address), address))
+            if private.password:
+                there.append(grafana(settings, address, private.password))
         wanted[node] = NodeWanted(tuple(there), gpus=own.gpus != "none")
     return wanted
 
@@ -169,6 +192,7 @@ def prometheus(settings: Settings, scraped: tuple[scrape.Target, ...], address: 
         kind="prometheus",
         name=name,
         image=settings.prometheus_image,
+        at=f"{address}:{settings.prometheus_port}",
         args=(
             f"--config.file={CONFIG_FILE}",
             "--storage.tsdb.path=/prometheus",
@@ -194,6 +218,7 @@ def alertmanager(settings: Settings, address: str, receiver: Receiver | None) ->
         kind="alertmanager",
         name=name,
         image=settings.alertmanager_image,
+        at=f"{address}:{settings.alertmanager_port}",
         args=(
             f"--config.file={ALERTMANAGER_FILE}",
             "--storage.path=/alertmanager",
@@ -210,6 +235,31 @@ def alertmanager(settings: Settings, address: str, receiver: Receiver | None) ->
     return WantedPart(part=part, contents=contents, url=url, secrets=secrets)
 
 
+def grafana(settings: Settings, address: str, password: str) -> WantedPart:
+    """Grafana, with the boards; what its users change is gone with the container."""
+    at = f"{address}:{settings.grafana_port}"
+    source = f"http://{_reached(address)}:{settings.prometheus_port}"
+    documents = {**provisioning(source), **board_files(boards())}
+    contents = {path: _json(document) for path, document in documents.items()}
+    contents[GRAFANA_FILE] = grafana_config(
+        address, settings.grafana_port, anonymous=settings.grafana_anonymous
+    )
+    secrets = {PASSWORD_FILE: password}
+    part = Part(
+        group=settings.group,
+        kind="grafana",
+        name=part_name(settings.group, "grafana"),
+        image=settings.grafana_image,
+        at=at,
+        args=(),
+        memory=GRAFANA_MEMORY,
+        files=digests(contents),
+        secrets=tuple(secrets),
+    )
+    url = f"http://{_reached(address)}:{settings.grafana_port}/api/health"
+    return WantedPart(part=part, contents=contents, url=url, secrets=secrets)
+
+
 def node_exporter(settings: Settings, address: str) -> WantedPart:
     """node_exporter as its authors run it in a container; it sees the node's files, read-only."""
     at = f"{address}:{settings.node_exporter_port}"
@@ -220,6 +270,7 @@ def node_exporter(settings: Settings, address: str) -> WantedPart:
         kind="node_exporter",
         name=part_name(settings.group, "node_exporter"),
         image=settings.node_exporter_image,
+        at=at,
         args=(
             "--path.rootfs=/host",
             f"--web.listen-address={at}",

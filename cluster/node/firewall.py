@@ -1,8 +1,8 @@
 """Which ufw rules a node needs, which of its rules are ours, and which others block them.
 
 In this order: SSH; between the nodes, all TCP and RoCE v2 from each fabric address; the API, for
-the networks in api_networks; Prometheus and Alertmanager, for those in monitoring_networks. Our
-rules carry our comment; no other rule is ever changed.
+the networks in api_networks; Prometheus, Alertmanager and Grafana, for those in
+monitoring_networks. Our rules carry our comment; no other rule is ever changed.
 """
 
 import shlex
@@ -123,6 +123,8 @@ def monitoring_ports(settings: Settings) -> dict[str, str]:
     if settings.monitoring == "absent" or settings.monitoring_address == "loopback":
         return {}
     names = {settings.prometheus_port: "Prometheus", settings.alertmanager_port: "Alertmanager"}
+    if settings.grafana_password_file:
+        names[settings.grafana_port] = "Grafana"
     return {str(port): name for port, name in names.items()}
 
 

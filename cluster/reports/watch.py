@@ -36,6 +36,7 @@ class Watch(Shown):
     """Prometheus on the head.
 
     + address: where it listens there, "127.0.0.1:9090"
+    + grafana: where Grafana does; "" where there is none
     + answers: whether it did; else `alerts` and `history` are not known
     + receiver: how somebody is notified, "webhook" or "smtp"; "": nobody is
     + history: what (`HISTORY`) → node, or "" for the group → values, the latest last
@@ -43,6 +44,7 @@ class Watch(Shown):
 
     address: str
     answers: bool
+    grafana: str = ""
     receiver: str = ""
     alerts: tuple[FiringAlert, ...] = ()
     history: dict[str, dict[str, tuple[float, ...]]] = field(default_factory=dict)

@@ -285,8 +285,8 @@ class Settings:
     api_networks: tuple[Network, ...] = ()
     """Networks that the firewall lets reach the API. Empty: only the nodes themselves."""
     monitoring_networks: tuple[Network, ...] = ()
-    """Networks that the firewall lets reach Prometheus and Alertmanager, where `monitoring_address`
-    is not loopback. Empty: only the nodes themselves."""
+    """Networks that the firewall lets reach Prometheus, Alertmanager and Grafana, where
+    `monitoring_address` is not loopback. Empty: only the nodes themselves."""
     fabric_networks: tuple[Network, ...] = ("192.168.100.0/24", "192.168.101.0/24")
     """`deploys/network.py`: one IPv4 network for each half of the cabled port."""
     fabric_mtu: Annotated[int, Meta(ge=1280, le=9978)] = 9000
@@ -300,16 +300,19 @@ class Settings:
     """Drop the page cache before loading a model; the GPU's allocator does not reclaim it."""
 
     monitoring: Literal["present", "absent"] = "present"
-    """`deploys/monitoring.py` runs Prometheus, Alertmanager and the exporters, or removes them."""
+    """`deploys/monitoring.py` runs Prometheus, Alertmanager, Grafana and exporters, or removes
+    them."""
     monitoring_data: Literal["keep", "absent"] = "keep"
     """What happens to Prometheus' data, and to silences, with `monitoring=absent`."""
     monitoring_address: MonitoringAddress = "loopback"
-    """Where Prometheus and Alertmanager listen: `loopback`, `management` (the address that SSH
-    comes in by), or another IPv4 address of the head. They have no password."""
+    """Where Prometheus, Alertmanager and Grafana listen: `loopback`, `management` (the address that
+    SSH comes in by), or another IPv4 address of the head. The first two have no password."""
     prometheus_port: Port = 9090
     """Port of Prometheus on the head."""
     alertmanager_port: Port = 9093
     """Port of Alertmanager on the head."""
+    grafana_port: Port = 3000
+    """Port of Grafana on the head."""
     node_exporter_port: Port = 9100
     """Port of node_exporter on every node, on its fabric address; on the head, on loopback."""
     monitoring_retention: Retention = "15d"
@@ -319,10 +322,17 @@ class Settings:
     alert_receiver: str = ""
     """A 0600 file where you run pyinfra that says who is notified of alerts: the URL of a webhook,
     or a mail server. Empty: nobody."""
+    grafana_password_file: str = ""
+    """A 0600 file where you run pyinfra that holds the password of Grafana's user `admin`. Empty:
+    there is no Grafana."""
+    grafana_anonymous: bool = False
+    """Whoever reaches Grafana may look at its boards without a password."""
     prometheus_image: ImageReference = "prom/prometheus:v3.5.0"
     """Prometheus' image."""
     alertmanager_image: ImageReference = "prom/alertmanager:v0.28.1"
     """Alertmanager's image."""
+    grafana_image: ImageReference = "grafana/grafana:12.1.0"
+    """Grafana's image."""
     node_exporter_image: ImageReference = "prom/node-exporter:v1.9.1"
     """node_exporter's image."""
 

@@ -8,7 +8,8 @@ part() {
 prometheus=$(part "$group-prometheus") || exit 0
 printf 'prometheus %s\n' "$prometheus"
 alertmanager=$(part "$group-alertmanager") && printf 'alertmanager %s\n' "$alertmanager"
-at=$(printf %s "$prometheus" | sed -n 's/.*"--web\.listen-address=\([0-9.]*:[0-9]*\)".*/\1/p')
+grafana=$(part "$group-grafana") && printf 'grafana %s\n' "$grafana"
+at=$(printf %s "$prometheus" | sed -n 's/.*"at":"\([0-9.]*:[0-9]*\)".*/\1/p')
 [ -n "$at" ] || exit 0
 ask() { curl -s --noproxy '*' -m "$seconds" "$@" | head -c 1000000 | tr -d '\n'; }
 printf 'alerts %s\n' "$(ask "http://$at/api/v1/alerts")"

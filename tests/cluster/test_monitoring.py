@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 import watch_images
+from clusterctl import Tool
 from deploying import Deploy, lives
 from sparks import Cluster
 
@@ -97,6 +98,13 @@ def test_prometheus_and_exporters_from_nothing_to_absent(served: Deploy, tmp_pat
     assert query(cluster, "sglang:num_running_reqs")
     wait_for(cluster, "ALERTS{alertname='watching', alertstate='firing'}", 1)
     wait_for(cluster, "prometheus_notifications_alertmanagers_discovered == 1", 1)
+
+    document, _ = Tool(served).document("status")
+    watch = document["watch"]
+    assert (watch["address"], watch["answers"], watch["receiver"]) == ("127.0.0.1:9090", True, "")
+    assert watch["alerts"] == []
+    assert watch["history"]["gpu_watts"].keys() == {"spark-01", "spark-02"}
+    assert set(watch["history"]["gpu_watts"]["spark-02"]) == {3.74}
 
     # from outside, and for the fabric, only what the head needs
     assert not any(reached(cluster, f"198.18.0.1:{port}") for port in (9090, 9093, 9094, 9100))

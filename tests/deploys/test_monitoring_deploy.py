@@ -29,7 +29,7 @@ def sparks(tmp_path: Path) -> Fakes:
         [HostData(s.name, g, {}) for s, g in zip(fakes.sparks, groups, strict=True)]
     )
     facts = [NodeReading().process(spark.reading(full=False)) for spark in fakes.sparks]
-    desired = wanted.wanted_parts(declaration, choose_fabric(facts), "127.0.0.1")
+    desired = wanted.wanted_parts(declaration, choose_fabric(facts), "127.0.0.1", wanted.Private())
     for spark in fakes.sparks:
         spark.answers[READ] = reading(desired[spark.name])
     return fakes

@@ -83,6 +83,7 @@ def test_errors_are_shown_before_warnings() -> None:
 WATCH = {
     "address": "127.0.0.1:9090",
     "answers": True,
+    "grafana": "",
     "receiver": "webhook",
     "alerts": [
         {
@@ -105,6 +106,10 @@ def test_where_prometheus_is_and_what_fires() -> None:
     )
     assert lines[-1] == (
         "alert      memory-low (critical) spark-1: 1.2 GiB available -> mem_fraction=0.75"
+    )
+    both = shown(200, watch={**WATCH, "grafana": "127.0.0.1:3000"})
+    assert "9090 and http://127.0.0.1:3000 on spark-1: ssh -L 9090:127.0.0.1:9090 -L 3000:" in (
+        "".join(both)
     )
     assert not any("monitoring" in line for line in shown(200, watch=None))
 

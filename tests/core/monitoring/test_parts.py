@@ -18,6 +18,7 @@ PART = parts.Part(
     kind="prometheus",
     name="sglang-prometheus",
     image="prom/prometheus:v3",
+    at="127.0.0.1:9090",
     args=("--config.file=/etc/a", "--web.listen-address=127.0.0.1:9090"),
     memory="512m",
     volumes=("sglang-prometheus:/prometheus",),

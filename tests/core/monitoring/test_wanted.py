@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 from dataclasses import replace
@@ -12,18 +13,21 @@ from samples import fabric_of, sparks, want
 from cluster.findings import Refused
 from cluster.monitoring import gpu_units, parts, wanted
 from cluster.monitoring.alertmanager import read_receiver
+from cluster.monitoring.boards import SOURCE, boards
 from cluster.monitoring.rules import rule_groups
 from cluster.node.readings import ImageReading, Rank
 from cluster.settings.schema import Settings
 
 ID = "sha256:" + "ab" * 32
+NOBODY = wanted.Private()
 
 
 def desired(
     nodes: int = 2, address: str = "127.0.0.1", **data: object
 ) -> dict[str, wanted.NodeWanted]:
     declaration = want(nodes, **data)
-    return wanted.wanted_parts(declaration, fabric_of(declaration, sparks(nodes)), address)
+    fabric = fabric_of(declaration, sparks(nodes))
+    return wanted.wanted_parts(declaration, fabric, address, NOBODY)
 
 
 def config(**data: object) -> dict[str, list[tuple[str, str, str]]]:
@@ -63,7 +67,7 @@ def test_ports_and_switches_of_the_settings_count() -> None:
 def test_head_only_leaves_nothing_on_the_others() -> None:
     declaration = want(2, head_only=True)
     assert list(
-        wanted.wanted_parts(declaration, fabric_of(declaration, sparks()), "127.0.0.1")
+        wanted.wanted_parts(declaration, fabric_of(declaration, sparks()), "127.0.0.1", NOBODY)
     ) == ["spark-1"]
 
 
@@ -118,8 +122,8 @@ SECRET = "https://hooks.example.org/T0/B0/x9"
 def test_a_receiver_s_secret_is_in_no_label_argument_or_plan() -> None:
     declaration = want(2)
     fabric = fabric_of(declaration, sparks())
-    receiver = read_receiver(SECRET)
-    head = wanted.wanted_parts(declaration, fabric, "127.0.0.1", receiver)["spark-1"]
+    private = wanted.Private(read_receiver(SECRET))
+    head = wanted.wanted_parts(declaration, fabric, "127.0.0.1", private)["spark-1"]
     alertmanager = head.parts[1]
     assert list(alertmanager.secrets.values()) == [SECRET]
     assert SECRET not in repr(head)
@@ -130,7 +134,9 @@ def test_a_receiver_s_secret_is_in_no_label_argument_or_plan() -> None:
     assert SECRET not in "".join(" ".join(c.argv) + repr(c) for c in commands)
     planned = wanted.plan_node(head, reading(head), Settings())
     assert list(planned.lines()) == ["create sglang-alertmanager: its secrets differ"]
-    assert not wanted.plan_node(head, reading(head, secrets="same"), Settings())
+    assert not wanted.plan_node(
+        head, reading(head, secrets={"sglang-alertmanager": "same"}), Settings()
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,6 +156,32 @@ def test_an_address_that_the_head_lacks_is_refused_with_those_that_it_has() -> N
     assert "monitoring_address = '10.9.9.9'" in str(refusal.value)
     assert "10.0.0.5" in str(refusal.value)
     assert "monitoring_address=loopback" in str(refusal.value)
+
+
+def test_grafana_comes_with_a_password_alone_and_shows_our_boards() -> None:
+    declaration = want(2, grafana_anonymous=True)
+    fabric, private = fabric_of(declaration, sparks()), wanted.Private(password="hush-9")
+    assert [w.part.kind for w in desired()["spark-1"].parts][-1] == "prometheus"
+    grafana = wanted.wanted_parts(declaration, fabric, "127.0.0.1", private)["spark-1"].parts[-1]
+    assert grafana.part.kind == "grafana" and grafana.part.memory == "300m"
+    assert grafana.url == "http://127.0.0.1:3000/api/health"
+    assert "hush-9" not in repr(grafana) + grafana.part.dump() + "".join(grafana.contents.values())
+    ini = configparser.ConfigParser(interpolation=None)
+    ini.read_string(grafana.contents["/etc/grafana/grafana.ini"])
+    assert ini["security"]["admin_password"] == f"$__file{{{next(iter(grafana.secrets))}}}"
+    assert ini["auth.anonymous"]["enabled"] == "true"
+    assert ini["server"]["http_addr"] == "127.0.0.1"
+    documents = {
+        path: json.loads(text) for path, text in grafana.contents.items() if path[-4:] != ".ini"
+    }
+    (source,) = documents["/etc/grafana/provisioning/datasources/spark-serving.yaml"]["datasources"]
+    assert (source["uid"], source["url"]) == (SOURCE["uid"], "http://127.0.0.1:9090")
+    (provider,) = documents["/etc/grafana/provisioning/dashboards/spark-serving.yaml"]["providers"]
+    assert provider["allowUiUpdates"] is False
+    folder = provider["options"]["path"]
+    assert {path: d for path, d in documents.items() if path.startswith(folder)} == {
+        f"{folder}/{name}": board for name, board in boards().items()
+    }
 
 
 # ---- steps
