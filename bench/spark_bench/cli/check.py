@@ -52,8 +52,9 @@ def check_options(
     name, files = given.pop("name"), given.pop("profiles", ())
     if "depths" in given:
         # A batch: as many prompts as are in flight.
-        usual = profiles.find_profile(name, files).concurrency
-        batch = changes.get("concurrency") or usual or 1
+        usual = profiles.find_profile(name, files)
+        _check_load(usual, given)
+        batch = changes.get("concurrency") or usual.concurrency or 1
         changes |= {"num_prompts": batch, "concurrency": batch, "request_rate": math.inf}
     profile = change_profile(name, files, changes)
     # Values as the profile has them, where "no limit" is None.
@@ -171,6 +172,13 @@ def check_url(url: str) -> str:
 
 
 def _check_load(profile: profiles.Profile, given: Mapping[str, Any]) -> None:
+    for name in ("trace", "sharegpt", "depths", "cache"):
+        if profile.long_every and given.get(name) not in (None, "miss"):
+            value = " hit" if name == "cache" else ""
+            raise errors.BadInput(
+                f"{flag_name(name)}{value} doesn't go with profile {profile.name}, which mixes two "
+                "kinds of prompts: give another profile, or leave the option out"
+            )
     timed = (
         profile.request_rate is not None
         or given.get("sweep", "").startswith("rate")

@@ -8,6 +8,7 @@ from spark_bench.metrics.accepted import Accepted
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import Reconciliation
 from spark_bench.metrics.intervals import Interval
+from spark_bench.metrics.mixed import MixedFigures
 from spark_bench.metrics.stalls import Stalls
 from spark_bench.metrics.steady import Steady
 from spark_bench.protocol.failures import cure, meaning
@@ -32,6 +33,8 @@ def finding_lines(result: Result) -> Iterator[tuple[str, str]]:
             yield "goodput", goodput_line(summary)
         yield "steady", steady_line(summary.steady, summary.steady_reason)
         yield "lengths", lengths_line(result.lengths)
+    if isinstance(result.mixed, MixedFigures):
+        yield from mixed_lines(result.mixed)
     if isinstance(result.accepted, Accepted):
         yield "accepted", accepted_line(result.accepted)
     if result.stalls and result.stalls.counts:
@@ -129,6 +132,30 @@ def lengths_line(lengths: Lengths) -> str:
         else ""
     )
     return f"{prompts}{early}"
+
+
+def mixed_lines(mixed: MixedFigures) -> Iterator[tuple[str, str]]:
+    """A line per kind of prompt, and one on what prefill of long ones does to short ones."""
+    for name, kind in (("short", mixed.short), ("long", mixed.long)):
+        latencies = ", ".join(
+            f"{title} {digits(spread.p50)}/{digits(spread.p99)} ms"
+            for title, spread in (
+                ("TTFT", kind.ttft_ms),
+                ("ITL", kind.itl_ms),
+                ("E2E", kind.e2e_latency_ms),
+            )
+        )
+        failures = f", {kind.failed} failed" if kind.failed else ""
+        yield name, f"{plural(kind.completed, 'answer')}{failures}; p50/p99 {latencies}"
+    during, otherwise = mixed.during, mixed.otherwise
+    if during.mean and otherwise.mean:
+        yield (
+            "prefill",
+            f"while a long prompt waited for its first token ({mixed.share:.0%} of the time), ITL "
+            f"of short answers p50/p99 {digits(during.p50)}/{digits(during.p99)} ms, otherwise "
+            f"{digits(otherwise.p50)}/{digits(otherwise.p99)} ms; "
+            f"{digits(during.mean / otherwise.mean)} times as long on average",
+        )
 
 
 SOURCES = {

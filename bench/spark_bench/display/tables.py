@@ -150,6 +150,9 @@ def load_line(config: Config, swept: str = "") -> str:
     slots = f"{config.concurrency} in flight" if config.concurrency else "no limit in flight"
     if swept == "concurrency":
         slots = "several numbers in flight"
+    long = ""
+    if each := config.long:
+        long = f"every {each.every}th {each.input_len:,} in, {each.output_len:,} out, "
     after = ""
     if config.depth is not UNSET:
         depth = "several depths" if swept == "depth" else f"{config.depth:,} tokens"
@@ -157,7 +160,7 @@ def load_line(config: Config, swept: str = "") -> str:
     return (
         f"{formats.plural(config.num_prompts, 'prompt')}{repeats}, {after}"
         f"{_length(config.input_len)} tokens in, "
-        f"{_length(config.output_len)} out, {arrival}, {slots}"
+        f"{_length(config.output_len)} out, {long}{arrival}, {slots}"
     )
 
 

@@ -205,6 +205,8 @@ def load_text(config: schema.Config) -> str:
         words.append(f"{config.conversations.turns}turns")
     if config.conversations.shared_prefix:
         words.append(f"prefix{config.conversations.shared_prefix}")
+    if long := config.long:
+        words.append(f"long{long.every}:{long.input_len}/{long.output_len}")
     if config.depth is not UNSET:
         words.append(f"depth{config.depth}{'-cached' if config.depth_cached else ''}")
     if config.cache == "hit":

@@ -8,7 +8,7 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -41,6 +41,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     request_rate: requests per second, on average; None: as fast as the slots allow
     concurrency: requests in flight at most; None: no limit
     use: what it is good for, a sentence
+    long_every: every so many prompts, one is a long one; None: all are alike
+    long_input_len, long_output_len: tokens of each long prompt and of its answer
 
     Raises BadInput for values that no run can have.
     """
@@ -52,6 +54,9 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     request_rate: float | None = None
     concurrency: int | None = None
     use: str = ""
+    long_every: int | None = None
+    long_input_len: int | None = None
+    long_output_len: int | None = None
 
     def __post_init__(self) -> None:
         if refusal := profile_problem(msgspec.structs.asdict(self)):
@@ -86,6 +91,11 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def _place(self, field: str, given: Mapping[str, object]) -> str:
         return option(field) if field in given else f"profile {self.name!r}, {field}"
+
+
+def is_long(number: int, every: int | None) -> bool:
+    """Whether the prompt of this number, from 0, is a long one. every: see Profile.long_every"""
+    return bool(every) and (number + 1) % (every or 1) == 0
 
 
 def option(field: str) -> str:
@@ -123,6 +133,8 @@ def profile_problem(values: Mapping[str, object]) -> Refusal | None:
         return Refusal("request_rate", rate, _RATE)
     if slots is not None and not _is_whole(slots):
         return Refusal("concurrency", slots, _SLOTS)
+    if refusal := _long_problem(values):
+        return refusal
     prompts = values["num_prompts"]
     if isinstance(slots, int) and isinstance(prompts, int) and slots > prompts:
         # The run could never reach that concurrency.
@@ -131,6 +143,31 @@ def profile_problem(values: Mapping[str, object]) -> Refusal | None:
             f" or raise num_prompts (--num-prompts) to {slots}"
         )
         return Refusal("concurrency", slots, why)
+    return None
+
+
+_LONG = ("long_every", "long_input_len", "long_output_len")
+
+
+def _long_problem(values: Mapping[str, Any]) -> Refusal | None:
+    """The first thing that is wrong with long prompts; None if they are valid, or none are sent."""
+    given = [field for field in _LONG if values.get(field) is not None]
+    for field in given:
+        if not _is_whole(values[field]):
+            return Refusal(field, values[field], _WHOLE)
+    if given and len(given) < len(_LONG):
+        lacking = ", ".join(field for field in _LONG if field not in given)
+        return Refusal(given[0], values[given[0]], f"needs {lacking} beside it")
+    if not given:
+        return None
+    every, length = values["long_every"], values["long_input_len"]
+    if length <= values["input_len"]:
+        why = f"must be more than input_len, which is {values['input_len']}"
+        return Refusal("long_input_len", length, why)
+    if not 1 < every <= values["num_prompts"]:
+        prompts = values["num_prompts"]
+        why = f"must be from 2 to the number of prompts ({prompts}): lower it, or raise num_prompts"
+        return Refusal("long_every", every, why)
     return None
 
 

@@ -21,6 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from spark_bench import errors, record
+from spark_bench.load.profile import is_long
 from spark_bench.load.trace import TraceEntry
 from spark_bench.prompts.fitting import Draft, fit_length
 from spark_bench.prompts.tokens import Tokens, Vocabulary
@@ -62,6 +63,8 @@ class PromptShape(msgspec.Struct, frozen=True):
         verbatim, and made-up answers between them: all bytes are known before the run. A prefix
         cache that holds what the server generated itself doesn't find its own answers again; it
         reuses a turn's prompt up to the end of its last question
+    long_every: every so many conversations, one is a long one; None: all are alike
+    long_input_tokens, long_output_tokens: of a long one, instead of the two above
     """
 
     prompts: int
@@ -71,6 +74,15 @@ class PromptShape(msgspec.Struct, frozen=True):
     shared_prefix: int = 0
     prefix_groups: int = 1
     turns: int = 1
+    long_every: int | None = None
+    long_input_tokens: int = 0
+    long_output_tokens: int = 0
+
+    def lengths(self, number: int) -> tuple[int, int]:
+        """Tokens of each question and of each answer of a conversation."""
+        if is_long(number, self.long_every):
+            return self.long_input_tokens, self.long_output_tokens
+        return self.input_tokens, self.output_tokens
 
 
 def compose(
@@ -108,12 +120,13 @@ def compose(
     return [
         record.Prompt(
             messages=messages,
-            input_tokens=shape.input_tokens + turn * (shape.input_tokens + shape.output_tokens),
-            output_tokens=shape.output_tokens,
+            input_tokens=question + turn * (question + answer),
+            output_tokens=answer,
             conversation=number,
             turn=turn,
         )
         for number in range(shape.prompts)
+        for question, answer in [shape.lengths(number)]
         for turn, messages in enumerate(conversations[number % different])
     ]
 
@@ -211,8 +224,9 @@ def _drafts(
     openings = _openings(firsts, words.rest, seed, "openings")
     for number in range(different):
         head = heads[number % len(heads)] if heads else ""
+        question, answer = shape.lengths(number)
         yield _draft(
-            shape.input_tokens - overhead.first,
+            question - overhead.first,
             rng_for(seed, "question", number, 0),
             words,
             head=head,
@@ -220,9 +234,8 @@ def _drafts(
             opening=next(openings),
         )
         for turn in range(1, shape.turns):
-            yield _draft(shape.output_tokens, rng_for(seed, "answer", number, turn), words)
-            question = shape.input_tokens - overhead.turn
-            yield _draft(question, rng_for(seed, "question", number, turn), words)
+            yield _draft(answer, rng_for(seed, "answer", number, turn), words)
+            yield _draft(question - overhead.turn, rng_for(seed, "question", number, turn), words)
 
 
 def _draft(

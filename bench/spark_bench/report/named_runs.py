@@ -18,6 +18,7 @@ from spark_bench.history.entry import HistoryEntry, entry_of, server_key
 from spark_bench.load.sweep import MeasuredPoint
 from spark_bench.metrics.accepted import Accepted
 from spark_bench.metrics.depth import SpeedRow
+from spark_bench.metrics.mixed import MixedFigures
 from spark_bench.metrics.summary import Distributions
 from spark_bench.report.quality_section import (
     QualityRun,
@@ -164,6 +165,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     beside: its figures beside the published ones whose load it sent
     accepted: tokens of each step with speculative decoding; None: there is none
     rows: prefill and decode speed at a depth; empty: it had none
+    mixed: short and long prompts apart; None: all were alike
     """
 
     entry: HistoryEntry
@@ -186,6 +188,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     beside: tuple[Expectation, ...] = ()
     accepted: Accepted | None = None
     rows: tuple[SpeedRow, ...] = ()
+    mixed: MixedFigures | None = None
 
     def value(self, name: str) -> float | None:
         """A figure by its key in the summary."""
@@ -241,6 +244,7 @@ def report_run(result: schema.Result, path: Path) -> ReportRun:
         beside=judge_result(result)[1:] if result.config.published else (),
         accepted=result.accepted or None,
         rows=tuple(result_rows(result)),
+        mixed=result.mixed or None,
     )
 
 

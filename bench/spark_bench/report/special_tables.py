@@ -1,13 +1,15 @@
-"""Tables of what only some runs have, each left out if none has it: accepted lengths, and speed at
-depths."""
+"""Tables of what only some runs have, each left out if none has it: accepted lengths, speed at
+depths, and short and long prompts apart."""
 
 from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
 from spark_bench.display.result_lines import NONE_ACCEPTED, SOURCES, course_text
+from spark_bench.formats import digits
 from spark_bench.metrics.accepted import Accepted
 from spark_bench.metrics.depth import SpeedRow
+from spark_bench.metrics.mixed import LatencySpread, MixedFigures
 from spark_bench.report.named_runs import NamedRun
 from spark_bench.report.page_table import NONE, Cell, Column, Table, Tone, number_cells
 
@@ -29,6 +31,12 @@ def build_special(runs: Sequence[NamedRun]) -> Iterator[SpecialTable]:
             "in one event; where events may hold several steps, no figure is claimed."
         )
         yield SpecialTable("accepted", lead, _accepted_table(drafted))
+    if mixes := [(named, named.run.mixed) for named in runs if named.run.mixed]:
+        lead = (
+            "Short and long prompts of one load. Prefill: the ITL of short answers while a "
+            "long prompt waited for its first token, and otherwise."
+        )
+        yield SpecialTable("mixed", lead, _mixed_table(mixes))
     if deep := [(named, row) for named in runs for row in named.run.rows]:
         lead = (
             "Tokens per second in llama-benchy's rows: pp, prefill of the prompt after a context "
@@ -87,3 +95,33 @@ def _depth_table(deep: Sequence[tuple[NamedRun, SpeedRow]]) -> Table:
         ]
         rows.append((Cell(row.test), run_cell(named), *speeds))
     return Table("Speed at depths", columns, tuple(rows))
+
+
+def _mixed_table(mixes: Sequence[tuple[NamedRun, MixedFigures]]) -> Table:
+    columns = (
+        Column("Run", numeric=False),
+        Column("Requests", numeric=False),
+        *(
+            Column(f"{name} {rank}", "ms")
+            for name in ("TTFT", "ITL", "E2E")
+            for rank in ("p50", "p99")
+        ),
+    )
+    rows = []
+    for named, mixed in mixes:
+        for words, kind in (("short", mixed.short), ("long", mixed.long)):
+            spreads = (kind.ttft_ms, kind.itl_ms, kind.e2e_latency_ms)
+            requests = Cell(f"{kind.completed} {words}", detail=named.run.entry.load)
+            rows.append((run_cell(named), requests, *_pairs(spreads)))
+        for words, spread in (
+            (f"short, in prefill of a long one ({mixed.share:.0%} of the time)", mixed.during),
+            ("short, otherwise", mixed.otherwise),
+        ):
+            none = (NONE, NONE)
+            rows.append((run_cell(named), Cell(words), *none, *_pairs([spread]), *none))
+    return Table("Long prompts among short ones", columns, tuple(rows))
+
+
+def _pairs(spreads: Sequence[LatencySpread]) -> list[Cell]:
+    values = [value for spread in spreads for value in (spread.p50, spread.p99)]
+    return [NONE if value is None else Cell(digits(value), value) for value in values]

@@ -13,6 +13,7 @@ from spark_bench.metrics import figures, histograms, intervals
 from spark_bench.metrics.accepted import Accepted, merge_accepted
 from spark_bench.metrics.bounds import Bound
 from spark_bench.metrics.depth import DepthFigures, merge_depth
+from spark_bench.metrics.mixed import MixedFigures, merge_mixed
 from spark_bench.metrics.steady import Steady
 from spark_bench.record import Request
 from spark_bench.results import schema
@@ -133,6 +134,7 @@ def combine_repeats(repeats: Sequence[schema.Repeat]) -> schema.Measurement:
     lengths = [repeat.lengths for repeat in repeats]
     accepted = [each for repeat in repeats if isinstance(each := repeat.accepted, Accepted)]
     depths = [depth for repeat in repeats if isinstance(depth := repeat.depth, DepthFigures)]
+    mixed = [kinds for repeat in repeats if isinstance(kinds := repeat.mixed, MixedFigures)]
     apart: dict[str, Any] = {
         "tokenizer": lengths[0].tokenizer,
         "largest_difference": max((each.largest_difference for each in lengths), key=abs),
@@ -146,6 +148,7 @@ def combine_repeats(repeats: Sequence[schema.Repeat]) -> schema.Measurement:
         bounds=median_bounds([repeat.bounds for repeat in repeats]),
         accepted=merge_accepted(accepted) if accepted else UNSET,
         depth=merge_depth(depths) if depths else UNSET,
+        mixed=merge_mixed(mixed) if mixed else UNSET,
     )
 
 

@@ -21,6 +21,7 @@ from spark_bench.metrics.accepted import Accepted
 from spark_bench.metrics.bounds import Bound
 from spark_bench.metrics.depth import DepthFigures
 from spark_bench.metrics.intervals import Interval
+from spark_bench.metrics.mixed import MixedFigures
 from spark_bench.metrics.stalls import Stalls
 from spark_bench.metrics.summary import Distributions
 
@@ -46,6 +47,7 @@ class Measurement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     accepted: tokens of each step with speculative decoding; left out: there is none, or nothing
         shows it
     depth: prefill and decode speed after contexts of a depth; left out: the load had none
+    mixed: figures of short and of long prompts apart; left out: all were alike
     """
 
     summary: figures.Summary
@@ -60,6 +62,7 @@ class Measurement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     bounds: dict[str, Bound] | UnsetType = UNSET
     accepted: Accepted | UnsetType = UNSET
     depth: DepthFigures | UnsetType = UNSET
+    mixed: MixedFigures | UnsetType = UNSET
 
 
 class Repeat(Measurement, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -209,6 +212,14 @@ class Published(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return lengths + (f"{self.streams} in flight" if self.streams else "several streams")
 
 
+class LongPrompts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Long prompts among the others: one of every `every`, and tokens of each and its answer."""
+
+    every: Annotated[int, Meta(ge=2)]
+    input_len: _Count
+    output_len: _Count
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The run as it was requested: the profile with its overrides applied.
 
@@ -243,6 +254,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     published: the published figures whose load this is; left out: it is a load of its own
     depth: tokens of context before each prompt, in addition to `input_len`; left out: none
     depth_cached: the contexts were sent before, for the prefix cache; left out with `depth`
+    long: the long prompts among the others; left out: there were none
     """
 
     profile: str
@@ -275,6 +287,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     published: Published | UnsetType = UNSET
     depth: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
     depth_cached: bool | UnsetType = UNSET
+    long: LongPrompts | UnsetType = UNSET
 
 
 SettingValue = bool | int | float | str

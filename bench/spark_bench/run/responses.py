@@ -14,6 +14,7 @@ from spark_bench.expectations.setting import EngineSettings
 from spark_bench.metrics import histograms, intervals, stalls, times
 from spark_bench.metrics.accepted import accepted_lengths
 from spark_bench.metrics.bounds import bound_figures
+from spark_bench.metrics.mixed import mixed_figures
 from spark_bench.metrics.summary import distributions, summarize
 from spark_bench.options import RunOptions
 from spark_bench.prompts.tokens import Tokens
@@ -165,6 +166,9 @@ def compute_figures(
             engine=side.accept_length if side else None,
         )
         or UNSET,
+        "mixed": mixed_figures(timed, long_every)
+        if (long_every := options.load.profile.long_every)
+        else UNSET,
         "nodes": assemble.node_figures(side, summary.total_output_tokens) if side else None,
     }
 

@@ -31,6 +31,14 @@ def check_context(load: LoadOptions, prompts: PromptOptions, context: int | None
     """
     profile = load.profile
     depth = max(load.depths, default=0)
+    long = (profile.long_input_len or 0) + (profile.long_output_len or 0)
+    if context is not None and prompts.turns * long > context:
+        raise errors.BadInput(
+            f"profile {profile.name!r} has long prompts of {profile.long_input_len} tokens with "
+            f"{profile.long_output_len} for the answer, and the served model takes {context}: give "
+            "a profile of your own with shorter ones (--profiles), or serve it with more "
+            "(context_length)"
+        )
     total = depth + prompts.turns * (profile.input_len + profile.output_len)
     if context is None or total <= context or load.trace or prompts.sharegpt:
         return
@@ -183,6 +191,9 @@ def _build_prompts(
         prompts.shared_prefix,
         prompts.prefix_groups,
         prompts.turns,
+        profile.long_every,
+        profile.long_input_len or 0,
+        profile.long_output_len or 0,
     )
     if prompts.cache == "hit":
         # All repeats have the same prompt, so it is in the cache from the first repeat on.

@@ -191,6 +191,13 @@ def describe_config(
         command=redact.clean_command(["spark-bench", *sys.argv[1:]]),
         published=load.published or UNSET,
         depth=UNSET if load.depth is None else load.depth,
+        long=schema.LongPrompts(
+            every=profile.long_every,
+            input_len=profile.long_input_len or 0,
+            output_len=profile.long_output_len or 0,
+        )
+        if profile.long_every and lengths
+        else UNSET,
         depth_cached=UNSET if load.depth is None else load.depth_cached,
     )
 

@@ -17,6 +17,7 @@ OURS = {
     "throughput": (500, 256, 256, None, 64),
     "latency": (100, 128, 128, 2, None),
     "stress": (1000, 512, 512, None, 128),
+    "mixed": (120, 256, 256, None, 8),
     "depth": (3, 2048, 32, None, 1),
 }
 FIELDS = ("num_prompts", "input_len", "output_len", "request_rate", "concurrency")
