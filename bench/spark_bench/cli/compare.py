@@ -25,9 +25,9 @@ A gate's limit is the largest regression that may pass. It
             score, whose limit is in points, too few items
 
 \b
-A limit without a name, such as 3%, is one of steady.output_throughput,
-median_itl_ms and median_tpot_ms each: it fails if one of them does, and is
-unjudged if none can be judged.
+A limit without a name, such as 3%, is one of output_throughput,
+steady.output_throughput, median_itl_ms and median_tpot_ms each: it fails if
+one of them does, and is unjudged if none can be judged.
 
 \b
 Exit codes:

@@ -2,8 +2,10 @@
 
 Runs of one profile and seed send the same prompts in the same order, repeat by repeat, so what a
 prompt's length or its place in the load does to a latency is the same on both sides and cancels.
-What is left is averaged over a repeat's requests: the mean logarithm of their ratios. The repeats
-are the unit of the interval and the test (`stats.paired`), since requests of one repeat share its
+What is left is averaged over a repeat's requests: the mean logarithm of their ratios without the
+lowest and the highest fifth, since a batch that formed otherwise delays many requests at once; what
+happens to few requests shows in the means and 99th percentiles of all of them. The repeats are the
+unit of the interval and the test (`stats.paired`), since requests of one repeat share its
 disturbances and are not independent.
 
 Requests are paired by repeat and position, and only if every prompt's hash is the same on both
@@ -162,7 +164,7 @@ def _pair(base: ComparedRun, run: ComparedRun, repeats: Shared) -> list[PairedLa
         ratios = [each for pair in repeats if (each := log_ratios(latency, *pair)).size]
         if not ratios:
             continue
-        apart = stats.paired([float(each.mean()) for each in ratios])
+        apart = stats.paired([stats.trimmed_mean(each.tolist()) for each in ratios])
         low, high = apart.interval()
         # What the figures' bounds leave open is no difference.
         less, more = _slack(latency, base, run)

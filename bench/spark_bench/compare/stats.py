@@ -121,14 +121,25 @@ def quantile(p: float, freedom: Floats) -> Floats:
     return np.asarray(stdtrit(freedom, p), np.float64)
 
 
+def trimmed_off(n: int) -> int:
+    """How many of n values are trimmed at each end."""
+    return int(TRIM * n + 1e-9)
+
+
+def trimmed_mean(values: Sequence[float]) -> float:
+    """The mean of all but the lowest and the highest fifth."""
+    cut = trimmed_off(len(values))
+    return math.fsum(sorted(values)[cut : len(values) - cut]) / (len(values) - 2 * cut)
+
+
 def locate(values: Sequence[float], finest: float) -> tuple[float, float, float, int, float, float]:
     """Return a `Location`'s fields for repeats in their order; finest: the smallest believed
     spread."""
     n = len(values)
     if n < 2:
         return (values[0] if n else math.nan), math.nan, math.nan, n, math.nan, math.nan
-    cut = int(TRIM * n + 1e-9) if n >= FEW else 0
     ordered = sorted(values)
+    cut = trimmed_off(n) if n >= FEW else 0
     trimmed = ordered[cut : n - cut]
     centre = math.fsum(trimmed) / len(trimmed)
     winsorized = [trimmed[0]] * cut + trimmed + [trimmed[-1]] * cut
@@ -243,7 +254,7 @@ def enough(contrast: Contrast, n: float, margin: float, alpha: float, miss: floa
     """
     per_repeat = float(contrast.error[0]) * math.sqrt(n)
     for wanted in range(max(2, int(n) + 1), 1001):
-        trimmed = 2.0 * (wanted - 1 - 2 * int(TRIM * wanted + 1e-9))
+        trimmed = 2.0 * (wanted - 1 - 2 * trimmed_off(wanted))
         freedom = np.array(2.0 * wanted - 3 if wanted < FEW else trimmed)
         width = float(quantile(1 - alpha, freedom) + quantile(1 - miss, freedom))
         if width * per_repeat / math.sqrt(wanted) <= margin:

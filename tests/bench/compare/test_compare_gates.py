@@ -52,12 +52,13 @@ def test_gates_are_read(text: str, name: str, limit: float, unit: str) -> None:
 def test_a_limit_alone_is_one_of_the_steadiest_figures_each() -> None:
     gates = parse_gates("2.5%, ttft=+20%")
     assert [gate.text for gate in gates] == [
+        "output_throughput=-2.5%",
         "steady.output_throughput=-2.5%",
         "median_itl_ms=+2.5%",
         "median_tpot_ms=+2.5%",
         "ttft=+20%",
     ]
-    assert [gate.group for gate in gates] == ["2.5%"] * 3 + [""]
+    assert [gate.group for gate in gates] == ["2.5%"] * 4 + [""]
 
 
 WIDE = [80.0, 120.0, 110.0, 95.0, 100.0]
@@ -80,7 +81,7 @@ def test_a_group_fails_with_one_and_is_unjudged_with_all(
         return a_run(letter, **figures)
 
     verdicts = held("3%", run("A", BASE if itl != WIDE else WIDE), run("B", itl))
-    assert len(verdicts) == 3  # the third figure is missing
+    assert len(verdicts) == 4  # two figures are missing
     assert type(gate_error(verdicts)) is (error or type(None))
     outcomes = {verdict.outcome: decides(verdict, verdicts) for verdict in verdicts}
     assert outcomes["unjudged"] is (error is GateUnjudged)

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import permutations, product
 
 import numpy as np
 import paired_trials
 import pytest
-from compare_samples import MEASURED, pairs
-from spark_bench.compare.gates import judge_gates, parse_gates
+from compare_samples import MEASURED, a_run, pairs
+from spark_bench.compare.gates import decides, judge_gates, parse_gates
+from spark_bench.compare.runs import ComparedRun
 
 PAIRS = 1000
 Runs = Iterator[paired_trials.Sample]
@@ -89,7 +91,8 @@ def rng(seed: int) -> np.random.Generator:
 @pytest.mark.parametrize(
     ("gate", "spread", "slower"),
     [
-        pytest.param("3%", paired_trials.gpu_runs, 1.03, id="two H100"),
+        pytest.param("3%", partial(paired_trials.gpu_runs, where="two H100"), 1.03, id="two H100"),
+        pytest.param("3%", partial(paired_trials.gpu_runs, where="one H100"), 1.03, id="one H100"),
         pytest.param("2.7%", partial(paired_trials.jitter_runs, pool=40), 1 / 0.973, id="jitter"),
     ],
 )
@@ -108,5 +111,32 @@ def test_the_steadiest_figures_find_a_slower_server(
 
 
 def test_the_mean_itl_alone_finds_nothing_of_the_sort_on_two_h100() -> None:
-    runs = paired_trials.gpu_runs(rng(1), 1.0), paired_trials.gpu_runs(rng(2), 1.03)
-    assert paired_trials.outcomes("itl_mean=+3%", *runs, QUICK)["unjudged"] > 0.5 * QUICK
+    first = paired_trials.gpu_runs(rng(1), 1.0, "two H100")
+    second = paired_trials.gpu_runs(rng(2), 1.03, "two H100")
+    assert paired_trials.outcomes("itl_mean=+3%", first, second, QUICK)["unjudged"] > 0.5 * QUICK
+
+
+def recorded(which: str) -> list[ComparedRun]:
+    values = paired_trials.RECORDED[which]["values"]
+    samples = (
+        dict(zip(values, repeats, strict=True)) for repeats in zip(*values.values(), strict=True)
+    )
+    return [a_run("A", **sample) for sample in samples]
+
+
+def settled(gate: str, base: ComparedRun, run: ComparedRun) -> str:
+    """What becomes of a group of gates."""
+    verdicts = judge_gates(parse_gates(gate), [base, run])
+    counting = {each.outcome for each in verdicts if decides(each, verdicts)}
+    return next(o for o in ("failed", "unjudged", "holds") if o in counting)
+
+
+def test_real_servers_slowed_by_a_known_time_are_found_and_their_equals_are_not() -> None:
+    """SGLang on one H100: its own start of each server, and steps that spin on the GPU."""
+    plain = recorded("one H100")
+    by_two, by_three = (recorded(f"one H100, {share} % slower") for share in ("2.1", "3.2"))
+    assert [settled("2%", *pair) for pair in product(plain, by_two)] == ["failed"] * 4
+    assert [settled("3%", *pair) for pair in product(plain, by_three)] == ["failed"] * 28
+    for gate in ("2%", "3%"):
+        for equals in (plain, by_three):
+            assert {settled(gate, *pair) for pair in permutations(equals, 2)} == {"holds"}
