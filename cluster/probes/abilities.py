@@ -1,4 +1,4 @@
-"""What may be asked of the model that serves: made from how it was started and its entry."""
+"""What the model that serves can answer: made from how it was started and its entry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ CEILING = "--speculative-num-draft-tokens"
 
 @dataclass(frozen=True)
 class Abilities:
-    """What may be asked of the model that serves.
+    """What the model that serves can answer.
 
-    + basic: it is small, or has no chat: it is asked to continue plain texts, and nothing more
+    + basic: it is small, or has no chat: it continues plain texts, and nothing more
     + tool_parser, reasoning_parser: whether the engine has one whose tags may not be seen
     + quiet, thinking: what a chat request says so that the model thinks as little as it can, and
       so that it thinks; None: the entry does not know the switch
@@ -40,11 +40,11 @@ class Abilities:
 
 
 def abilities(launch: Launch, thinking: Thinking | None, *, basic: bool) -> Abilities:
-    """What may be asked of the model that a rank 0 serves.
+    """What the model that a rank 0 serves can answer.
 
     + launch: how it was started: what its label says
     + thinking: how its entry says that thinking is switched; None: unknown
-    + basic: what the setting `probes` asks for, or for `auto` what the entry says
+    + basic: as the setting `probes` says, or for `auto` the entry
     """
     # The user's arguments win over the model's, and both over the settings.
     stated = {

@@ -18,7 +18,7 @@ Outcome = Literal["right", "wrong", "skipped"]
 # Of a reply, as far as a report shows it.
 SHOWN_CHARACTERS = 300
 NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
-# Han: the script of the question that is asked in another one than Latin.
+# Han: the script of the question that is not in Latin letters.
 HAN = re.compile(r"[\u3400-\u9fff]")
 NO_ANSWER = Answer(trouble="late", problem="gets no answer")
 
@@ -48,7 +48,7 @@ class ProbeVerdict:
 class Replies:
     """What came, read once.
 
-    + abilities: those that were asked for
+    + about: the questions that were sent; abilities: those that chose them
     + answers, metrics: by the id of the request
     """
 
@@ -95,45 +95,46 @@ def judge(
     + replies: to the requests of `probe_rounds` for the same abilities; a missing one counts as
       one that came too late
     + strict: every wrong probe fails a switch, on whatever it was tried
-    + about: what was asked; None: what a deploy asks
+    + about: the questions that were sent; None: a deploy's
     """
-    table = thresholds()
     metrics = {reply.id: reply.body for reply in replies if reply.id.startswith("metrics ")}
     answers = {reply.id: read_answer(reply) for reply in replies if reply.id not in metrics}
-    came = Replies(about or questions(), abilities, table.limits, answers, metrics)
-    verdicts = []
-    for name, probe in (BASIC if abilities.basic else FULL).items():
-        verdict = ProbeVerdict(name, "right", tried_on=table.tried_on(name))
-        try:
-            question, answer = probe(came)
-            verdict = replace(verdict, question=question, answer=answer[:SHOWN_CHARACTERS])
-        except Found as end:
-            wrong = end.outcome == "wrong"
-            verdict = replace(
-                verdict,
-                outcome=end.outcome,
-                question=end.question,
-                answer=end.answer[:SHOWN_CHARACTERS],
-                why=end.why,
-                causes=table.causes[name] if wrong and not end.doubtful else (),
-                fails=wrong and (strict or (table.proven(name) and not end.doubtful)),
-            )
-        verdicts.append(verdict)
-    return tuple(verdicts)
+    came = Replies(about or questions(), abilities, thresholds().limits, answers, metrics)
+    probes = BASIC if abilities.basic else FULL
+    return tuple(verdict_of(name, probe, came, strict) for name, probe in probes.items())
 
 
-# ---- the probes: each returns what was asked and answered if all is right, or raises Found
+def verdict_of(name: str, probe: "Probe", came: Replies, strict: bool) -> ProbeVerdict:
+    """What one probe finds; parameters as for `judge`."""
+    table = thresholds()
+    verdict = ProbeVerdict(name, "right", tried_on=table.tried_on(name))
+    try:
+        question, answer = probe(came)
+    except Found as end:
+        wrong = end.outcome == "wrong"
+        return replace(
+            verdict,
+            outcome=end.outcome,
+            question=end.question,
+            answer=end.answer[:SHOWN_CHARACTERS],
+            why=end.why,
+            causes=table.causes[name] if wrong and not end.doubtful else (),
+            fails=wrong and (strict or (table.proven(name) and not end.doubtful)),
+        )
+    return replace(verdict, question=question, answer=answer[:SHOWN_CHARACTERS])
+
+
+# ---- the probes: each returns its question and the answer if all is right, or raises Found
 
 
 def arithmetic(came: Replies) -> tuple[str, str]:
-    """Both forms of one sum have its result as their first or last number."""
-    return _right(came, came.about.arithmetic, _first_or_last)
+    """A sum's result is the first or last number of the answer to one of its wordings."""
+    return _right(came, came.about.arithmetic, _first_or_last, came.limits.sums_right)
 
 
 def continuation(came: Replies) -> tuple[str, str]:
     """Most texts go on with the one word or number that every model knows."""
-    least = came.limits.continuations_right
-    return _right(came, came.about.continuations, _first_words, least)
+    return _right(came, came.about.continuations, _first_words, came.limits.continuations_right)
 
 
 def text(came: Replies) -> tuple[str, str]:
@@ -157,7 +158,7 @@ def text(came: Replies) -> tuple[str, str]:
 
 
 def script(came: Replies) -> tuple[str, str]:
-    """An answer asked for in Chinese is Chinese, whole and streamed."""
+    """A request in Chinese is answered in Chinese, whole and streamed."""
     answers = _readable(came.of("script, whole", "script, streamed"))
     for id, answer in answers:
         why = nonsense(answer.text, came.limits, cut=answer.finish == "length")
@@ -223,7 +224,7 @@ def reasoning(came: Replies) -> tuple[str, str]:
 
 
 def concurrency(came: Replies) -> tuple[str, str]:
-    """What is asked among eight at once is answered as it was alone."""
+    """A question among eight at once is answered as it was alone."""
     basic = came.abilities.basic
     listed = came.about.continuations if basic else came.about.short
     same = []
@@ -253,16 +254,23 @@ def speculation(came: Replies) -> tuple[str, str]:
         name: metric(after, f"sglang:{name}") - metric(before, f"sglang:{name}")
         for name in ("generation_tokens_total", "num_requests_total", "spec_verify_calls_total")
     }
-    steps = grown["spec_verify_calls_total"]
-    if steps < limits.accept_steps:
+    steps, tokens = grown["spec_verify_calls_total"], grown["generation_tokens_total"]
+    ceiling = came.abilities.ceiling or metric(after, "sglang:spec_num_draft_tokens")
+    if steps >= limits.accept_steps:
+        # Each request's first token comes with its prompt, from no step.
+        length = (tokens - grown["num_requests_total"]) / steps
+        shown = f"{length:.3f} tokens a step over {steps:.0f} steps"
+    elif not steps and tokens >= limits.accept_steps * max(ceiling, 1):
+        # SGLang 0.5.11 counts no steps; this is its mean over the last ones.
+        length = metric(after, "sglang:spec_accept_length")
+        shown = f"{length:.3f} tokens a step"
+    else:
         why = f"/metrics counts {steps:.0f} steps of speculative decoding, too few to judge"
         raise Found("skipped", why, "", question)
-    # Each request's first token comes with its prompt, from no step.
-    length = (grown["generation_tokens_total"] - grown["num_requests_total"]) / steps
-    shown = f"{length:.3f} tokens a step over {steps:.0f} steps"
+    if not length:
+        raise Found("skipped", "/metrics has no accept length", "", question)
     if length < limits.accept_least:
         raise Found("wrong", "no draft token is accepted", shown, question)
-    ceiling = came.abilities.ceiling or metric(after, "sglang:spec_num_draft_tokens")
     if ceiling > 1 and abs(length - ceiling) <= limits.accept_slack:
         raise Found(
             "wrong", f"every draft token is accepted: {ceiling:.0f} a step", shown, question
@@ -304,7 +312,7 @@ BASIC: Mapping[str, Probe] = {
 }
 
 
-# ---- what several of them ask
+# ---- what several of them look at
 
 
 def _readable(answers: Sequence[tuple[str, Answer]]) -> list[tuple[str, Answer]]:
@@ -321,9 +329,9 @@ def _right(
     came: Replies,
     listed: Sequence[Question],
     values: Callable[[Question, str], set[str]],
-    least: int | None = None,
+    least: int,
 ) -> tuple[str, str]:
-    """The questions and answers, if the right value is in so many answers, None: in all."""
+    """The questions and answers, if the right value is in so many answers."""
     answers = _readable(came.of(*(question.id for question in listed)))
     wrong = []
     for question, (id, answer) in zip(listed, answers, strict=True):
@@ -332,8 +340,8 @@ def _right(
         if question.answer.casefold() not in values(question, answer.content):
             wrong.append((question, answer))
     # A right model may spend the tokens on the way to its answer.
-    cut = least is None and any(answer.finish == "length" for _, answer in wrong)
-    if len(listed) - len(wrong) < (len(listed) if least is None else least):
+    cut = not came.abilities.basic and any(a.finish == "length" for _, a in wrong)
+    if len(listed) - len(wrong) < least:
         question, answer = wrong[0]
         why = f"`{question.id}` is answered wrong: {question.answer} is right"
         more = f" ({len(wrong)} of {len(listed)} are wrong)" if len(listed) > 2 else ""

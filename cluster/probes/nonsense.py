@@ -1,4 +1,4 @@
-"""What no answer may look like, whatever was asked: exact rules on its text."""
+"""What no answer may look like, whatever the question: exact rules on its text."""
 
 import re
 import unicodedata

@@ -1,6 +1,6 @@
-"""What is asked: questions with one right answer, and texts whose sense can be judged.
+"""Questions with one right answer, and texts whose sense can be judged.
 
-A deploy always asks those of seed 0; other seeds give a measurement questions that differ.
+A deploy always sends those of seed 0; other seeds give a measurement questions that differ.
 """
 
 from dataclasses import dataclass
@@ -25,6 +25,8 @@ MONTHS = (
 )
 CHINESE_CITIES = ("北京", "上海", "广州", "南京", "西安", "杭州")
 TOPICS = ("rain forms", "bread is baked", "a bicycle works", "trees grow", "ships float")
+EQUATION = "Answer with one equation, in digits."
+ONLY_NUMBER, ONLY_WORD = "Answer with the number only, in digits.", "Answer with one word."
 WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
     *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
@@ -76,12 +78,12 @@ class Questions:
     """All of one probing.
 
     + arithmetic: one sum in different words
-    + continuations: what a language model of any size continues alike; one without chat is asked
+    + continuations: what a language model of any size continues alike; one without chat gets
       these, `prose` and the passage alone
     + short: answered with a word or a number
-    + city: whose weather a tool is asked for
-    + passage: plain English, whose probability is asked for
-    + script: asks in Chinese for a sentence in Chinese
+    + city: whose weather a tool has to look up
+    + passage: plain English, whose probability is read
+    + script: requests in Chinese a sentence in Chinese
     """
 
     arithmetic: tuple[Question, ...]
@@ -102,60 +104,61 @@ class Questions:
 def questions(seed: int = 0) -> Questions:
     """The questions that a seed gives: the same for the same seed."""
     draw = Random(seed)
-    first, second = draw.randrange(11, 50), draw.randrange(11, 50)
-    start, letters = draw.randrange(1, 40), draw.randrange(8, 23)
-    day, month = draw.randrange(7), draw.randrange(12)
     land, other = draw.sample(sorted(CAPITALS), 2)
-    left, right, less = draw.randrange(2, 10), draw.randrange(2, 10), draw.randrange(1, 10)
-    word = draw.choice(sorted(OPPOSITES))
-    alphabet = "abcdefghijklmnopqrstuvwxyz"
-    number = "Answer with the number only, in digits."
     return Questions(
-        arithmetic=(
-            Question(
-                "sum in digits",
-                f"What is {first} + {second}? {number}",
-                str(first + second),
-                spelled(first + second),
-            ),
-            Question(
-                "sum in words",
-                f"Add {spelled(second)} to {spelled(first)}. {number}",
-                str(first + second),
-                spelled(first + second),
-            ),
-        ),
+        arithmetic=sums(draw),
         continuations=(
-            Question("counting", _listed(range(start, start + 11)), str(start + 11)),
-            Question("weekdays", *_next(WEEKDAYS, day, 9)),
-            Question("months", *_next(MONTHS, month, 6)),
-            Question("alphabet", " ".join(alphabet[:letters]), alphabet[letters]),
+            *lists(draw),
             Question(
                 "capital",
                 f"The capital of {other} is {CAPITALS[other]}. The capital of {land} is",
                 CAPITALS[land],
             ),
         ),
-        short=(
-            Question("product", f"What is {left} times {right}? {number}", str(left * right)),
-            Question(
-                "capital",
-                f"What is the capital of {land}? Answer with one word.",
-                CAPITALS[land],
-            ),
-            Question("week", f"How many days are in a week? {number}", "7", "seven"),
-            Question("difference", f"What is 100 minus {less}? {number}", str(100 - less)),
-            Question(
-                "opposite",
-                f"What is the opposite of {word}? Answer with one word.",
-                OPPOSITES[word],
-            ),
-        ),
+        short=short_questions(draw, land),
         essay=f"Explain in three sentences how {draw.choice(TOPICS)}.",
         prose=(draw.choice(PROSE), draw.choice(STORIES)),
         city=CAPITALS[land],
         script=f"请用中文写一句话介绍{draw.choice(CHINESE_CITIES)}这座城市。",
         passage=" ".join(draw.sample(SENTENCES, 3)),
+    )
+
+
+def sums(draw: Random) -> tuple[Question, ...]:
+    """One sum, twice. A right model of 1.5 billion parameters adds numbers that it writes down, and
+    now and then not those that words spell, or where nothing but the result may be written."""
+    first, second = draw.randrange(11, 50), draw.randrange(11, 50)
+    result = (str(first + second), spelled(first + second))
+    return (
+        Question("sum", f"What is {first} + {second}? {EQUATION}", *result),
+        Question("same sum", f"Add {second} to {first}. {EQUATION}", *result),
+    )
+
+
+def lists(draw: Random) -> tuple[Question, ...]:
+    """Beginnings of lists that every language model has seen."""
+    start, letters = draw.randrange(1, 40), draw.randrange(8, 23)
+    day, month = draw.randrange(7), draw.randrange(12)
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
+    numbers = ", ".join(str(number) for number in range(start, start + 11))
+    return (
+        Question("counting", f"{numbers},", str(start + 11)),
+        Question("weekdays", *_next(WEEKDAYS, day, 9)),
+        Question("months", *_next(MONTHS, month, 6)),
+        Question("alphabet", " ".join(alphabet[:letters]), alphabet[letters]),
+    )
+
+
+def short_questions(draw: Random, land: str) -> tuple[Question, ...]:
+    """Questions that a word or a number answers."""
+    left, right, less = draw.randrange(2, 10), draw.randrange(2, 10), draw.randrange(1, 10)
+    word = draw.choice(sorted(OPPOSITES))
+    return (
+        Question("product", f"What is {left} times {right}? {ONLY_NUMBER}", str(left * right)),
+        Question("capital", f"What is the capital of {land}? {ONLY_WORD}", CAPITALS[land]),
+        Question("week", f"How many days are in a week? {ONLY_NUMBER}", "7", "seven"),
+        Question("difference", f"What is 100 minus {less}? {ONLY_NUMBER}", str(100 - less)),
+        Question("opposite", f"What is the opposite of {word}? {ONLY_WORD}", OPPOSITES[word]),
     )
 
 
@@ -165,10 +168,6 @@ def spelled(number: int) -> str:
         return WORDS[number]
     ten, one = divmod(number, 10)
     return TENS[ten - 2] + (f"-{WORDS[one]}" if one else "")
-
-
-def _listed(items: range) -> str:
-    return ", ".join(str(item) for item in items) + ","
 
 
 def _next(names: tuple[str, ...], start: int, count: int) -> tuple[str, str]:

@@ -23,10 +23,10 @@ def verdict_findings(
     + seconds: until the last reply
     """
     for verdict in verdicts:
-        quoted = f"{verdict.question[:QUOTED]!r}, answered: {verdict.answer[:QUOTED]!r}"
+        quoted = f"sent {verdict.question[:QUOTED]!r}, answered {verdict.answer[:QUOTED]!r}"
         key = f"probe-{'-'.join(verdict.name.lower().split())}"
         if verdict.outcome == "right":
-            yield ok(f"{verdict.name} is right: asked: {quoted}", node, key)
+            yield ok(f"{verdict.name} is right: {quoted}", node, key)
         elif verdict.outcome == "wrong":
             yield _wrong(verdict, quoted, node, key)
     groups = {
@@ -44,7 +44,7 @@ def _wrong(verdict: ProbeVerdict, quoted: str, node: str, key: str) -> Finding:
     causes = f"likely {'; or '.join(verdict.causes)}; " if verdict.causes else ""
     return Finding(
         Level.ERROR if verdict.fails else Level.WARNING,
-        f"the probe {verdict.name} failed: {verdict.why}; asked: {quoted}{doubt}",
+        f"the probe {verdict.name} failed: {verdict.why}; {quoted}{doubt}",
         node,
         f"{causes}{SMALL}",
         key,

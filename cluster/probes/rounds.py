@@ -1,7 +1,7 @@
-"""What is asked, and in which order.
+"""What is sent, and in which order.
 
 At most 1,200 generated tokens in all, 60 s at 20 tokens/s for one stream: a test adds up both for
-every combination of abilities. An engine that thinks although it was asked not to reaches the
+every combination of abilities. An engine that thinks although that is switched off reaches the
 limits, any other stops far below them.
 """
 
@@ -68,7 +68,7 @@ def probe_rounds(
     """The requests, round by round.
 
     + model: the id in /v1/models
-    + about: what is asked; None: what a deploy asks, always the same
+    + about: the questions; None: a deploy's, always the same
     """
     about = about or questions()
     ask = Asking(model, abilities.quiet or {})
@@ -124,7 +124,7 @@ class Asking:
 
 
 def long_questions(abilities: Abilities, ask: Asking, about: Questions) -> list[ProbeRequest]:
-    """What a model with chat is asked besides the short questions."""
+    """What a model with chat gets besides the short questions."""
     questions = [ask.chat(q.id, q.text, ARITHMETIC_TOKENS) for q in about.arithmetic]
     questions.append(ask.chat("essay", about.essay, ESSAY_TOKENS))
     questions.append(ask.chat("script, whole", about.script, SCRIPT_TOKENS))

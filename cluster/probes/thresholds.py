@@ -19,6 +19,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repeated_units: int
     exclamation_marks: int
     script_characters: int
+    sums_right: int
     continuations_right: int
     logprob_floor: float
     logprob_tokens: int

@@ -2,17 +2,21 @@
 makes of the same answers.
 
     make probe-rates                                            # every model, 200 runs each
-    .venv/bin/python tests/probe_rates/rates.py --runs 20 --models smol
-    .venv/bin/python tests/probe_rates/rates.py --runs 0      # only judge what was recorded
+    make probe-rates RATES="--runs 20 --models smol"
+    make probe-rates RATES="--models 1.5b --probes arithmetic,script"   # their requests alone
+    make probe-rates RATES="--runs 0"                           # only judge what was recorded
 
-Each run asks other questions (`questions(seed)`). What the models answer is kept under
-.cache/probe-rates, so a later call goes on where one ended, and judges anew without a model. The
-rates are written into cluster/probes/thresholds.toml and docs/probes.md.
+Each run sends other questions (`questions(seed)`). What the models answer is kept under
+.cache/probe-rates, so a later call goes on where one ended, and judges anew without a model; an
+answer to a request that is worded otherwise by now is dropped. The rates are written into
+cluster/probes/thresholds.toml and docs/probes.md, where those of a model without records stay as
+they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
 import shutil
@@ -33,16 +37,30 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))
 
 from broken_replies import FAULTS, rewritten  # noqa: E402
+from probe_replies import ALL, replies as right_replies  # noqa: E402
 
 from cluster.probes.exchange import ProbeReply, ProbeRequest  # noqa: E402
-from cluster.probes.judges import judge  # noqa: E402
+from cluster.probes.judges import BASIC, FULL, ProbeVerdict, judge  # noqa: E402
 from cluster.probes.questions import questions  # noqa: E402
-from cluster.probes.rounds import probe_rounds  # noqa: E402
-from cluster.probes.thresholds import THRESHOLDS, Detection, Trial  # noqa: E402
+from cluster.probes.rounds import TOGETHER, TOOL_REQUESTS, probe_rounds  # noqa: E402
+from cluster.probes.thresholds import (  # noqa: E402
+    THRESHOLDS,
+    Detection,
+    Measured,
+    Trial,
+    thresholds,
+)
 
 PAGE = ROOT / "docs/probes.md"
 MARK = "# ---- measured: written by `make probe-rates`\n"
-TABLE = ("<!-- rates -->\n", "<!-- end of rates -->\n")
+# What stands between these marks of the page is written here.
+RATES, MISSES = "rates", "misses"
+# The probes that need a few requests of a run, which can be sent without the others.
+PARTS = {
+    "arithmetic": ("sum", "same sum"),
+    "script": ("script, whole", "script, streamed"),
+    "tools": tuple(id for id, _, _ in TOOL_REQUESTS),
+}
 SECONDS = 600
 # Runs whose longer answers are asked for at the same time, which a small model does faster.
 BATCH = 8
@@ -51,9 +69,11 @@ LISTED = 200
 DAMAGED = "damaged weights"
 # One byte of so many, after the file's header and vocabulary.
 DAMAGE_EVERY = 2000
+# Corruptions of made answers by each fault, whose places and words are drawn.
+DRAWS = 20
 
 
-# ---- asking
+# ---- sending
 
 
 def send(url: str, request: ProbeRequest) -> ProbeReply:
@@ -85,56 +105,79 @@ def passage(client: httpx.Client, text: str) -> str:
     return json.dumps({"choices": [{"text": "", "logprobs": {"token_logprobs": logprobs}}]})
 
 
-def ask(url: str, model: Real, seeds: Sequence[int]) -> Iterator[tuple[int, list[ProbeReply]]]:
-    """The replies of several runs. The short questions are asked as in a deploy: one after the
+def planned(model: Real, seed: int, probes: Sequence[str]) -> dict[str, ProbeRequest]:
+    """The requests of one run, or those of some probes alone; in their order, by id."""
+    wanted = {id for probe in probes for id in PARTS[probe]}
+    return {
+        request.id: request
+        for one in probe_rounds(model.abilities, "m", questions(seed))
+        for request in one.requests
+        if not wanted or request.id in wanted
+    }
+
+
+def digest(request: ProbeRequest) -> str:
+    """Names what a request says."""
+    content = json.dumps([request.path, request.body], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def replies_of(
+    url: str, runs: dict[int, dict[str, ProbeRequest]]
+) -> Iterator[tuple[int, ProbeReply]]:
+    """The replies of several runs. The short questions are sent as in a deploy: one after the
     other, then among eight at once; the others of all runs at the same time."""
-    runs = {seed: probe_rounds(model.abilities, "m", questions(seed)) for seed in seeds}
-    about = {seed: questions(seed) for seed in seeds}
     with ThreadPoolExecutor(BATCH) as threads:
-
-        def all_of(chosen: Callable[[int, ProbeRequest], bool]) -> list[tuple[int, ProbeReply]]:
-            asked = [
-                (seed, request)
-                for seed, rounds in runs.items()
-                for one in rounds
-                for request in one.requests
-                if not one.together and chosen(seed, request)
-            ]
-            return list(threads.map(lambda x: (x[0], send(url, x[1])), asked))
-
-        def short(seed: int, request: ProbeRequest) -> bool:
-            listed = about[seed].continuations if model.abilities.basic else about[seed].short
-            return request.id in {question.id for question in listed}
-
-        replies = all_of(lambda seed, request: not short(seed, request))
-        for seed, rounds in runs.items():
-            for one in rounds:
-                if one.together:
-                    replies += [
-                        (seed, r) for r in threads.map(lambda q: send(url, q), one.requests)
-                    ]
-                else:
-                    alone = [request for request in one.requests if short(seed, request)]
-                    replies += [(seed, send(url, request)) for request in alone]
-    for seed in seeds:
-        yield seed, [reply for of, reply in replies if of == seed]
+        eights = {
+            seed: [r for id, r in run.items() if f"{id}{TOGETHER}" in run or alike(id)]
+            for seed, run in runs.items()
+        }
+        others = [
+            (seed, request)
+            for seed, run in runs.items()
+            for request in run.values()
+            if request not in eights[seed]
+        ]
+        yield from threads.map(lambda pair: (pair[0], send(url, pair[1])), others)
+        for seed, several in eights.items():
+            alone = [request for request in several if not alike(request.id)]
+            yield from ((seed, send(url, request)) for request in alone)
+            beside = [request for request in several if alike(request.id)]
+            yield from ((seed, reply) for reply in threads.map(lambda r: send(url, r), beside))
 
 
-def recorded(file: Path) -> dict[int, list[ProbeReply]]:
-    """The runs in a file, by seed; a line that a killed call left half is passed over."""
-    runs = {}
+def alike(id: str) -> bool:
+    """Whether a request is one of the eight."""
+    return id.endswith(TOGETHER) or id.startswith("filler")
+
+
+def recorded(model: Real, file: Path) -> dict[int, list[ProbeReply]]:
+    """The replies in a file to what is sent today, by run; a line that a killed call left half is
+    passed over."""
+    runs: dict[int, dict[str, ProbeReply]] = {}
     for line in file.read_text().splitlines() if file.exists() else ():
         try:
             run = json.loads(line)
         except ValueError:
             continue
-        runs[run["seed"]] = msgspec.convert(run["replies"], type=list[ProbeReply])
-    return runs
+        today = planned(model, run["seed"], ())
+        for reply in msgspec.convert(run["replies"], type=list[ProbeReply]):
+            request = today.get(reply.id)
+            if request and digest(request) == run["requests"].get(reply.id):
+                runs.setdefault(run["seed"], {})[reply.id] = reply
+    return {seed: list(run.values()) for seed, run in runs.items()}
 
 
-def record(model: Real, file: Path, weights: Callable[[], Path], wanted: int) -> None:
-    """Ask the model until so many runs are in the file."""
-    missing = [seed for seed in range(wanted) if seed not in recorded(file)]
+def record(
+    model: Real, file: Path, weights: Callable[[], Path], wanted: int, probes: Sequence[str]
+) -> None:
+    """Send what so many runs still lack in the file."""
+    there = {seed: {reply.id for reply in run} for seed, run in recorded(model, file).items()}
+    missing = {
+        seed: {id: r for id, r in run.items() if id not in there.get(seed, ())}
+        for seed in range(wanted)
+        if not (run := planned(model, seed, probes)).keys() <= there.get(seed, set())
+    }
     if not missing:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -142,15 +185,23 @@ def record(model: Real, file: Path, weights: Callable[[], Path], wanted: int) ->
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with Serving(weights(), port) as url, file.open("a") as opened:
-        for place in range(0, len(missing), BATCH):
+        seeds = list(missing)
+        for place in range(0, len(seeds), BATCH):
             begin = time.monotonic()
-            for seed, replies in ask(url, model, missing[place : place + BATCH]):
-                run = {"seed": seed, "replies": msgspec.to_builtins(replies)}
+            batch = {seed: missing[seed] for seed in seeds[place : place + BATCH]}
+            came = list(replies_of(url, batch))
+            for seed, requests in batch.items():
+                own = [reply for of, reply in came if of == seed]
+                run = {
+                    "seed": seed,
+                    "requests": {id: digest(request) for id, request in requests.items()},
+                    "replies": msgspec.to_builtins(own),
+                }
                 opened.write(json.dumps(run) + "\n")
                 opened.flush()
-            done = min(place + BATCH, len(missing))
+            done = min(place + BATCH, len(seeds))
             taken = time.monotonic() - begin
-            print(f"{file.parent.name}: {done} of {len(missing)}, {taken:.0f} s", flush=True)
+            print(f"{file.parent.name}: {done} of {len(seeds)}, {taken:.0f} s", flush=True)
 
 
 def damaged(model: Real) -> Path:
@@ -169,10 +220,17 @@ def damaged(model: Real) -> Path:
 # ---- judging
 
 
-def wrong_probes(model: Real, replies: Sequence[ProbeReply], seed: int) -> list[str]:
-    """The names of the probes that are wrong."""
+def judged(model: Real, replies: Sequence[ProbeReply], seed: int) -> list[ProbeVerdict]:
+    """The verdicts on a run: of all probes, or of those alone whose requests were sent."""
     verdicts = judge(model.abilities, replies, about=questions(seed))
-    return [verdict.name for verdict in verdicts if verdict.outcome == "wrong"]
+    there = {reply.id for reply in replies}
+    if whole(model, replies, seed):
+        return list(verdicts)
+    return [v for v in verdicts if v.name in PARTS and there >= set(PARTS[v.name])]
+
+
+def whole(model: Real, replies: Sequence[ProbeReply], seed: int) -> bool:
+    return len(replies) == len(planned(model, seed, ()))
 
 
 def unchanged(id: str, fields: dict[str, Any]) -> None:
@@ -183,19 +241,20 @@ def rates(models: Sequence[Real], *, explain: bool) -> tuple[list[Trial], list[D
     """What the recorded runs of all models give."""
     trials, detections = [], []
     for model in models:
-        runs = recorded(model.where / "replies.jsonl")
+        runs = recorded(model, model.where / "replies.jsonl")
         counts: dict[str, Counter[str]] = {}
         for seed, replies in sorted(runs.items()):
-            for verdict in judge(model.abilities, replies, about=questions(seed)):
+            for verdict in judged(model, replies, seed):
                 counts.setdefault(verdict.name, Counter())[verdict.outcome] += 1
                 if explain and verdict.outcome == "wrong":
                     print(f"{model.name}, run {seed}: {verdict.name}: {verdict.why}")
                     print(f"    {verdict.question!r}\n    {verdict.answer!r}")
         for probe, count in counts.items():
-            judged = count["right"] + count["wrong"]
-            if judged:
-                trials.append(Trial(probe, model.name, "real model", judged, count["wrong"]))
-        damage = recorded(model.where / "damaged.jsonl")
+            runs_of_it = count["right"] + count["wrong"]
+            if runs_of_it:
+                trials.append(Trial(probe, model.name, "real model", runs_of_it, count["wrong"]))
+        runs = {seed: replies for seed, replies in runs.items() if whole(model, replies, seed)}
+        damage = recorded(model, model.where / "damaged.jsonl")
         changed = {DAMAGED: damage} if damage else {}
         for fault in FAULTS:
             broken = {seed: fault(replies, seed) for seed, replies in runs.items()}
@@ -209,12 +268,41 @@ def rates(models: Sequence[Real], *, explain: bool) -> tuple[list[Trial], list[D
             by: Counter[str] = Counter()
             caught = 0
             for seed, replies in broken.items():
-                wrong = wrong_probes(model, replies, seed)
+                wrong = [v.name for v in judged(model, replies, seed) if v.outcome == "wrong"]
                 by.update(wrong)
                 caught += bool(wrong)
             if broken:
                 detections.append(Detection(name, model.name, len(broken), caught, dict(by)))
     return trials, detections
+
+
+def with_earlier(trials: Sequence[Trial], detections: Sequence[Detection]) -> Measured:
+    """The rates, and those of the file that no record here renews."""
+    before = thresholds().measured
+    tried, found = {(t.probe, t.on) for t in trials}, {(d.fault, d.on) for d in detections}
+    models = [model.name for model in MODELS]
+    kept = (t for t in before.trials if (t.probe, t.on) not in tried)
+    caught = (d for d in before.detections if (d.fault, d.on) not in found)
+    return Measured(
+        tuple(sorted((*kept, *trials), key=lambda t: models.index(t.on))),
+        tuple(sorted((*caught, *detections), key=lambda d: models.index(d.on))),
+    )
+
+
+def misses() -> str:
+    """How often each probe that could see it misses each fault, in answers that the tests make."""
+    came, lines = right_replies(ALL), []
+    for fault in FAULTS:
+        by = Counter(
+            verdict.name
+            for seed in range(DRAWS)
+            for verdict in judge(ALL, fault(came, seed))
+            if verdict.outcome == "wrong"
+        )
+        cells = (f"{100 * (1 - by[name] / DRAWS):.0f} %" if by[name] else "-" for name in FULL)
+        lines.append(f"| {fault.name} | {' | '.join(cells)} |\n")
+    head = f"| fault | {' | '.join(FULL)} |\n| --- |{' ---: |' * len(FULL)}\n"
+    return "".join([head, *lines])
 
 
 def bound(alarms: int, runs: int) -> float:
@@ -224,13 +312,24 @@ def bound(alarms: int, runs: int) -> float:
     return 1.0 if alarms == runs else float(beta.ppf(0.95, alarms + 1, runs - alarms))
 
 
-def page(trials: Sequence[Trial], detections: Sequence[Detection]) -> str:
-    """The two tables of docs/probes.md."""
+def page(measured: Measured) -> str:
+    """The tables of rates in docs/probes.md: of each probe, by model, and by fault."""
     lines = [
+        "| probe | runs | false alarms | at most (95 %) | if it is wrong |",
+        "| --- | ---: | ---: | ---: | --- |",
+    ]
+    table = msgspec.structs.replace(thresholds(), measured=measured)
+    for probe in sorted({*FULL, *BASIC}, key=[*table.causes].index):
+        real = [t for t in measured.trials if t.probe == probe]
+        runs, alarms = sum(t.runs for t in real), sum(t.alarms for t in real)
+        rate = f"{runs} | {alarms} | {100 * bound(alarms, runs):.1f} %" if runs else "0 | - | -"
+        lines.append(f"| {probe} | {rate} | {'fails' if table.proven(probe) else 'warns'} |")
+    lines += [
+        "",
         "| probe | real model | runs | false alarms | at most (95 %) |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
-    for t in trials:
+    for t in measured.trials:
         upper = f"{100 * bound(t.alarms, t.runs):.1f} %"
         lines.append(f"| {t.probe} | {t.on} | {t.runs} | {t.alarms} | {upper} |")
     faults = {fault.name: fault.what for fault in FAULTS}
@@ -241,25 +340,27 @@ def page(trials: Sequence[Trial], detections: Sequence[Detection]) -> str:
         "| --- | --- | --- | ---: | --- |",
     ]
     for name, what in faults.items():
-        for d in (d for d in detections if d.fault == name):
+        for d in (d for d in measured.detections if d.fault == name):
             ordered = sorted(d.by.items(), key=lambda pair: (-pair[1], pair[0]))
             by = ", ".join(f"{probe} {n}" for probe, n in ordered)
             lines.append(f"| {name} | {what} | {d.on} | {d.caught} of {d.runs} | {by or '-'} |")
     return "\n".join(lines) + "\n"
 
 
-def write(trials: Sequence[Trial], detections: Sequence[Detection]) -> None:
-    """The rates into thresholds.toml and docs/probes.md."""
+def write(measured: Measured) -> None:
+    """The rates into thresholds.toml and docs/probes.md, and the misses into the page."""
     head = THRESHOLDS.read_text().split(MARK)[0]
     tables = [MARK, "\n[measured]\n"]
-    for name, rows in (("trials", trials), ("detections", detections)):
+    for name, rows in (("trials", measured.trials), ("detections", measured.detections)):
         lines = [f"  {toml(msgspec.to_builtins(row))},\n" for row in rows]
         tables += [f"{name} = [\n", *lines, "]\n"]
     THRESHOLDS.write_text(head + "".join(tables))
-    before, rest = PAGE.read_text().split(TABLE[0])
-    PAGE.write_text(
-        before + TABLE[0] + page(trials, detections) + TABLE[1] + rest.split(TABLE[1])[1]
-    )
+    text = PAGE.read_text()
+    for mark, table in ((RATES, page(measured)), (MISSES, misses())):
+        begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->\n"
+        before, rest = text.split(begin)
+        text = before + begin + table + end + rest.split(end)[1]
+    PAGE.write_text(text)
 
 
 def toml(value: Any) -> str:
@@ -275,19 +376,24 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200, help="of each model")
     parser.add_argument("--damaged", type=int, default=20, help="of each with damaged weights")
     parser.add_argument("--models", default="", help="only those with this in their name")
+    parser.add_argument("--probes", default="", help=f"these alone, of {', '.join(PARTS)}")
     parser.add_argument("--explain", action="store_true", help="print each false alarm")
     parser.add_argument("--keep", action="store_true", help="leave thresholds.toml and the page")
     given = parser.parse_args()
+    probes = [name for name in given.probes.split(",") if name]
+    if unknown := set(probes) - PARTS.keys():
+        parser.error(f"--probes {', '.join(sorted(unknown))}: not one of {', '.join(PARTS)}")
     chosen = [model for model in MODELS if given.models.lower() in model.name.lower()]
     for model in chosen:
-        record(model, model.where / "replies.jsonl", model.weights, given.runs)
-        if given.runs:
+        record(model, model.where / "replies.jsonl", model.weights, given.runs, probes)
+        if given.runs and not probes:
             breaks = min(given.damaged, given.runs)
-            record(model, model.where / "damaged.jsonl", lambda m=model: damaged(m), breaks)
-    trials, detections = rates(MODELS, explain=given.explain)
-    print(page(trials, detections))
+            record(model, model.where / "damaged.jsonl", lambda m=model: damaged(m), breaks, ())
+    measured = with_earlier(*rates(MODELS, explain=given.explain))
+    print(page(measured))
+    print(misses())
     if not given.keep:
-        write(trials, detections)
+        write(measured)
 
 
 if __name__ == "__main__":

@@ -44,11 +44,12 @@ def test_right_answers_are_right(abilities: Abilities) -> None:
         assert set(outcomes(verdicts).values()) == {"right"}
 
 
+SUMS = ("sum", "same sum")
 LOOP = "and then the cat sat on the mat, " * 6
 FAULTS: list[Any] = [
     # probe, the answers that differ, a word of the reason
-    ("arithmetic", {"sum in digits": {"content": "71"}}, "answered wrong"),
-    ("arithmetic", {"sum in words": {"content": "I don't know."}}, "answered wrong"),
+    ("arithmetic", {"sum": {"content": "7"}, "same sum": {"content": "12"}}, "answered wrong"),
+    ("arithmetic", dict.fromkeys(SUMS, {"content": "I don't know."}), "answered wrong"),
     ("text", {"essay": {"content": "!" * 40}}, "exclamation"),
     ("text", {"essay": {"content": "The sun " + "is " * 20}}, "in a row"),
     ("text", {"essay": {"content": LOOP}}, "in a row"),
@@ -91,9 +92,11 @@ def test_a_fault_is_wrong_and_says_why(probe: str, answers: Any, why: str) -> No
 
 
 HARMLESS: list[Any] = [
-    {"sum in digits": {"content": "{first} + {second} = {sum}"}},
-    {"sum in digits": {"content": "The answer is {sum}."}},
-    {"sum in words": {"content": "The box then holds {words} apples."}},
+    {"sum": {"content": "{first} + {second} = {sum}"}},
+    {"sum": {"content": "The answer is {sum}."}},
+    {"same sum": {"content": "The box then holds {words} apples."}},
+    {"sum": {"content": "7"}},
+    {"same sum": {"content": "I don't know."}},
     # A character that the limit of tokens cut is not the model's fault.
     {"script, streamed": {"content": "这座城市有着悠久的历\ufffd", "finish": "length"}},
     {"week": {"content": "There are seven days in a week."}},
@@ -119,7 +122,7 @@ def test_what_right_models_do_as_well_is_right(answers: Any) -> None:
 
 def test_an_answer_that_the_limit_cuts_is_a_warning() -> None:
     way = {"content": "To add the two numbers, we first write them below", "finish": "length"}
-    (verdict,) = (v for v in changed(ALL, {"sum in words": way}) if v.name == "arithmetic")
+    (verdict,) = (v for v in changed(ALL, dict.fromkeys(SUMS, way)) if v.name == "arithmetic")
     assert (verdict.outcome, verdict.fails) == ("wrong", False)
     assert "within 64 tokens" in verdict.why
 
@@ -150,6 +153,33 @@ def test_an_engine_without_counters_is_not_judged_by_them() -> None:
     assert outcomes(judge(ALL, came))["speculation"] == "skipped"
 
 
+# Of /metrics of real SGLang 0.5.11 on an H100, with a draft (STANDALONE, 3 steps, 4 draft tokens)
+# of random weights: it has no counter of steps.
+RECORDED = """\
+sglang:spec_accept_length{engine_type="unified",model_name="rand-7b",tp_rank="0"} 1.0
+sglang:spec_accept_rate{engine_type="unified",model_name="rand-7b",tp_rank="0"} 0.0
+sglang:generation_tokens_total{engine_type="unified",model_name="rand-7b"} 1380.0
+sglang:num_requests_total{engine_type="unified",model_name="rand-7b"} 26.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("after", "outcome"),
+    [
+        (RECORDED, "wrong"),
+        (RECORDED.replace(" 1.0\n", " 2.7\n"), "right"),
+        (RECORDED.replace(" 1.0\n", " 4.0\n"), "wrong"),
+        (RECORDED.replace(" 1380.0\n", " 90.0\n"), "skipped"),
+        (RECORDED.partition("\n")[2], "skipped"),
+    ],
+    ids=["recorded", "some", "all", "few tokens", "no length"],
+)
+def test_the_accept_length_of_an_engine_that_counts_no_steps(after: str, outcome: str) -> None:
+    bodies = {"metrics before": "", "metrics after": after}
+    came = [replace(r, body=bodies.get(r.id, r.body)) for r in replies(ALL)]
+    assert outcomes(judge(ALL, came))["speculation"] == outcome
+
+
 @pytest.mark.parametrize(
     ("reply", "outcome", "fails"),
     [
@@ -165,7 +195,7 @@ def test_an_engine_without_counters_is_not_judged_by_them() -> None:
 )
 def test_no_answer(reply: ProbeReply, outcome: str, fails: bool) -> None:
     # What is refused can't be judged; what comes too late is told, as a busy server explains it.
-    came = [replace(reply, id=r.id) if r.id == "sum in digits" else r for r in replies(ALL)]
+    came = [replace(reply, id=r.id) if r.id == "sum" else r for r in replies(ALL)]
     (verdict,) = (v for v in judge(ALL, came) if v.name == "arithmetic")
     assert verdict.outcome == outcome
     assert verdict.fails == (fails and thresholds().proven("arithmetic"))
@@ -200,10 +230,10 @@ def test_endless_thoughts_are_not_judged_as_answers() -> None:
 
 def test_thoughts_that_nobody_parses_are_not_judged_as_answers() -> None:
     thinks = {"content": "<think>\nThe user asks for a sum. Let me", "finish": "length"}
-    found = outcomes(changed(Abilities(), {"sum in digits": thinks, "sum in words": thinks}))
+    found = outcomes(changed(Abilities(), {"sum": thinks, "same sum": thinks}))
     assert found["arithmetic"] == "skipped"
     ended = {"content": "<think>\nEasy.</think>\n7, no:", "finish": "length"}
-    assert outcomes(changed(Abilities(), {"sum in digits": ended}))["arithmetic"] == "wrong"
+    assert outcomes(changed(Abilities(), dict.fromkeys(SUMS, ended)))["arithmetic"] == "wrong"
 
 
 # ---- whatever a server sends
@@ -297,8 +327,8 @@ def test_questions_of_every_seed_have_one_answer(seed: int) -> None:
     first, second = about.arithmetic
     left, right = (int(n) for n in first.text.split("?")[0].split()[2::2])
     assert left + right == int(first.answer) == int(second.answer)
-    assert spelled(left) in second.text
-    assert spelled(right) in second.text.casefold()
+    assert second.text.startswith(f"Add {right} to {left}. ")
+    assert spelled(left + right) == first.other == second.other
     assert all(question.answer not in question.text.split() for question in about.short)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.probes.thresholds import Detection, Thresholds, Trial, thresholds
+from cluster.probes.thresholds import Detection, Measured, Thresholds, Trial, thresholds
 
 sys.path.append(str(Path(__file__).parents[2] / "probe_rates"))
 
@@ -32,7 +32,7 @@ def test_what_is_written_is_read_again(tmp_path: Path, monkeypatch: pytest.Monke
     trials = [Trial("text", 'a "model"', "real model", 200, 0)]
     detections = [Detection("only !", "a model", 5, 4, {"text": 4})]
     for _ in range(2):
-        rates.write(trials, detections)
+        rates.write(Measured(tuple(trials), tuple(detections)))
         table = rates.msgspec.convert(tomllib.loads(file.read_text()), type=Thresholds)
         assert list(table.measured.trials) == trials
         assert list(table.measured.detections) == detections
@@ -40,6 +40,7 @@ def test_what_is_written_is_read_again(tmp_path: Path, monkeypatch: pytest.Monke
         assert '| text | a "model" | 200 | 0 | 1.5 % |' in page.read_text()
 
 
-def test_the_page_has_the_rates_of_the_file() -> None:
-    measured = thresholds().measured
-    assert rates.page(measured.trials, measured.detections) in rates.PAGE.read_text()
+def test_the_page_has_the_rates_of_the_file_and_the_misses_of_the_tree() -> None:
+    page = rates.PAGE.read_text()
+    assert rates.page(thresholds().measured) in page
+    assert rates.misses() in page

@@ -71,7 +71,7 @@ def test_a_wrong_answer_is_an_error_with_what_was_asked_and_its_causes() -> None
     finding, _ = verdict_findings([one], "spark-1", 3.0)
     assert (finding.level, finding.where) == (Level.ERROR, "spark-1")
     assert finding.key == "probe-second-script"
-    assert "41 is wrong; asked: 'q', answered: 'a'" in finding.what
+    assert "41 is wrong; sent 'q', answered 'a'" in finding.what
     assert finding.cure.startswith("likely a kernel; or a repack; ")
 
 
@@ -90,7 +90,7 @@ def test_the_summary_counts_and_says_why_a_probe_was_skipped() -> None:
     text, script, finding = verdict_findings(three, "spark-1", 12.34)
     assert (text.key, script.key, finding.key) == ("probe-text", "probe-script", SUMMARY)
     assert {one.level for one in (text, script, finding)} == {Level.OK}
-    assert text.what == "text is right: asked: 'q', answered: 'a'"
+    assert text.what == "text is right: sent 'q', answered 'a'"
     assert (
         finding.what
         == "probes, 12.3 s: 2 right (text, script), 1 skipped (tools); tools: no parser"
