@@ -253,7 +253,8 @@ def rates(models: Sequence[Real], *, explain: bool) -> tuple[list[Trial], list[D
             runs_of_it = count["right"] + count["wrong"]
             if runs_of_it:
                 trials.append(Trial(probe, model.name, "real model", runs_of_it, count["wrong"]))
-        runs = {seed: replies for seed, replies in runs.items() if whole(model, replies, seed)}
+        # Where no run is whole, the faults that the requests of some probes alone show.
+        runs = {s: replies for s, replies in runs.items() if whole(model, replies, s)} or runs
         damage = recorded(model, model.where / "damaged.jsonl")
         changed = {DAMAGED: damage} if damage else {}
         for fault in FAULTS:

@@ -200,6 +200,8 @@ def _neighbor(replies: Sequence[ProbeReply], draw: random.Random) -> list[ProbeR
 def _one_neighbor(replies: Sequence[ProbeReply], draw: random.Random) -> list[ProbeReply]:
     """Two of the eight have their answers exchanged."""
     eight = [r for r in replies if r.id.endswith(TOGETHER)]
+    if not eight:
+        return list(replies)
     one, other = draw.sample(eight, 2)
     swapped = {one.id: replace(other, id=one.id), other.id: replace(one, id=other.id)}
     return [swapped.get(reply.id, reply) for reply in replies]
