@@ -49,7 +49,7 @@ LOOP = "and then the cat sat on the mat, " * 6
 FAULTS: list[Any] = [
     # probe, the answers that differ, a word of the reason
     ("arithmetic", {"sum": {"content": "7"}, "same sum": {"content": "12"}}, "answered wrong"),
-    ("arithmetic", dict.fromkeys(SUMS, {"content": "I don't know."}), "answered wrong"),
+    ("arithmetic", {id: {"content": "I don't know."} for id in SUMS}, "answered wrong"),
     ("text", {"essay": {"content": "!" * 40}}, "exclamation"),
     ("text", {"essay": {"content": "The sun " + "is " * 20}}, "in a row"),
     ("text", {"essay": {"content": LOOP}}, "in a row"),
