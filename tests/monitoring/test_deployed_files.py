@@ -9,7 +9,13 @@ import pytest
 from samples import fabric_of, sparks, want
 
 from cluster.monitoring.alertmanager import read_receiver
-from cluster.monitoring.wanted import ALERTMANAGER_FILE, CONFIG_FILE, RULES_FILE, wanted_parts
+from cluster.monitoring.wanted import (
+    ALERTMANAGER_FILE,
+    CONFIG_FILE,
+    RULES_FILE,
+    Private,
+    wanted_parts,
+)
 
 RECEIVERS = {
     "nobody": "",
@@ -21,8 +27,8 @@ RECEIVERS = {
 @pytest.mark.parametrize("text", [pytest.param(t, id=name) for name, t in RECEIVERS.items()])
 def test_promtool_and_amtool_accept_them(programs: Path, tmp_path: Path, text: str) -> None:
     declaration = want(2)
-    receiver = read_receiver(text) if text else None
-    wanted = wanted_parts(declaration, fabric_of(declaration, sparks()), "127.0.0.1", receiver)
+    private = Private(receiver=read_receiver(text) if text else None)
+    wanted = wanted_parts(declaration, fabric_of(declaration, sparks()), "127.0.0.1", private)
     for each in wanted["spark-1"].parts:
         for path, content in each.contents.items():
             place = tmp_path / path.lstrip("/")
