@@ -61,6 +61,7 @@ class Monitoring(Fact[MonitoringReading]):
             volumes=tuple(text for kind, text in tagged if kind == "volume"),
             files={match[2]: match[1] for match in files if match},
             timer=next((text.strip()[:80] for kind, text in tagged if kind == "timer"), ""),
+            listens=tuple(text for kind, text in tagged if kind == "listens"),
             no_root=next((text.strip()[:300] for kind, text in tagged if kind == "no-root"), ""),
         )
 

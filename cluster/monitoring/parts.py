@@ -122,6 +122,7 @@ class MonitoringReading(Shown):
     + volumes: names of Docker's volumes with our label
     + files: path → SHA-256, of the files that are there
     + timer: systemd's words on the timer: "enabled active", "disabled inactive"; "" for none
+    + listens: "ADDRESS:PORT" of every TCP port that something listens on, as `ss` prints it
     + no_root: why the login can't become root; "" where it can
     + secrets: container → whether the secrets in it are ours, "same" or "different"
     """
@@ -131,6 +132,7 @@ class MonitoringReading(Shown):
     volumes: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     timer: str = ""
+    listens: tuple[str, ...] = ()
     no_root: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict)
 

@@ -50,7 +50,11 @@ def prometheus_config(
             {
                 "job_name": job,
                 "static_configs": [
-                    {"targets": [target.at], "labels": _labels(group, target)}
+                    {
+                        "targets": [target.at],
+                        "labels": {"group": group, "node": target.node}
+                        | ({"rank": target.rank} if target.rank else {}),
+                    }
                     for target in targets
                     if target.job == job
                 ],
@@ -58,8 +62,3 @@ def prometheus_config(
             for job in jobs
         ],
     }
-
-
-def _labels(group: str, target: Target) -> dict[str, str]:
-    rank = {"rank": target.rank} if target.rank else {}
-    return {"group": group, "node": target.node, **rank}

@@ -1,6 +1,6 @@
 """What monitoring should be on every node, and the steps from what is there."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -149,10 +149,10 @@ def targets(
     + scraped: node → its address, as Prometheus reaches it
     """
     settings = declaration.common
+    # A single node's API may listen on one address alone.
+    hosts = scraped if settings.host == EVERYWHERE else dict.fromkeys(scraped, settings.host)
     ranks = [
-        scrape.Target(
-            "sglang", f"{_rank_host(settings, scraped[node])}:{settings.port}", node, str(n)
-        )
+        scrape.Target("sglang", f"{hosts[node]}:{settings.port}", node, str(n))
         for n, node in enumerate(declaration.nodes)
         if settings.enable_metrics
     ]
@@ -166,10 +166,6 @@ def targets(
         for job, port in ports.items()
     ]
     return (*ranks, *nodes, *own)
-
-
-def _rank_host(settings: Settings, scraped: str) -> str:
-    return scraped if settings.host == EVERYWHERE else settings.host
 
 
 def _reached(address: str) -> str:
@@ -362,5 +358,28 @@ def obstacles(
                 node,
                 f"docker pull {each.part.image} on it",
             )
+    for step in steps.parts:
+        if step.wanted and (taken := _taken(step, there.listens)):
+            kind, at = step.wanted.part.kind, step.wanted.part.at
+            yield findings.error(
+                f"{step.name} would listen on {at}, and something else does, on {taken}",
+                node,
+                f"ss -ltnp there says what; --data {kind}_port=… takes another port",
+            )
     if steps.units and there.no_root:
         yield no_root(node, there.no_root)
+
+
+def _taken(step: PartStep, listens: Iterable[str]) -> str:
+    """Where something else listens that a part needs; "" where nothing does."""
+    assert step.wanted
+    own = read_part(step.there.label) if step.there and step.there.running else None
+    address, _, port = step.wanted.part.at.rpartition(":")
+    if own and own.at == step.wanted.part.at:
+        return ""
+    everywhere = ("0.0.0.0", "*", "[::]")
+    for each in listens:
+        there, _, number = each.rpartition(":")
+        if number == port and (there in (address, *everywhere) or address == EVERYWHERE):
+            return each
+    return ""

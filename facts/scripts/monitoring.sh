@@ -19,4 +19,5 @@ if command -v systemctl >/dev/null; then
   printf 'timer %s %s\n' "$(systemctl is-enabled "$timer" 2>/dev/null)" \
     "$(systemctl is-active "$timer" 2>/dev/null)"
 fi
+ss -Hltn 2>/dev/null | while read -r _ _ _ at _; do printf 'listens %s\n' "$at"; done
 if [ "$(id -u)" != 0 ]; then why=$(sudo -n true 2>&1) || printf 'no-root %s\n' "$(printf %s "$why" | tr '\n' ' ')"; fi

@@ -291,6 +291,37 @@ def test_units_need_root_only_when_they_change() -> None:
     assert obstacles(no_root="a password is required") == ""
 
 
+@pytest.mark.parametrize(
+    ("listens", "taken"),
+    [
+        ("127.0.0.1:9100", True),
+        ("0.0.0.0:9100", True),
+        ("*:9100", True),
+        ("[::]:9100", True),
+        ("10.0.0.5:9100", False),
+        ("127.0.0.1:19100", False),
+        ("127.0.0.53%lo:53", False),
+        ("nonsense", False),
+    ],
+)
+def test_a_port_that_somebody_has_is_refused_before_any_change(listens: str, taken: bool) -> None:
+    text = obstacles(containers=(), listens=(listens,))
+    words = f"exporter would listen on 127.0.0.1:9100, and something else does, on {listens}"
+    assert (words in text) == taken
+    assert not taken or "--data node_exporter_port=" in text
+
+
+def test_our_own_part_on_its_port_is_nobody_else() -> None:
+    ours = reading(HEAD).containers
+    old = replace(HEAD.parts[0].part, memory="1m")
+    drifted = replace(ours[0], label=old.dump())
+    assert obstacles(containers=(drifted, *ours[1:]), listens=("127.0.0.1:9100",)) == ""
+    stopped = replace(ours[0], status="exited")
+    assert "something else" in obstacles(
+        containers=(stopped, *ours[1:]), listens=("127.0.0.1:9100",)
+    )
+
+
 def test_pull_never_is_refused_where_an_image_is_missing() -> None:
     text = obstacles(Settings(pull="never"), images={})
     assert "image prom/prometheus:v3.5.0 is not there, and pull = 'never'" in text
