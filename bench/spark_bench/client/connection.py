@@ -60,8 +60,9 @@ class Connection:
     """A non-blocking socket with the current response's bytes and times.
 
     The constructor raises Broken if the connection can't be begun. For each read, the recorder's
-    loop uses `recv`, `data`, `stamps`, `ends` and `slow` directly, without a method call.
+    loop uses `recv`, `data`, `stamps`, `ends`, `direct` and `slow` without a method call.
 
+    direct: what the loop reads are the response's own bytes, and nothing is left to send
     slow: each read must be examined (the head is incomplete, TLS, a body with a length …)
     data: bytes of the current response
     stamps: one kernel timespec per read; see clock.monotonic
@@ -92,6 +93,7 @@ class Connection:
         "carried",
         "data",
         "deadline_ns",
+        "direct",
         "ends",
         "eof",
         "failure",
@@ -125,7 +127,7 @@ class Connection:
         self.state = State.CONNECTING
         self.carried = 0
         self.index = -1
-        self.retry = False
+        self.retry = self.direct = False
         self.scheduled_ns = self.possible_ns = self.deadline_ns = 0
         self.sent_ns = self.sent_by_ns = self.looked_ns = self._all_segments = 0
         self.room = LONGEST_HEAD  # until a request sets the limit for its response
@@ -202,7 +204,8 @@ class Connection:
         Segments that a network card or the kernel joined count one by one, as does data that was
         sent again. Nothing is noted if more has come that was not read yet, or if it is unknown.
         """
-        if not self.plain or self._target.tunnel:
+        reads, segments = self.reads_shed + len(self.ends), self.segments
+        if not self.plain or self._target.tunnel or (segments and segments[-2] == reads):
             return
         try:
             info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_SIZE)
@@ -211,7 +214,6 @@ class Connection:
             return
         if len(info) == TCP_INFO_SIZE and unread == NOTHING_UNREAD:
             self._all_segments = DATA_SEGMENTS.unpack_from(info, DATA_SEGMENTS_AT)[0]
-            reads, segments = self.reads_shed + len(self.ends), self.segments
             segments.extend((reads, self._all_segments - self._earlier_segments))
             if len(segments) > 2 and reads - segments[-4] != segments[-1] - segments[-3]:
                 self.uncounted = UNCOUNTED
@@ -278,7 +280,7 @@ class Connection:
         """Send bytes, now or as the kernel accepts them. Raises Broken."""
         self.slow = True
         if self._tls is None:
-            self._pending += wire
+            self._pending = self._pending + wire if self._pending else wire
         else:
             self._encrypt(self._tls, wire)
         self._push()
@@ -297,7 +299,7 @@ class Connection:
             return
         except OSError as e:
             self._fail(e.errno)
-        self._pending = self._pending[done:]
+        self._pending = self._pending[done:] if done < len(self._pending) else b""
 
     def _connected(self) -> bool:
         if code := self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):

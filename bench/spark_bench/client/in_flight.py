@@ -70,10 +70,18 @@ class InFlight:
             self._dispatch(turn)
 
     def handle_event(self, connection: Connection, mask: int) -> None:
-        """Handle any event except a plain read in the middle of a stream."""
+        """Handle any event except a read of a response's own bytes."""
         connection.looked_ns = self.earliest_ns()
         try:
             self._pool.advance(connection, mask)
+        except (Broken, MalformedHttp) as e:
+            self._broken(connection, e)
+        else:
+            self.follow(connection)
+
+    def follow(self, connection: Connection) -> None:
+        """Go on with a connection's request as far as what was read allows."""
+        try:
             if connection.index < 0:
                 self._check_idle(connection)
             elif connection.sent_ns:
@@ -133,9 +141,11 @@ class InFlight:
             self._broken(connection, e)
             return
         if connection.unsent:
+            connection.direct = False
             self._pool.poller.writing(connection.sock)
         else:
             connection.sent_by_ns = time.perf_counter_ns()
+            connection.direct = connection.plain
 
     def _check_idle(self, connection: Connection) -> None:
         """Drop an idle connection if the peer closed it, or sent data without a request."""
@@ -160,8 +170,8 @@ class InFlight:
                 raise Broken("the server closed the connection before the end of the response")
             self._end(connection, Ended.COMPLETE, "", reusable=False)
         else:
-            chunked = framing.body_end is BodyEnd.CHUNKED
-            connection.slow = not (chunked and connection.plain) or connection.unsent
+            connection.slow = framing.body_end is not BodyEnd.CHUNKED or not connection.plain
+            connection.direct = connection.plain and not connection.unsent
 
     def _check(self, connection: Connection) -> None:
         """Check a stream's framing, since a malformed chunk would never look like its end."""

@@ -8,7 +8,9 @@ of one stream in one read, which share a stamp. Both are measured; see Audit.
 
 from __future__ import annotations
 
+import gc
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,13 +18,20 @@ from itertools import islice
 import numpy as np
 
 from spark_bench.client import clock
-from spark_bench.client.connection import BUFFERS, READ, SEVERAL, Connection
+from spark_bench.client.connection import BUFFERS, READ, SEVERAL
 from spark_bench.client.in_flight import InFlight
 from spark_bench.client.poller import DATA
 from spark_bench.client.pool import MOST_EVENTS, Pool
 from spark_bench.client.response_store import ResponseStore
 from spark_bench.client.schedule import SECOND, Schedule
-from spark_bench.client.tally import SAMPLES, ReportProgress, Tally, cpu_seconds, undisturbed
+from spark_bench.client.tally import (
+    LATE_NS,
+    SAMPLES,
+    ReportProgress,
+    Tally,
+    cpu_seconds,
+    undisturbed,
+)
 from spark_bench.client.target import Target
 from spark_bench.protocol.http1 import HEAD_END
 from spark_bench.record import Exchange, Job, Load, Prompt, Timing
@@ -30,9 +39,10 @@ from spark_bench.record import Exchange, Job, Load, Prompt, Timing
 # Most bytes of a response outside the load, such as a list of models or the counts of many texts.
 MOST_BYTES = 16 * 1024 * 1024
 
-# Seconds to nap between looks if there are many streams: less than any engine's step, but enough to
-# be worth a wake-up.
-NAP = 0.001
+# How long to nap between looks if there are many streams, in ns: less than any engine's step, but
+# enough to be worth a wake-up. An engine steps all its streams together, so that none is expected
+# between the last read of a step and the next step: the loop waits for that instead.
+NAP_NS = 1_000_000
 # With fewer streams than this, don't nap, since little arrives during a nap.
 CROWD = 16
 # The loop does not nap while its reads are later than this, in ns.
@@ -41,6 +51,11 @@ BEHIND_NS = 3_000_000
 # The longest wait for events, in ns: what came between two looks at the sockets came at an unknown
 # time, if the kernel stamped only the last of it.
 PATIENCE_NS = 20_000_000
+# From a segment's time stamp until epoll reports it, at most, in ns: while the kernel takes it to
+# the socket, a look does not show it.
+QUEUED_NS = 20_000
+# In place of a time that does not come.
+NEVER_NS = 1 << 62
 
 # How often timeouts are checked, and progress is reported, in ns.
 CHECK_NS = 100_000_000
@@ -95,6 +110,7 @@ class Recorder:
         take: called with each request soon after it has ended, for loads whose times don't matter;
             the recording then has none of them. What it takes delays the load.
         """
+        gc.collect()
         with undisturbed():
             return Loop(self._pool, load, report, take).record()
 
@@ -134,6 +150,7 @@ class Loop:
         self.in_flight = InFlight(pool, load, self.schedule, self.store, self.tally)
         self.check_ns, self.report_ns = self.started_ns + CHECK_NS, self.started_ns + REPORT_NS
         self.behind = False
+        self.lags = array("q")
 
     def record(self) -> Recording:
         """Run until everything is answered, timed out, or stopped."""
@@ -144,6 +161,7 @@ class Loop:
             self._loop()
         interrupted = self.pool.stopping
         self.in_flight.give_up()
+        self._take_lags()
         self._take_ended()
         self._report(time.perf_counter_ns())
         return Recording(
@@ -158,28 +176,47 @@ class Loop:
     def _loop(self) -> None:
         """The loop itself, in one piece and with names bound once, for speed.
 
-        With reading in a method of its own, the client's CPU cost was a tenth higher (median of 9
-        noisy pairs).
+        A process that wakes for each chunk of a single stream finds little of itself in the CPU's
+        caches, so that each line it runs costs several times as much as in a busy loop.
         """
         pool, tally, in_flight, schedule = self.pool, self.tally, self.in_flight, self.schedule
         connections, poll, handle_event = pool.connections, pool.poller.poll, in_flight.handle_event
-        now, view, looks = time.perf_counter_ns, BUFFERS[0], tally.looks
-        looked, napped, complete, wait = now(), 0, 0, (0, 0)
+        now, view, looks, offset_ns = time.perf_counter_ns, BUFFERS[0], tally.looks, self.offset_ns
+        keep_look, keep_lag = looks.moments.append, self.lags.append
+        looked, slept, complete, wait, next_look = now(), 0, 0, (0, 0), 0
+        # When a request is due; when one is, or a check, or something has ended; and how many reads
+        # are still expected from streams that are read once a step.
+        due, turn, expected = 0, 0, 0
         while not pool.stopping:
-            in_flight.looked_ns, in_flight.wait_before, moment = complete, wait, now()
-            patience = self._send_due(moment)
-            if patience is None:
-                return
+            moment = now()
+            if moment >= turn:
+                if (next_ns := self._send_due(moment)) is None:
+                    return
+                due, turn = next_ns, min(next_ns, self.check_ns)
+            in_flight.looked_ns, in_flight.wait_before = complete, wait
             entered = now()
-            events = poll(patience, MOST_EVENTS)
+            patience = min(due - entered, PATIENCE_NS)
+            if patience >= SHORT_NS:
+                # In whole ms, since epoll rounds up; the rest is waited for in the next round.
+                patience = (patience // 1_000_000 - 1) * 1_000_000
+                events = poll(patience / SECOND, MOST_EVENTS)
+            else:
+                if patience > 0:
+                    pool.poller.wait(patience / SECOND)
+                events = poll(0.0, MOST_EVENTS)
             woke = now()
             # A pause: other processes had the core, or we drew something. What came stayed unread.
-            tally.record_pause(woke - looked - round(patience * SECOND) - napped, woke)
+            pause = woke - looked - slept - max(patience, 0)
+            if pause > LATE_NS:
+                tally.record_pause(pause, woke)
             if len(events) < MOST_EVENTS:
-                complete, wait = moment, (entered, woke)
-                if moment >= looks.next_ns:
-                    looks.keep(moment)
-            looked, napped = woke, 0
+                complete, wait = moment - QUEUED_NS, (entered, woke)
+                if moment >= next_look:
+                    keep_look(complete)
+                    next_look = moment + looks.spacing_ns
+            if woke - entered > NAP_NS:
+                expected = schedule.in_flight
+            looked, slept = woke, 0
             if not events:
                 continue
             in_flight.woke_ns, in_flight.wait = woke, (entered, woke)
@@ -187,8 +224,9 @@ class Loop:
                 connection = connections.get(fd)
                 if connection is None:
                     continue
-                if mask != DATA or connection.slow:
+                if mask != DATA or not connection.direct:
                     handle_event(connection, mask)
+                    turn = 0
                     continue
                 try:
                     count, ancillary, _, _ = connection.recv(BUFFERS, clock.ANCILLARY)
@@ -196,6 +234,7 @@ class Loop:
                     # The kernel reports an error only once: the next read would see a normal end.
                     connection.note(e)
                     handle_event(connection, mask)
+                    turn = 0
                     continue
                 if count:
                     data = connection.data
@@ -204,68 +243,66 @@ class Loop:
                     connection.stamps += stamp
                     size = len(data)
                     connection.ends.append(size)
-                    if count > SEVERAL:
+                    if count > SEVERAL or connection.slow:
                         connection.looked_ns = in_flight.earliest_ns()
-                        connection.note_read()
-                    if count < READ and size <= connection.room and not data.endswith(HEAD_END):
+                        connection.note_read(large=count > SEVERAL)
+                    if count < READ and size <= connection.room:
+                        if connection.slow or data.endswith(HEAD_END):
+                            in_flight.follow(connection)
+                            turn = 0
                         continue
                 handle_event(connection, mask)
+                turn = 0
             tally.reads += len(events)
             # The last event was read last, so that it waited the longest.
-            self._lag(connections.get(events[-1][0]), now())
-            if schedule.in_flight >= CROWD and not self.behind and not in_flight.hurried:
-                napped = self._nap()
+            if connection is not None and connection.kernel and connection.stamps:
+                lag = now() - clock.last(connection.stamps, offset_ns)
+                self.behind = lag > BEHIND_NS
+                keep_lag(lag)
+            expected -= len(events)
+            if not turn or schedule.in_flight < CROWD or self.behind or in_flight.hurried:
+                continue
+            if expected > 0:
+                slept = self._nap(due)
+            else:
+                expected = schedule.in_flight
 
-    def _send_due(self, moment: int) -> float | None:
-        """Send what is due; returns how long to wait for events, None once the load is over."""
+    def _send_due(self, moment: int) -> int | None:
+        """Check and send what is due; returns when the next request is, None once the load is
+        over."""
         if moment >= self.check_ns:
             self._check(moment)
         self.in_flight.send_due(moment)
-        return None if self.schedule.finished(moment) else self._patience(moment)
-
-    def _patience(self, moment: int) -> float:
-        """How long to wait for events, in seconds; in whole ms, since epoll rounds up."""
+        if self.schedule.finished(moment):
+            return None
         due = self.schedule.next_ns(moment)
-        until = min(self.check_ns, moment + PATIENCE_NS)
-        left = (until if due is None else min(due, until)) - moment
-        if left >= SHORT_NS:
-            return (left // 1_000_000 - 1) / 1000
-        if due is None:
-            return 0.001
-        if left > 0:
-            self.pool.poller.wait(left / SECOND)
-        return 0.0
+        return NEVER_NS if due is None else due
 
-    def _nap(self) -> int:
-        """Sleep up to NAP, but not beyond the next send; returns the intended duration in ns."""
-        moment = time.perf_counter_ns()
-        due = self.schedule.next_ns(moment)
-        nap = NAP if due is None else min(NAP, (due - moment) / SECOND)
+    def _nap(self, due: int) -> int:
+        """Sleep NAP_NS, but not beyond the next send; returns the intended duration in ns."""
+        nap = min(NAP_NS, due - time.perf_counter_ns())
         if nap <= 0:
             return 0
-        time.sleep(nap)
-        return round(nap * SECOND)
-
-    def _lag(self, connection: Connection | None, moment: int) -> None:
-        """Record how long the last event of a look had been waiting when it was read, at `moment`
-        at the latest."""
-        if connection is None or not connection.kernel or not connection.stamps:
-            return
-        lag = moment - clock.last(connection.stamps, self.offset_ns)
-        self.behind = lag > BEHIND_NS
-        if lag >= 0:
-            self.tally.lags.add(lag)
+        time.sleep(nap / SECOND)
+        return nap
 
     def _check(self, moment: int) -> None:
         """Do what is done now and then: timeouts, the wall clock, progress."""
         self.check_ns = moment + CHECK_NS
         self.in_flight.check_all(moment)
+        self._take_lags()
+        self.tally.looks.thin()
         self._take_ended()
         if moment >= self.report_ns:
             self.report_ns = moment + REPORT_NS
             moved = abs(clock.offset_ns() - self.offset_ns)
             self.tally.step_ns = max(self.tally.step_ns, moved)
             self._report(moment)
+
+    def _take_lags(self) -> None:
+        """Add the lags since the last check to the tally; below 0 they are the clocks' noise."""
+        self.tally.lags.extend(lag for lag in self.lags if lag >= 0)
+        del self.lags[:]
 
     def _take_ended(self) -> None:
         if self.take is not None:
@@ -300,8 +337,12 @@ class Recording:
     interrupted: bool
 
     def exchanges(self) -> Iterator[Exchange]:
-        """Yield every request that was started, in the order of their indices."""
+        """Every request that was started, in the order of their indices."""
         looks = np.asarray(self.tally.looks.moments)
-        for exchange in self.store.exchanges():
+
+        def with_looks(exchange: Exchange) -> Exchange:
             exchange.looks, exchange.clock_error_ns = looks, self.tally.step_ns
-            yield exchange
+            return exchange
+
+        # As a map, which keeps no exchange in memory while the next one is put together.
+        return map(with_looks, self.store.exchanges())

@@ -2,15 +2,15 @@
 
 import heapq
 from collections import defaultdict, deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from spark_bench.record import Load
 
 SECOND = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """A request whose turn it is.
 
     scheduled_ns: when it was due; latencies free of coordinated omission count from here

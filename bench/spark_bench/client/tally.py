@@ -52,28 +52,29 @@ class Durations:
             self.values = self.values[::2]
             self._stride *= 2
 
+    def extend(self, values: Iterable[int]) -> None:
+        """Add several durations."""
+        for ns in values:
+            self.add(ns)
+
 
 class Looks:
     """Moments before looks at the sockets, in ns, in order: what a look did not report came later.
 
     moments: of all looks, or of some of them, at least `spacing_ns` apart
-    next_ns: from when on the next one is kept
     """
 
-    __slots__ = ("moments", "next_ns", "spacing_ns")
+    __slots__ = ("moments", "spacing_ns")
 
     def __init__(self) -> None:
         self.moments: array[int] = array("q")
         self.spacing_ns = 250_000
-        self.next_ns = 0
 
-    def keep(self, moment: int) -> None:
-        """Keep a look's moment; every second one is left out once there are too many."""
-        self.moments.append(moment)
+    def thin(self) -> None:
+        """Leave out every second moment if there are too many."""
         if len(self.moments) >= MOST_LOOKS:
-            self.moments = self.moments[::2]
+            del self.moments[1::2]
             self.spacing_ns *= 2
-        self.next_ns = moment + self.spacing_ns
 
 
 @dataclass
@@ -112,12 +113,10 @@ class Tally:
     idle_ns: int = 0
 
     def record_pause(self, ns: int, until: int) -> None:
-        """Record by how much the loop came round later than intended, if that is worth it.
+        """Record that the loop came round later than intended by more than LATE_NS.
 
         until: when it did come round
         """
-        if ns <= LATE_NS:
-            return
         if len(self.late_spans) < 2 * MOST_SPANS:
             self.late_spans.extend((until - ns, until))
         if ns > PAUSE_NS:
@@ -163,9 +162,11 @@ def peak_rss() -> int:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Turn off garbage collection, which pauses, and switch threads quickly during the block."""
+    """Turn off garbage collection, which pauses, and switch threads quickly during the block.
+
+    What is garbage by then stays, since collecting it takes as long as reading 5,000 chunks.
+    """
     interval, collecting = sys.getswitchinterval(), gc.isenabled()
-    gc.collect()
     gc.freeze()
     gc.disable()
     sys.setswitchinterval(0.0005)

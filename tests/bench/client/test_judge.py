@@ -14,7 +14,7 @@ from spark_bench.client.audit import Audit, Spread
 from spark_bench.client.judge import audit, measure_spread, wide_times
 from spark_bench.client.recorder import Recording
 from spark_bench.client.response_store import ResponseStore
-from spark_bench.client.tally import MOST_DURATIONS, Durations, Tally
+from spark_bench.client.tally import MOST_DURATIONS, MOST_LOOKS, Durations, Looks, Tally
 from spark_bench.metrics.bounds import bound_figures
 from spark_bench.metrics.summary import summarize
 from spark_bench.metrics.times import TimedRequests
@@ -207,10 +207,20 @@ def test_the_spread_of_no_durations() -> None:
     assert measure_spread(Durations()) == Spread()
 
 
+def test_every_second_look_is_kept_once_there_are_too_many() -> None:
+    looks = Looks()
+    looks.moments.extend(range(MOST_LOOKS - 1))
+    looks.thin()
+    assert (len(looks.moments), looks.spacing_ns) == (MOST_LOOKS - 1, 250_000)
+    looks.moments.append(MOST_LOOKS - 1)
+    looks.thin()
+    assert (list(looks.moments[:3]), len(looks.moments)) == ([0, 2, 4], MOST_LOOKS // 2)
+    assert looks.spacing_ns == 500_000
+
+
 def test_endless_durations_take_bounded_memory() -> None:
     durations = Durations()
-    for ns in range(10 * MOST_DURATIONS):
-        durations.add(ns)
+    durations.extend(range(10 * MOST_DURATIONS))
     durations.add(10**9)
     assert len(durations.values) < MOST_DURATIONS
     assert durations.most == 10**9
