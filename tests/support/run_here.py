@@ -73,8 +73,8 @@ def run(url: str, *words: str, here: Path | None = None, env: dict[str, str] | N
     pairs: list[tuple[int, Request]] = []
 
     def read(exchange: Exchange, *args: Any, **options: Any) -> Request:
-        request = reading.read_exchange(exchange, *args, **options)
         match = REFERENCE_ID.search(exchange.data[:4096])
+        request = reading.read_exchange(exchange, *args, **options)
         pairs.append((int(match[1]) if match else 0, request))
         return request
 

@@ -52,13 +52,13 @@ def parse_generate_events(data: list[bytes]) -> Deltas:
     """Parse the events of a stream; an answer in one piece counts as one event."""
     deltas = Deltas()
     data = events_before_done(data, deltas)
-    chunks = decode_events(data, _decode, deltas, _lenient_chunk)
+    chunks = list(decode_events(data, _decode, deltas, _lenient_chunk))
     added = _added([chunk.text or "" for chunk in chunks])
     for i, chunk in enumerate(chunks):
         if added[i]:
             deltas.tokens.append(i)
         if chunk.meta_info is not None:
-            deltas.usages.append((i, chunk.meta_info.usage()))
+            deltas.count(i, chunk.meta_info.usage())
             if chunk.meta_info.finish_reason is not None:
                 # SGLang sends {"type": "length", ...}; an abort has a message.
                 reason = chunk.meta_info.finish_reason

@@ -153,12 +153,8 @@ def parse_openai_events(data: list[bytes]) -> Deltas:
     """Parse the events of a stream; an answer in one piece counts as one event."""
     deltas = Deltas()
     data = events_before_done(data, deltas)
-    chunks = decode_events(data, _decode, deltas, _lenient_chunk)
-    for first in decode_events(data[:1], _decode_name, deltas, lenient_json):
-        name = first.get("model") if isinstance(first, dict) else getattr(first, "model", None)
-        deltas.model = name if isinstance(name, str) else ""
-    empty: list[int] = []
-    for i, chunk in enumerate(chunks):
+    empty: dict[int, OpenAIChunk] = {}
+    for i, chunk in enumerate(decode_events(data, _decode, deltas, _lenient_chunk)):
         if chunk.choices:
             choice = chunk.choices[0]
             delta = choice.delta
@@ -171,7 +167,7 @@ def parse_openai_events(data: list[bytes]) -> Deltas:
             elif delta.reasoning_content or delta.reasoning:
                 deltas.tokens.append(i)
             elif not delta.tool_calls or not delta.calls():
-                empty.append(i)
+                empty[i] = chunk
             if delta is not None and delta.tool_calls and delta.calls():
                 if not deltas.tokens or deltas.tokens[-1] != i:
                     deltas.tokens.append(i)
@@ -184,17 +180,36 @@ def parse_openai_events(data: list[bytes]) -> Deltas:
         if (usage := chunk.usage) is not None:
             if usage.completion_tokens is None and usage.prompt_tokens is None:
                 usage = usage_of(lenient_json(data[i])["usage"]) or usage  # under other names
-            deltas.usages.append((i, usage))
+            deltas.count(i, usage)
         elif chunk.choices is None and not chunk.error:
             note_odd(data[i], deltas)
         if chunk.error:
             note_error(chunk.error, deltas)
-    if empty:
-        _search_other_fields(empty, data, chunks, deltas)
+    for first in decode_events(data[:1], _decode_name, deltas, lenient_json):
+        name = first.get("model") if isinstance(first, dict) else getattr(first, "model", None)
+        deltas.model = name if isinstance(name, str) else ""
+    others = _search_other_fields(empty, data, deltas) if empty else {}
     # Don't refer to `deltas` here: only garbage collection could free that cycle.
     tokens = deltas.tokens
-    deltas.texts = lambda: [c[0].added() if (c := chunks[i].choices) else "" for i in tokens]
+    deltas.texts = lambda: _texts_of(tokens, data, others)
     return deltas
+
+
+def _texts_of(tokens: list[int], data: list[bytes], others: dict[int, Delta]) -> list[str]:
+    """The texts of these events. They are decoded again, since keeping all of an answer's decoded
+    events takes more memory than the answer.
+
+    others: the deltas of events whose text is in fields of other names
+    """
+    chunks = decode_events([data[i] for i in tokens], _decode, Deltas(), _lenient_chunk)
+    return [
+        others[i].text()
+        if i in others
+        else choices[0].added()
+        if (choices := chunk.choices)
+        else ""
+        for i, chunk in zip(tokens, chunks, strict=True)
+    ]
 
 
 def _lenient_chunk(data: bytes) -> OpenAIChunk:
@@ -228,27 +243,30 @@ def _lenient_chunk(data: bytes) -> OpenAIChunk:
 
 
 def _search_other_fields(
-    empty: list[int], data: list[bytes], chunks: list[OpenAIChunk], deltas: Deltas
-) -> None:
+    empty: dict[int, OpenAIChunk], data: list[bytes], deltas: Deltas
+) -> dict[int, Delta]:
     """Look for text under other names in deltas without any field that we know.
 
-    empty: indices of these deltas' events
+    empty: these deltas' events, by index
+
+    Returns the deltas that turn out to have text, by the index of their events.
 
     A field whose name does not tell counts as text if the reported total has room for that many
     more tokens or, without a total, if the fields' texts differ.
     """
     sure, unsure = dict[int, Delta](), dict[int, Delta]()
-    for i in empty:
+    opening_index = next(iter(empty))
+    for i, chunk in empty.items():
         try:
             raw = bytes(_undecoded(data[i]).choices[0].delta)
         except (ValueError, IndexError):
             raw = b""  # _lenient_chunk decoded it, and found all its text
         delta, by_name = _cached(raw) if len(raw) <= _CACHED else _unknown(raw)
-        finish = chunks[i].choices[0].finish_reason  # type: ignore[index] # it has one
-        opening = i == empty[0] and b'"role"' in raw
+        finish = chunk.choices[0].finish_reason if chunk.choices else None
+        opening = i == opening_index and b'"role"' in raw
         if delta.content or delta.reasoning:
             (sure if by_name else unsure)[i] = delta
-        elif not finish and not opening and chunks[i].usage is None:
+        elif not finish and not opening and chunk.usage is None:
             deltas.blank += 1
     bearing = len(deltas.tokens) + len(sure) + len(unsure)
     if deltas.usage is not None:
@@ -257,12 +275,11 @@ def _search_other_fields(
         fits = len({delta.text() for delta in unsure.values()}) > 1
     more = sure | unsure if fits else sure
     for i, delta in more.items():
-        finish = chunks[i].choices[0].finish_reason  # type: ignore[index]
-        chunks[i] = OpenAIChunk([Choice(delta=delta, finish_reason=finish)])
         if delta.content and (deltas.first_text < 0 or i < deltas.first_text):
             deltas.first_text = i
     if more:
         deltas.tokens = sorted([*deltas.tokens, *more])
+    return more
 
 
 def _unknown(raw: bytes) -> tuple[Delta, bool]:

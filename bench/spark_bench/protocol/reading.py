@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,18 +94,20 @@ def _by_usage(deltas: Deltas, total: int) -> TokenCounts | None:
     Tokens without text count for the next event with text. Those before the first text and after
     the last count for no event: they are hidden.
     """
-    if not deltas.tokens or deltas.usages[0][0] > deltas.tokens[0]:
+    counted, so_far = np.array(deltas.counted), np.array(deltas.so_far)
+    if not deltas.tokens or counted[-1] < deltas.tokens[-1]:
         return None
-    so_far = {i: usage.completion_tokens for i, usage in deltas.usages}
-    grown = [so_far.get(i) for i in deltas.tokens]
-    if None in grown or not grown[0] or (len(grown) > 1 and grown[0] == grown[-1]):
+    places = np.searchsorted(counted, deltas.tokens)
+    grown = so_far[places]
+    if (counted[places] != deltas.tokens).any() or grown.min() < 0:
         return None
-    earlier = takewhile(lambda usage: usage[0] < deltas.tokens[0], deltas.usages)
-    before = max((usage.completion_tokens or 0 for _, usage in earlier), default=0)
+    first = int(grown[0])
+    if not first or (len(grown) > 1 and first == grown[-1]):
+        return None
     # The first text has at least one token, even if the event before it (a role) counted it.
-    before = min(before, grown[0] - 1)
-    counts = np.diff(np.array(grown, np.int64), prepend=before).astype(np.int32)
-    if counts.min() < 0 or before + counts.sum() > total:
+    before = min(int(so_far[: places[0]].max(initial=0)), first - 1)
+    counts = np.diff(grown, prepend=before).astype(np.int32)
+    if counts.min() < 0 or before + int(counts.sum()) > total:
         return None
     # SGLang sends no event for harmony's channel markers, but counts them with the first text after
     # them. What exceeds the largest later event was hidden. Too few later events prove nothing.
@@ -133,6 +134,7 @@ def read_exchange(
     count: Count | None = None,
     usage_expected: bool = True,
     keep_text: bool = False,
+    free: bool = False,
 ) -> Request:
     """Read an exchange; returns its request with times and tokens, or with a failure.
 
@@ -140,19 +142,23 @@ def read_exchange(
     usage_expected: the server reports token counts on request, so a response without them is a
         failure
     keep_text: put the answer's text into the request
+    free: take the exchange's bytes, which would double the memory that a long answer's events need
 
     The first token is the first delta with content, reasoning, a tool call or text that is not
     empty; its time is that of the read that completed its event. A failed request has whatever
     could be read.
     """
     request = _blank(exchange, job)
-    tape = Tape.of(exchange)
-    answer = parse_response(tape, exchange.ended, dialect.most_bytes(job.prompt.output_tokens))
+    answer = parse_response(
+        Tape.of(exchange), exchange.ended, dialect.most_bytes(job.prompt.output_tokens)
+    )
+    if free:
+        exchange.data = b""
     request.status = answer.status
     deltas = Deltas()
     if answer.ok:
         deltas = dialect.deltas(answer.data if answer.body is None else [answer.body])
-        _fill(request, answer, deltas, tape, count_tokens(deltas, count))
+        _fill(request, exchange, answer, deltas, count_tokens(deltas, count))
         _fill_since(request, answer, deltas, earliest_ns(exchange, answer))
         if keep_text:
             request.text = "".join(deltas.texts())
@@ -166,7 +172,7 @@ def unreadable_request(exchange: Exchange, job: Job) -> Request:
     """The request for an exchange whose answer takes more memory to read than there is."""
     request = _blank(exchange, job)
     request.failure = Failure.TOO_LARGE
-    request.detail = f"no memory to read an answer of {len(exchange.data)} bytes"
+    request.detail = f"no memory to read an answer of {exchange.ends[-1]} bytes"
     return request
 
 
@@ -187,7 +193,11 @@ def _blank(exchange: Exchange, job: Job) -> Request:
 
 
 def _fill(
-    request: Request, answer: ParsedResponse, deltas: Deltas, tape: Tape, tokens: TokenCounts
+    request: Request,
+    exchange: Exchange,
+    answer: ParsedResponse,
+    deltas: Deltas,
+    tokens: TokenCounts,
 ) -> None:
     """Put times and tokens into the request."""
     stamps = answer.stamps
@@ -200,7 +210,7 @@ def _fill(
     if deltas.done >= 0 and len(stamps):
         request.done_ns = int(stamps[deltas.done])
     elif answer.whole:
-        request.done_ns = int(tape.stamps[-1])
+        request.done_ns = exchange.stamps[-1]
     elif deltas.finish >= 0 and len(stamps):
         request.done_ns = int(stamps[-1])
     request.output_tokens = tokens.total
@@ -236,26 +246,33 @@ def earliest_ns(exchange: Exchange, answer: ParsedResponse) -> Ints | None:
         own |= single[answer.reads]
         if own.all():
             return None
-    stamps, looks = np.asarray(exchange.stamps), exchange.looks
-    since = np.full(len(stamps), exchange.sent_ns)
+    others = ~own
+    stamps, reads, at = np.asarray(exchange.stamps), answer.reads[others], answer.stamps[others]
+    since = np.full(len(reads), exchange.sent_ns)
     # The read was made after its stamp, so that it belongs to the look before that, or to a later
     # one; what it held was not there yet in the look before.
-    before = np.searchsorted(looks, stamps - exchange.clock_error_ns) - 2
-    since[before >= 0] = np.maximum(since[before >= 0], looks[before[before >= 0]])
+    before = np.searchsorted(exchange.looks, at - exchange.clock_error_ns) - 2
+    if before.max(initial=-1) >= 0:
+        np.maximum(since, exchange.looks[before], out=since, where=before >= 0)
     if exchange.looked:
-        reads, moments = np.asarray(exchange.looked).reshape(-1, 2).T
-        np.maximum.at(since, reads - 1, moments)
+        number, moments = np.asarray(exchange.looked).reshape(-1, 2).T
+        not_before = np.zeros(len(stamps), np.int64)
+        not_before[number - 1] = moments
+        np.maximum(since, not_before[reads], out=since)
     if not exchange.unstamped:
-        np.maximum(since[1:], stamps[:-1], out=since[1:])
-    return np.where(own, answer.stamps, np.minimum(since[answer.reads], answer.stamps))
+        np.maximum(since, stamps[reads - 1], out=since, where=reads > 0)
+    earliest = answer.stamps.copy()
+    earliest[others] = np.minimum(since, at)
+    return earliest
 
 
 def single_segments(exchange: Exchange) -> NDArray[np.bool_] | None:
     """Which reads are known to have held one TCP segment each; None: all of them."""
     count, pairs = len(exchange.ends), exchange.segments
-    small = len(exchange.data) < SEGMENT or (
-        np.diff(np.asarray(exchange.ends), prepend=0).max(initial=0) < SEGMENT
-    )
+    small = not count or exchange.ends[-1] < SEGMENT
+    if not small:
+        ends = np.asarray(exchange.ends)
+        small = ends[0] < SEGMENT and (ends[1:] - ends[:-1]).max(initial=0) < SEGMENT
     if small and pairs and pairs[-2] == pairs[-1] == count:
         return None
     single = np.zeros(count, np.bool_)

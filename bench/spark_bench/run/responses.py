@@ -113,10 +113,12 @@ def read_responses(
                     agreement.asking,
                     count=counter,
                     usage_expected=agreement.usage,
+                    free=True,
                 )
             except MemoryError:  # one huge answer must not cost the others
                 request = unreadable_request(exchange, job)
             requests.append(request)
+            del exchange  # before the next one is put together
     for request in requests:
         if request.detail:
             request.detail = context.server.hidden(request.detail)

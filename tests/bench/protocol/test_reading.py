@@ -728,6 +728,12 @@ def test_long_error_messages_are_shortened() -> None:
             id="json",
         ),
         pytest.param(
+            wire.chunked([*[event(X)] * 300, b'data: {"choices":[\n\n', wire.DONE]),
+            "malformed_json",
+            "event 300",
+            id="json-late",
+        ),
+        pytest.param(
             wire.chunked([b'data: {"choices":5}\n\n']), "malformed_json", "choices", id="shape"
         ),
         pytest.param(

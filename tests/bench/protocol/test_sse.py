@@ -152,6 +152,17 @@ def test_the_fast_path_declines_any_other_stream(body: bytes) -> None:
     assert sse.split_events(body + good * (body != b"") + wire.LAST_CHUNK, 0) is None
 
 
+@pytest.mark.parametrize("size", [64, 100, 4096])
+def test_a_long_answer_is_parsed_in_blocks(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "_BLOCK", size)
+    reads = wire.chunked([b"data: %s\n\n" % (b"x" * (i % 30 + 1)) for i in range(200)])
+    data, slow = b"".join(reads), general(reads)
+    fast = sse.split_events(data, len(wire.CHUNKED))
+    assert fast is not None and fast[0] == slow.data
+    assert (fast[1] + len(b"\r\n")).tolist() == np.cumsum([len(r) for r in reads])[1:-1].tolist()
+    assert sse.split_events(data.replace(b"x\n", b"xx\n", 1), len(wire.CHUNKED)) is None
+
+
 @pytest.mark.parametrize("last", [b"", b"0\r\n", b"0z\r\n\r\n", b"0\r\nx: y\r\n\r\n"])
 def test_the_fast_path_needs_the_last_chunk(last: bytes) -> None:
     assert sse.split_events(wire.chunk(b"data: a\n\n") + last, 0) is None
