@@ -1,4 +1,4 @@
-"""python -m peers [--quick] [--repeats N] [--clients A,B] [--output FILE]"""
+"""python -m peers [--quick | --cpu] [--no-priority] [--repeats N] [--clients A,B] …"""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from spark_bench.reference_server.launcher import ReferenceServer
 
 from peers import cases, report
 from peers.clients import KINDS, BenchClient, ClientFailed, Forked
-from peers.goals import OURS, PeerComparison, goals
+from peers.goals import OURS, PeerComparison, cpu_goals, goals
 from peers.install import PLACES, install
-from peers.processes import CLIENT_CORE, REFERENCE_CORE, first
+from peers.processes import CLIENT_CORE, NO_PRIORITY, REFERENCE_CORE, first
 from peers.turns import ClientTurn, help_seconds, take_stamps, take_turn
 
 
@@ -28,6 +28,8 @@ def main() -> None:
     options = _options()
     if sys.platform != "linux" or not {REFERENCE_CORE, CLIENT_CORE} <= os.sched_getaffinity(0):
         sys.exit("make bench-peers: needs Linux, and two cores: 0 for the server, 1 for clients")
+    if options.no_priority:
+        os.environ[NO_PRIORITY] = "1"  # for the clients, too
     missing = install({kind.package for kind in options.clients})
     os.sched_setaffinity(0, {REFERENCE_CORE})
     began = time.monotonic()
@@ -40,12 +42,15 @@ def main() -> None:
         clients = [stack.enter_context(kind(PLACES, folder)) for kind in chosen]
         ready = [client for client in clients if _ready(client, missing)]
         comparison = compare(ready, reference, options, missing)
-    points = [case.name for case in cases.accuracy_loads(options.quick)]
-    judged = goals(comparison, points, cases.COST)
+    loads = cases.cpu_loads() if options.cpu else cases.accuracy_loads(options.quick)
+    points = [case.name for case in loads]
+    judged = list(cpu_goals(comparison))
+    if not options.cpu:
+        judged = goals(comparison, points, cases.COST)
     for part in (
         report.accuracy_table(comparison, points),
         report.stamps_table(comparison, points),
-        report.cost_table(comparison, cases.COST),
+        *(report.cost_table(comparison, case) for case in ([cases.COST], points)[options.cpu]),
         report.ladder_table(comparison),
         report.fault_tables(comparison),
         report.noise_table(comparison),
@@ -54,7 +59,7 @@ def main() -> None:
     ):
         print(part)
     seconds = time.monotonic() - began
-    order = "before all other processes" if real_time else "among other processes, as not root"
+    order = "before all other processes" if real_time else "among other processes"
     print(f"\n{options.repeats} rounds {order}, {seconds / 60:.1f} minutes; {options.output}")
     options.output.parent.mkdir(parents=True, exist_ok=True)
     written = {
@@ -89,11 +94,12 @@ def compare(
     seconds: dict[str, list[float]] = {client.name: [] for client in clients}
     with_ours = any(client.name == OURS for client in clients)
     for number in range(options.repeats):
-        for case in [*cases.accuracy_loads(options.quick), cases.ONE_TOKEN, cases.FIREHOSE]:
+        loads = [*cases.accuracy_loads(options.quick), cases.ONE_TOKEN, cases.FIREHOSE]
+        for case in cases.cpu_loads() if options.cpu else loads:
             turns += _turns(rotated(clients, number), case, reference, missing)
-            if with_ours and case.settings["itl_us"]:
+            if with_ours and case.settings["itl_us"] and not options.cpu:
                 stamps += _exact(case, reference, missing)
-        if with_ours:
+        if with_ours and not options.cpu:
             for step in cases.ladder_loads(options.quick):
                 more = {"round": number, "offered": step.streams * 100}
                 ladder += [stamp | more for stamp in _exact(step, reference, missing)]
@@ -101,7 +107,7 @@ def compare(
             if client.name == OURS or number == 0:
                 seconds[client.name].append(help_seconds(client))
         _say(f"round {number + 1} of {options.repeats} is over")
-    for number, case in enumerate(cases.FAULTS):
+    for number, case in enumerate(() if options.cpu else cases.FAULTS):
         faults += _turns(rotated(clients, number), case, reference, missing)
     return PeerComparison(turns, stamps, ladder, faults, seconds)
 
@@ -179,6 +185,9 @@ def _say(text: str) -> None:
 def _options(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench-peers", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round, fewer loads")
+    parser.add_argument("--cpu", action="store_true", help="only CPU, at 1 to 256 streams")
+    priority = "run the clients as any process runs, not before all others"
+    parser.add_argument("--no-priority", action="store_true", help=priority)
     parser.add_argument("--repeats", type=int, default=0, help="rounds (5; with --quick 1)")
     every = ",".join(kind.name for kind in KINDS)
     parser.add_argument("--clients", type=chosen_clients, default=every, help=f"some of: {every}")

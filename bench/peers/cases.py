@@ -40,6 +40,11 @@ def accuracy_loads(quick: bool) -> list[PeerLoad]:
     return [paced(1, 3), paced(16, 3), paced(64, 2), paced(256, 3), paced(1024, 2)]
 
 
+def cpu_loads() -> list[PeerLoad]:
+    """Loads at which CPU time is compared."""
+    return [paced(1, 2), paced(16, 3), paced(64, 3), paced(256, 3)]
+
+
 # The load of `accuracy_loads` whose turns also give the clients' CPU use and time stamps.
 COST = "256 streams"
 
