@@ -90,7 +90,7 @@ _SIMPLE = re.compile(rb"([0-9a-fA-F]{1,15})\r\ndata: ([^\n]+)\n\n\r\n")
 _BETWEEN = b"\n\n\r\n"
 _END = _BETWEEN + b"0\r\n\r\n"
 # Bytes of chunks that are parsed at once.
-_BLOCK = 256 * 1024
+BLOCK = 256 * 1024
 # Bytes of a chunk's content that are not the event's data; bytes around the content, besides its
 # size; and those of them that follow the event.
 _AROUND = len(b"data: \n\n")
@@ -117,7 +117,7 @@ def split_events(data: bytes, start: int) -> tuple[list[bytes], NDArray[np.int64
     at = start
     while at < end:
         # In blocks, so that an answer of any length takes little memory more than its events do.
-        cut = end if end - at <= _BLOCK else data.rfind(_BETWEEN, at, at + _BLOCK) + len(_BETWEEN)
+        cut = end if end - at <= BLOCK else data.rfind(_BETWEEN, at, at + BLOCK) + len(_BETWEEN)
         chunks = _SIMPLE.findall(data, at, cut) if cut > at else []
         if not chunks:
             return None

@@ -154,7 +154,7 @@ def test_the_fast_path_declines_any_other_stream(body: bytes) -> None:
 
 @pytest.mark.parametrize("size", [64, 100, 4096])
 def test_a_long_answer_is_parsed_in_blocks(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "_BLOCK", size)
+    monkeypatch.setattr(sse, "BLOCK", size)
     reads = wire.chunked([b"data: %s\n\n" % (b"x" * (i % 30 + 1)) for i in range(200)])
     data, slow = b"".join(reads), general(reads)
     fast = sse.split_events(data, len(wire.CHUNKED))
