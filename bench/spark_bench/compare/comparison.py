@@ -23,8 +23,9 @@ METHOD = (
     "files tell more."
 )
 PAIR_METHOD = (
-    "By request: the geometric mean of the same requests' ratios; intervals and p by a t-test over "
-    "the repeats, whose requests are not independent of each other, Holm-adjusted over these rows."
+    "By request: the geometric mean of the same requests' ratios, less the lowest and the highest "
+    "fifth of a repeat; intervals and p by a t-test over the repeats, whose requests are not "
+    "independent of each other, Holm-adjusted over these rows."
 )
 SCORE_METHOD = (
     "Scores in %, differences in points over the items that both were asked: better, worse: p < 5% "

@@ -14,7 +14,9 @@ import numpy as np
 import paired_trials
 import pytest
 from compare_samples import MEASURED, a_run, pairs
+from spark_bench.compare import stats
 from spark_bench.compare.gates import decides, judge_gates, parse_gates
+from spark_bench.compare.request_pairs import LATENCIES
 from spark_bench.compare.runs import ComparedRun
 
 PAIRS = 1000
@@ -140,3 +142,21 @@ def test_real_servers_slowed_by_a_known_time_are_found_and_their_equals_are_not(
     for gate in ("2%", "3%"):
         for equals in (plain, by_three):
             assert {settled(gate, *pair) for pair in permutations(equals, 2)} == {"holds"}
+
+
+def test_requests_of_real_servers_in_pairs() -> None:
+    """E2E and TPOT are called different in all pairs with 3.2 %, in hardly any with nothing."""
+    pairs = paired_trials.RECORDED["by request"]
+
+    def different(which: str) -> dict[str, int]:
+        """By latency, in how many pairs."""
+        p = [
+            [stats.paired([each / 100 for each in repeats]).p()[0] for repeats in of_latency]
+            for of_latency in (pairs[which][name] for name in LATENCIES)
+        ]
+        adjusted = np.array([stats.holm(np.array(pair)) for pair in zip(*p, strict=True)])
+        return dict(zip(LATENCIES, (adjusted < 0.05).sum(axis=0).tolist(), strict=True))
+
+    assert different("as fast") == {"e2e_latency": 1, "tpot": 1, "ttft": 1}
+    assert different("2.1 % slower") == {"e2e_latency": 3, "tpot": 4, "ttft": 0}
+    assert different("3.2 % slower") == {"e2e_latency": 28, "tpot": 28, "ttft": 7}

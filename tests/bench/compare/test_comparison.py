@@ -21,7 +21,7 @@ from spark_bench.compare.comparison import (
     values,
 )
 from spark_bench.compare.runs import ComparedRun, load_runs
-from spark_bench.results.schema import Config, Conversations, Dataset, RateRamp
+from spark_bench.results.schema import Config, Conversations, Dataset, LongPrompts, RateRamp
 
 CHANGED: dict[str, Any] = {
     "profile": "short",
@@ -43,6 +43,9 @@ CHANGED: dict[str, Any] = {
     "extra_body": {"top_p": 0.1},
     "conversations": Conversations(turns=2),
     "dataset": Dataset(format="trace", file="day.jsonl", sha256="1" * 64),
+    "depth": 4096,
+    "depth_cached": True,
+    "long": LongPrompts(every=4, input_len=4096, output_len=16),
 }
 
 
