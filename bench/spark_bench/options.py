@@ -207,7 +207,8 @@ class QualityOptions(Struct, frozen=True, kw_only=True):
 
     tasks: what to ask, in this order
     items: the file of the task "items"
-    data: the file of problems for SGLang's harness; None: its own, where it has them
+    data: the file of problems for SGLang's harness, or one on the hub; "": its own, if it has any
+    data_sha256: of that file, in hex; "": any
     harness: the Python of the environment that has it
     limit: ask only the first so many items of each task
     lengths: of `needle`, tokens of its texts; empty: as the context allows
@@ -221,7 +222,8 @@ class QualityOptions(Struct, frozen=True, kw_only=True):
     tasks: tuple[str, ...]
     server: ServerOptions = ServerOptions()
     items: Path | None = None
-    data: Path | None = None
+    data: str = ""
+    data_sha256: str = ""
     harness: Path = Path()
     limit: int | None = None
     seed: int = 0

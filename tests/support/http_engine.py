@@ -33,7 +33,9 @@ def listening(engine: type[FakeEngine]) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), engine)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -11,7 +11,8 @@ from typing import Any
 from spark_bench import errors, options, secret
 from spark_bench.cli.check import check_output, check_url, flag_name
 from spark_bench.formats import did_you_mean
-from spark_bench.quality.harness import HARNESS_TASKS
+from spark_bench.quality.data_file import check_data
+from spark_bench.quality.harness import HARNESS_TASKS, NOT_OFFERED, data_needed
 from spark_bench.quality.items import read_items
 from spark_bench.results.codec import read_quality
 from spark_bench.results.quality_schema import QualityResult
@@ -49,6 +50,10 @@ def check_quality_options(
         given["tasks"] = _check_tasks(given)
     if "against" in given:
         given["against"] = (given["against"], read_quality(given["against"]))
+    if "data" in given:
+        check_data(given["data"], given.get("data_sha256", ""))
+    elif "data_sha256" in given:
+        raise errors.BadInput("--data-sha256 needs --data: it is that file's hash")
     given["harness"] = given.get("harness") or given["project"] / HARNESS_PYTHON
     if "lengths" in given:
         given["lengths"] = parse_lengths(given["lengths"])
@@ -65,6 +70,8 @@ def _check_tasks(given: Mapping[str, Any]) -> tuple[str, ...]:
     """The tasks that were typed, each once. Raises BadInput for what they can't be done with."""
     words = given.get("tasks", () if "items" in given else DEFAULT_TASKS)
     for word in words:
+        if why := NOT_OFFERED.get(word):
+            raise errors.BadInput(f"task {word!r} can't be run: {why}")
         if word not in TASKS:
             hint = did_you_mean(word, TASKS, most=1)
             raise errors.BadInput(
@@ -87,7 +94,7 @@ def _check_tasks(given: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _check_harness(given: Mapping[str, Any], tasks: Sequence[str]) -> None:
     """Raise BadInput for options that the tasks of SGLang's harness don't have."""
-    for name in ("data", "harness"):
+    for name in ("data", "data_sha256", "harness"):
         if name in given and not tasks:
             raise errors.BadInput(
                 f"{flag_name(name)} needs one of the tasks {', '.join(HARNESS_TASKS)}"
@@ -104,10 +111,7 @@ def _check_harness(given: Mapping[str, Any], tasks: Sequence[str]) -> None:
             )
     for task in tasks:
         if not HARNESS_TASKS[task] and "data" not in given:
-            raise errors.BadInput(
-                f"{task} needs --data FILE: its problems, a JSON object per line with question and "
-                "answer, or problem and expected_answer; nothing is fetched"
-            )
+            raise errors.BadInput(data_needed(task))
 
 
 def parse_lengths(text: str) -> tuple[int, ...]:

@@ -22,8 +22,9 @@ Tasks:
   tools    51 scenarios with one tool and several, none that fits, nested
            arguments, unicode, parallel calls
   needle   facts at depths of 10 to 90 % of long texts, generated from --seed
-  gsm8k, aime24, aime25, aime26
-           by SGLang's own harness, sgl-eval (make sgl-eval); gsm8k needs --data
+  aime24, aime25, aime26, gsm8k, mmlu, mmlu_pro, gpqa
+           by SGLang's own harness, sgl-eval (make sgl-eval); all but aime
+           need --data
 
 \b
 Examples:
@@ -61,9 +62,9 @@ OPTIONS = [
     task(
         "--data",
         metavar="FILE",
-        type=commands.EXISTING_FILE,
-        help="Problems of gsm8k or aime…, a JSON object per line.",
+        help="Problems for sgl-eval, as published, or on the hub: ORG/NAME@COMMIT:PATH.",
     ),
+    task("--data-sha256", metavar="HEX", help="SHA-256 of --data; from the hub, it is required."),
     task(
         "--harness",
         metavar="PYTHON",

@@ -172,7 +172,7 @@ def read_harness_line(
 ) -> AnsweredItem:
     """An item that SGLang's harness asked and graded."""
     answered = AnsweredItem(
-        id=item.id, group="", prompt_sha256=item.prompt_sha256, expected=str(item.expected)
+        id=item.id, group=item.group, prompt_sha256=item.prompt_sha256, expected=str(item.expected)
     )
     if line.finish_reason == "error":
         detail = "sgl-eval got no answer, even after its retries"

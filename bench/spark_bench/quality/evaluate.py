@@ -18,6 +18,7 @@ from spark_bench.options import QualityOptions, QualityOutcome
 from spark_bench.protocol import failures
 from spark_bench.quality import score
 from spark_bench.quality.asking import ItemAsker, read_harness_line
+from spark_bench.quality.data_file import find_data
 from spark_bench.quality.harness import (
     HARNESS_MAX_TOKENS,
     HARNESS_PROMPT,
@@ -48,14 +49,17 @@ def evaluate(options: QualityOptions, show: ProgressDisplay) -> QualityOutcome:
     """Carry out `spark-bench quality`. Raises BenchError if there can be no result."""
     results, written, notes = list[QualityResult](), list[Path](), list[str]()
     misplaced = False
+    data = find_data(options.data, options.data_sha256, show.step) if options.data else None
     with (
         reach(options.server, show.step) as server,
         interruptible(server.recorder.stop) as interrupts,
     ):
         for note in server.notes:
             show.say(note)
-        # All items are built first: what can't be asked is told before hours of asking.
-        evaluations = [TaskEvaluation(task, options, server, interrupts) for task in options.tasks]
+        # All items are built first: what can't be sent is refused before hours of sending.
+        evaluations = [
+            TaskEvaluation(task, options, server, interrupts, data) for task in options.tasks
+        ]
         for evaluation in evaluations:
             if server.recorder.stopped:
                 break
@@ -88,11 +92,16 @@ class TaskEvaluation:
     """
 
     def __init__(
-        self, task: str, options: QualityOptions, server: ReachedServer, interrupts: Interrupts
+        self,
+        task: str,
+        options: QualityOptions,
+        server: ReachedServer,
+        interrupts: Interrupts,
+        data: Path | None,
     ) -> None:
         """Raises BadInput if the items can't be had, or don't go with a result to be resumed."""
         self._options, self._server, self._interrupts = options, server, interrupts
-        self._items, item_set = build_items(task, options, server)
+        self._items, item_set = build_items(task, options, server, data)
         self.answered: dict[str, AnsweredItem] = {}
         self._ended, self._in_a_row = "", 0
         self._seconds, self._asking_since = 0.0, 0.0

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -28,11 +29,29 @@ from spark_bench.secret import Secret
 # pins it.
 HARNESS_VERSION = "0.1.3"
 # Those whose problems a file can give; True: sgl-eval brings them.
-HARNESS_TASKS = {"gsm8k": False, "aime24": True, "aime25": True, "aime26": True}
+HARNESS_TASKS = {
+    **{"gsm8k": False, "aime24": True, "aime25": True, "aime26": True},
+    **{"mmlu": False, "mmlu_pro": False, "gpqa": False},
+}
+# Its other tasks, and why they can't be run.
+NOT_OFFERED = {
+    **dict.fromkeys(
+        ("mmmu_pro", "mmmu_pro_vision"),
+        "its problems have images, and sgl-eval takes no images from a file of problems",
+    ),
+    "ruler2": "sgl-eval generates its texts with a tokenizer and texts that it fetches, and grades "
+    "shares; needle is like it",
+}
+# The forms in which problems are published that sgl-eval's own scripts read, by task; see
+# harness_launcher.py.
+PUBLISHED_FORMS = {"mmlu": (".tar",), "mmlu_pro": (".parquet",), "gpqa": (".csv", ".parquet")}
+# Those that begin with problems of one subject: of them, the first N of --limit are drawn as
+# sgl-eval draws them (`sample_seed` of its registry).
+DRAWN, DRAW_SEED = ("mmlu", "mmlu_pro"), 0
 # Most tokens of an answer, thoughts included, and what is left of a context for its prompt.
 HARNESS_MAX_TOKENS, HARNESS_PROMPT = 16_384, 2048
 LAUNCHER = Path(__file__).with_name("harness_launcher.py")
-DESCRIBE_SECONDS = 120.0
+DESCRIBE_SECONDS, PREPARE_SECONDS = 120.0, 900.0
 # How often its file of answers is read, and how long it may take to end, in seconds.
 LOOK_SECONDS, END_SECONDS = 0.5, 15.0
 # The time limit of one request that it has, in seconds.
@@ -45,11 +64,15 @@ LAST_LINES = 3
 
 
 class HarnessTask(Struct, frozen=True):
-    """What the harness has of a task; see harness_launcher.py."""
+    """What the harness has of a task; see harness_launcher.py.
+
+    error: why it can't read the file of problems
+    """
 
     version: str
-    prompt: str
-    data: str
+    prompt: str = ""
+    data: str = ""
+    error: str = ""
 
 
 class HarnessLine(Struct, frozen=True):
@@ -72,6 +95,7 @@ class _Problem(Struct, frozen=True):
     problem: str
     expected_answer: str | int | float
     id: str | int | None = None
+    subset_for_metrics: str | None = None
 
 
 class _GradeSchool(Struct, frozen=True):
@@ -81,15 +105,22 @@ class _GradeSchool(Struct, frozen=True):
     answer: str
 
 
-def describe_task(task: str, program: Path) -> HarnessTask:
-    """What the harness has of a task. Raises BadInput if there is none of the right version."""
+def describe_task(
+    task: str, program: Path, published: Path | None = None, folder: Path = Path()
+) -> HarnessTask:
+    """What the harness has of a task. Raises BadInput if there is none of the right version.
+
+    published: a file in one of PUBLISHED_FORMS, of which it makes one of problems in `folder`
+    """
     cure = f"make sgl-eval installs {HARNESS_VERSION}; --harness names another environment's Python"
     try:
         done = subprocess.run(
             [program, LAUNCHER],
-            input=json.dumps({"describe": task}).encode(),
+            input=json.dumps(
+                {"describe": task, "published": str(published or ""), "folder": str(folder)}
+            ).encode(),
             capture_output=True,
-            timeout=DESCRIBE_SECONDS,
+            timeout=PREPARE_SECONDS if published else DESCRIBE_SECONDS,
             env={**os.environ, **OFFLINE},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -103,40 +134,49 @@ def describe_task(task: str, program: Path) -> HarnessTask:
         raise BadInput(f"{task} needs sgl-eval, and {program} has none ({words}): {cure}") from None
     if described.version != HARNESS_VERSION:
         raise BadInput(f"{task} needs sgl-eval, and {program} has {described.version}: {cure}")
+    if described.error:
+        raise BadInput(f"--data {published}: sgl-eval can't read it: {described.error}")
     return described
 
 
-def harness_items(task: str, program: Path, data: Path | None) -> tuple[list[Item], str]:
+def data_needed(task: str) -> str:
+    """That a task has no data without --data, and what that takes."""
+    form = {"mmlu": "data.tar of cais/mmlu", "mmlu_pro": "test-….parquet of TIGER-Lab/MMLU-Pro"}
+    published = form.get(task) or (
+        "gpqa_diamond.csv" if task == "gpqa" else "lines with question and answer"
+    )
+    return (
+        f"{task} needs --data FILE with its problems: {published}, or a JSON object per line with "
+        "problem and expected_answer; nothing is fetched that is not named with its hash"
+    )
+
+
+def harness_items(
+    task: str, program: Path, data: Path | None, limit: int | None = None
+) -> tuple[list[Item], str]:
     """The problems of a task, and where they are from.
 
     data: the file of problems; None: the harness's own
+    limit: how many; None: all
     Raises BadInput if there is no harness, no data, or a line that is no problem.
     """
-    described = describe_task(task, program)
-    path = data or (Path(described.data) if described.data else None)
-    if path is None:
-        raise BadInput(
-            f"{task} needs --data FILE: its problems, a JSON object per line with question and "
-            "answer, or problem and expected_answer; nothing is fetched"
-        )
-    origin = path.name if data else "its own data"
-    items = [
-        Item(
-            id=name,
-            messages=(ItemMessage("user", problem),),
-            grader="exact",
-            expected=expected,
-            fields={"prompt": described.prompt},
-        )
-        for name, problem, expected in _read_problems(task, path)
-    ]
+    published = data if data and data.suffix in PUBLISHED_FORMS.get(task, ()) else None
+    with tempfile.TemporaryDirectory(prefix="spark-bench-") as folder:
+        described = describe_task(task, program, published, Path(folder))
+        path = data if data and not published else Path(described.data)
+        if not (data or described.data):
+            raise BadInput(data_needed(task))
+        items = list(_read_problems(task, path, described.prompt))
     if len({item.id for item in items}) < len(items) or not items:
-        raise BadInput(f"--data {path}: it has no problems, or two with the same id")
-    return items, f"sgl-eval {described.version}, {origin}"
+        raise BadInput(f"--data {data}: it has no problems, or two with the same id")
+    if task in DRAWN and limit and limit < len(items):
+        items = Random(DRAW_SEED).sample(items, limit)
+    origin = data.name if data else "its own data"
+    return items[:limit], f"sgl-eval {described.version}, {origin}"
 
 
-def _read_problems(task: str, path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield the id, text and answer of each problem."""
+def _read_problems(task: str, path: Path, prompt: str) -> Iterator[Item]:
+    """Yield an item for each problem of a file. prompt: the harness's, which goes around it"""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file):
@@ -146,12 +186,19 @@ def _read_problems(task: str, path: Path) -> Iterator[tuple[str, str, str]]:
                     continue
                 row = _decode_problem(line)
                 if isinstance(row, _Problem):
-                    name = f"{task}-{number}" if row.id is None else str(row.id)
-                    yield name, row.problem, str(row.expected_answer)
+                    name, text = row.id, row.problem
+                    expected, group = str(row.expected_answer), row.subset_for_metrics or ""
                 else:
                     marked = row.answer.rpartition("####")[2].strip().replace(",", "")
-                    value = float(marked)
-                    yield f"{task}-{number}", row.question, f"{value:.15g}"
+                    name, text, expected, group = None, row.question, f"{float(marked):.15g}", ""
+                yield Item(
+                    id=f"{task}-{number}" if name is None else str(name),
+                    group=group,
+                    messages=(ItemMessage("user", text),),
+                    grader="exact",
+                    expected=expected,
+                    fields={"prompt": prompt},
+                )
     except OSError as error:
         raise BadInput(f"--data {path} can't be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

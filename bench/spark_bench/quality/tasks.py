@@ -21,10 +21,11 @@ SEEDED = ("arith", "needle")
 
 
 def build_items(
-    task: str, options: QualityOptions, server: ReachedServer
+    task: str, options: QualityOptions, server: ReachedServer, data: Path | None
 ) -> tuple[list[Item], ItemSet]:
-    """The items of a task to ask, and the same as the result has them.
+    """The items of a task to send, and the same as the result has them.
 
+    data: the file of a harness's problems; None: none is named
     Raises BadInput for a file or a setting that the task can't use.
     """
     source, lengths = "spark-bench", tuple[int, ...]()
@@ -32,7 +33,7 @@ def build_items(
         assert options.items
         items, source = read_items(options.items), options.items.name
     elif task in HARNESS_TASKS:
-        items, source = harness_items(task, options.harness, options.data)
+        items, source = harness_items(task, options.harness, data, options.limit)
     elif task == "tools":
         items = tool_items()
     elif task == "needle":
