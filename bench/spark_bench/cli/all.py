@@ -149,7 +149,7 @@ OPTIONS = [
         "--quality-limit",
         metavar="N",
         type=commands.integer(),
-        help="Ask only the first N items of each task.",
+        help="Send only the first N items of each task.",
     ),
     quality(
         "--quality-thinking",

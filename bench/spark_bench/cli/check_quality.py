@@ -24,7 +24,7 @@ DEFAULT_TASKS = ("arith", "tools")
 SHORTEST_LENGTH, LONGEST_LENGTH = 1024, 8 * 1024 * 1024
 # Where `make sgl-eval` puts it, in the project.
 HARNESS_PYTHON = Path(".venv-sgl-eval", "bin", "python")
-# What a result decides whose items are asked again, and one that is resumed.
+# What a result decides whose items are sent again, and one that is resumed.
 DECIDED = ("tasks", "limit", "seed", "endpoint", "thinking", "max_tokens", "temperature", "lengths")
 RESUMED = (*DECIDED, "model", "output", "answers")
 
@@ -87,7 +87,7 @@ def _check_tasks(given: Mapping[str, Any]) -> tuple[str, ...]:
         raise errors.BadInput("--lengths needs the task needle: it is its texts that have lengths")
     _check_harness(given, [word for word in words if word in HARNESS_TASKS])
     if "items" in given:
-        read_items(given["items"])  # what is wrong with it is told now
+        read_items(given["items"])  # what is wrong with it is reported now
         words = (*words, "items")
     return tuple(dict.fromkeys(words))
 
@@ -136,7 +136,7 @@ def parse_lengths(text: str) -> tuple[int, ...]:
 def _resumed(given: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
     """The options that a result was begun with. Raises BadInput if others were typed."""
     path = given["resume"]
-    begun, decided = _asked_before("resume", given, chosen, RESUMED)
+    begun, decided = _options_of("resume", given, chosen, RESUMED)
     if begun.against and "against" not in given:
         raise errors.BadInput(
             f"--resume {path}: it is set against {begun.against.file}: give --against again"
@@ -152,9 +152,9 @@ def _resumed(given: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any
 
 
 def _repeated(given: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
-    """The options with which a result's items are asked again. Raises BadInput if others were
+    """The options with which a result's items are sent again. Raises BadInput if others were
     typed, or if it has no answers."""
-    before, decided = _asked_before("against", given, chosen, DECIDED)
+    before, decided = _options_of("against", given, chosen, DECIDED)
     if not before.config.answers_kept:
         raise errors.BadInput(
             f"--against {given['against']}: it has no answers (--no-answers), so there is nothing "
@@ -163,10 +163,10 @@ def _repeated(given: Mapping[str, Any], chosen: Collection[str]) -> dict[str, An
     return decided
 
 
-def _asked_before(
+def _options_of(
     option: str, given: Mapping[str, Any], chosen: Collection[str], decided: Collection[str]
 ) -> tuple[QualityResult, dict[str, Any]]:
-    """A result, and the options that ask its items in the same way.
+    """A result, and the options that send its items in the same way.
 
     Raises BadInput if any option of `decided` was typed.
     """
@@ -179,31 +179,14 @@ def _asked_before(
             )
     before = read_quality(path)
     config, protocol = before.config, before.config.protocol
-    extra = given.get("extra_body", protocol.extra_body)
-    if clean_body(extra) != protocol.extra_body:
-        raise errors.BadInput(
-            f"--{option} {path}: its requests had --extra-body {protocol.extra_body}, not "
-            f"{clean_body(extra)}: leave the option out, or start again without --{option}"
-        )
-    if "extra_body" not in given and HIDDEN in str(extra):
-        raise errors.BadInput(
-            f"--{option} {path}: its --extra-body has a secret, which a result does not keep: give "
-            "--extra-body again"
-        )
-    if config.task == "items" and "items" not in given:
-        raise errors.BadInput(
-            f"--{option} {path}: its items are those of {config.items.source}, which a result does "
-            "not keep: give --items again"
-        )
-    if HARNESS_TASKS.get(config.task) is False and "data" not in given:
-        raise errors.BadInput(f"--{option} {path}: give --data again, which a result does not keep")
+    _check_given_again(f"--{option} {path}", before, given)
     same: dict[str, Any] = {
         "tasks": (config.task,),
         "seed": config.items.seed or 0,
         "endpoint": protocol.endpoint,
         "thinking": protocol.thinking,
         "max_tokens": protocol.max_tokens,
-        "extra_body": extra,
+        "extra_body": given.get("extra_body", protocol.extra_body),
     }
     if config.items.lengths:
         same["lengths"] = ",".join(map(str, config.items.lengths))
@@ -212,3 +195,28 @@ def _asked_before(
     if protocol.temperature is not None:
         same["temperature"] = protocol.temperature
     return before, same
+
+
+def _check_given_again(which: str, before: QualityResult, given: Mapping[str, Any]) -> None:
+    """Raise BadInput unless what a result does not keep was typed again; which: the result, as
+    typed"""
+    config, protocol = before.config, before.config.protocol
+    extra = given.get("extra_body", protocol.extra_body)
+    if clean_body(extra) != protocol.extra_body:
+        raise errors.BadInput(
+            f"{which}: its requests had --extra-body {protocol.extra_body}, not "
+            f"{clean_body(extra)}: leave the option out, or start again without "
+            f"{which.partition(' ')[0]}"
+        )
+    if "extra_body" not in given and HIDDEN in str(extra):
+        raise errors.BadInput(
+            f"{which}: its --extra-body has a secret, which a result does not keep: give "
+            "--extra-body again"
+        )
+    if config.task == "items" and "items" not in given:
+        raise errors.BadInput(
+            f"{which}: its items are those of {config.items.source}, which a result does not keep: "
+            "give --items again"
+        )
+    if HARNESS_TASKS.get(config.task) is False and "data" not in given:
+        raise errors.BadInput(f"{which}: give --data again, which a result does not keep")

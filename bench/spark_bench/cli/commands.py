@@ -17,6 +17,7 @@ from typing import Any
 import click
 from click.exceptions import NoArgsIsHelpError
 
+from spark_bench import INVENTORY, PROJECT
 from spark_bench.formats import did_you_mean
 from spark_bench.printable import printable
 
@@ -119,6 +120,76 @@ class SectionOption(click.Option):
 def section_option(section: str) -> Callable[..., Any]:
     """`click.option` for options under this heading."""
     return partial(click.option, cls=SectionOption, section=section)
+
+
+def server_options(server: Callable[..., Any]) -> list[Any]:
+    """Which server is measured, as `run` and `quality` have it. server: of `section_option`"""
+    return [
+        server(
+            "--url",
+            envvar="SPARK_BENCH_URL",
+            show_envvar=True,
+            help="Default: the project's head, else http://localhost:30000.",
+        ),
+        server(
+            "--project",
+            type=ANY_PATH,
+            default=PROJECT,
+            help="Checkout of the project that deployed it.",
+            show_default=True,
+        ),
+        server(
+            "--inventory",
+            type=ANY_PATH,
+            default=INVENTORY,
+            help="The project's inventory.",
+            show_default=True,
+        ),
+        server("--model", metavar="NAME", help="Default: the model that the server lists."),
+        server("--api-key-file", type=EXISTING_FILE, help="Default: $SPARK_BENCH_API_KEY, if set."),
+    ]
+
+
+def request_options(request: Callable[..., Any]) -> list[Any]:
+    """What each request has, as `run` and `quality` send it. request: of `section_option`"""
+    return [
+        request(
+            "--temperature",
+            metavar="T",
+            type=non_negative_number,
+            default=0.0,
+            help="Sampling temperature.",
+            show_default=True,
+        ),
+        request(
+            "--timeout",
+            default=600,
+            show_default=True,
+            help="Time limit of one request.",
+            metavar="SECONDS",
+            type=positive_number(),
+        ),
+        request(
+            "--extra-body",
+            metavar="JSON",
+            type=json_object,
+            help="Merge these fields into each request.",
+        ),
+    ]
+
+
+def output_options(output: Callable[..., Any]) -> list[Any]:
+    """Where results go, as `run` and `quality` have it. output: of `section_option`"""
+    return [
+        output("--history/--no-history", default=True, help="Add the result to `history`."),
+        output(
+            "--json",
+            "as_json",
+            is_flag=True,
+            help="Print the result as JSON; the rest goes to stderr.",
+        ),
+        output("--quiet", is_flag=True, help="No progress, no tables."),
+    ]
 
 
 class SectionCommand(click.Command):

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from spark_bench import INVENTORY, PROJECT, secret
+from spark_bench import secret
 from spark_bench.cli import commands
 from spark_bench.printable import json_text
 
@@ -49,15 +49,15 @@ Exit codes:
   130  stopped by Ctrl-C; what was answered is written, marked partial
 """
 
-task, server, asking, output = map(commands.section_option, ("Task", "Server", "Ask", "Output"))
-
-
+task, server, request, output = map(
+    commands.section_option, ("Task", "Server", "Requests", "Output")
+)
 OPTIONS = [
     task(
         "--items",
         metavar="FILE",
         type=commands.EXISTING_FILE,
-        help="Ask items of your own: a JSON object per line.",
+        help="Send items of your own: a JSON object per line.",
     ),
     task(
         "--data",
@@ -76,7 +76,7 @@ OPTIONS = [
         metavar="N,...",
         help="Tokens of the texts of needle. Default: 4k, doubled until the context's end.",
     ),
-    task("--limit", metavar="N", type=commands.integer(), help="Ask only the first N items."),
+    task("--limit", metavar="N", type=commands.integer(), help="Send only the first N items."),
     task(
         "--seed",
         metavar="N",
@@ -89,59 +89,36 @@ OPTIONS = [
         "--resume",
         metavar="FILE",
         type=commands.EXISTING_FILE,
-        help="Ask what has no answer yet in this result, and write it anew.",
+        help="Send what has no answer yet in this result, and write it anew.",
     ),
     task(
         "--against",
         metavar="FILE",
         type=commands.EXISTING_FILE,
-        help="Ask the items of this result in the same way, and set the answers beside its own.",
+        help="Send the items of this result in the same way, and set the answers beside its own.",
     ),
-    server(
-        "--url",
-        envvar="SPARK_BENCH_URL",
-        show_envvar=True,
-        help="Default: the project's head, else http://localhost:30000.",
-    ),
-    server(
-        "--project",
-        type=commands.ANY_PATH,
-        default=PROJECT,
-        help="Checkout of the project that deployed it.",
-        show_default=True,
-    ),
-    server(
-        "--inventory",
-        type=commands.ANY_PATH,
-        default=INVENTORY,
-        help="The project's inventory.",
-        show_default=True,
-    ),
-    server("--model", metavar="NAME", help="Default: the model that the server lists."),
-    server(
-        "--api-key-file", type=commands.EXISTING_FILE, help="Default: $SPARK_BENCH_API_KEY, if set."
-    ),
-    asking(
+    *commands.server_options(server),
+    request(
         "--endpoint",
         type=click.Choice(["chat", "completions"]),
         default="chat",
         help="API to use; completions is for models without a chat template.",
         show_default=True,
     ),
-    asking(
+    request(
         "--thinking",
         type=click.Choice(["default", "on", "off"]),
         default="default",
         help="What to request of the chat template (enable_thinking).",
         show_default=True,
     ),
-    asking(
+    request(
         "--max-tokens",
         metavar="N",
         type=commands.integer(),
         help="Most tokens of an answer, thoughts included. Default: as the task has it.",
     ),
-    asking(
+    request(
         "-c",
         "--concurrency",
         metavar="N",
@@ -150,39 +127,14 @@ OPTIONS = [
         help="Most requests in flight.",
         show_default=True,
     ),
-    asking(
-        "--temperature",
-        metavar="T",
-        type=commands.non_negative_number,
-        default=0.0,
-        help="Sampling temperature.",
-        show_default=True,
-    ),
-    asking(
-        "--timeout",
-        default=600,
-        show_default=True,
-        help="Time limit of one request.",
-        metavar="SECONDS",
-        type=commands.positive_number(),
-    ),
-    asking(
-        "--extra-body",
-        metavar="JSON",
-        type=commands.json_object,
-        help="Merge these fields into each request.",
-    ),
+    *commands.request_options(request),
     output(
         "--output",
         type=commands.ANY_PATH,
         help="Default: benchmark_results/quality_TASK_TIME.json.",
     ),
     output("--answers/--no-answers", default=True, help="Keep the answers in the result."),
-    output("--history/--no-history", default=True, help="Add the result to `history`."),
-    output(
-        "--json", "as_json", is_flag=True, help="Print the result as JSON; the rest goes to stderr."
-    ),
-    output("--quiet", is_flag=True, help="No progress, no tables."),
+    *commands.output_options(output),
 ]
 
 
@@ -196,7 +148,7 @@ def quality_flags(function: Callable[..., Any]) -> Any:
 @quality_flags
 @click.pass_context
 def command(context: click.Context, /, **typed: Any) -> None:
-    """Score the answers of what serves: items with known answers, asked and graded.
+    """Score the answers of what serves: items with known answers are sent, and graded.
 
     Each TASK makes a result of its own. Without TASK and --items: arith and tools.
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from spark_bench import INVENTORY, PROJECT, secret
+from spark_bench import secret
 from spark_bench.cli import commands
 from spark_bench.errors import BadInput, BenchError
 from spark_bench.printable import json_text, printable
@@ -105,14 +105,6 @@ RUN_OPTIONS = [
     load(
         "--duration",
         help="Send nothing after this time; -n is the maximum.",
-        metavar="SECONDS",
-        type=commands.positive_number(),
-    ),
-    load(
-        "--timeout",
-        default=600,
-        show_default=True,
-        help="Time limit of one request.",
         metavar="SECONDS",
         type=commands.positive_number(),
     ),
@@ -228,27 +220,7 @@ RUN_OPTIONS = [
         type=commands.EXISTING_PATH,
         help="tokenizer.json, or the folder that holds it.",
     ),
-    server(
-        "--url",
-        envvar="SPARK_BENCH_URL",
-        show_envvar=True,
-        help="Default: the project's head, else http://localhost:30000.",
-    ),
-    server(
-        "--project",
-        type=commands.ANY_PATH,
-        default=PROJECT,
-        help="Checkout of the project that deployed it.",
-        show_default=True,
-    ),
-    server(
-        "--inventory",
-        type=commands.ANY_PATH,
-        default=INVENTORY,
-        help="The project's inventory.",
-        show_default=True,
-    ),
-    server("--model", metavar="NAME", help="Default: the model that the server lists."),
+    *commands.server_options(server),
     server(
         "--endpoint",
         type=click.Choice(["chat", "completions", "generate"]),
@@ -257,28 +229,12 @@ RUN_OPTIONS = [
         show_default=True,
     ),
     server(
-        "--api-key-file", type=commands.EXISTING_FILE, help="Default: $SPARK_BENCH_API_KEY, if set."
-    ),
-    server(
         "--ignore-eos/--no-ignore-eos",
         default=True,
         help="Force the length -o where supported.",
         show_default=True,
     ),
-    server(
-        "--temperature",
-        metavar="T",
-        type=commands.non_negative_number,
-        default=0.0,
-        help="Sampling temperature.",
-        show_default=True,
-    ),
-    server(
-        "--extra-body",
-        metavar="JSON",
-        type=commands.json_object,
-        help="Merge these fields into each request.",
-    ),
+    *commands.request_options(server),
     measuring("--slo", metavar="LIMITS", help="Limits for goodput: any of ttft=MS,tpot=MS,e2e=MS."),
     measuring(
         "--count-tokens",
@@ -311,14 +267,7 @@ RUN_OPTIONS = [
     output(
         "--save-requests", is_flag=True, help="Write each request to a file beside it, for compare."
     ),
-    output("--history/--no-history", default=True, help="Add the result to `history`."),
-    output(
-        "--json",
-        "as_json",
-        is_flag=True,
-        help="Print the result as JSON; the rest goes to stderr.",
-    ),
-    output("--quiet", is_flag=True, help="No progress, no tables."),
+    *commands.output_options(output),
 ]
 
 

@@ -1,10 +1,10 @@
 """Scores of the same task beside each other: how far apart they are, and which answers agree.
 
-What serves is asked at temperature 0, and still says the same thing in other words when its batch,
+What serves answers at temperature 0, and still says the same thing in other words when its batch,
 its kernels or its numbers' format differ. So answers agree in two ways: by the value that was read
 from them, and word for word. Where texts differ, the place of the first token that does (of the
-first word, where a server sends no tokens) tells a rounding (late, and different in each answer)
-from something broken (at once).
+first word, where a server sends no tokens) shows whether it is a rounding (late, and different in
+each answer) or something broken (at once).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ScorePart(Struct, frozen=True):
     """What a comparison needs of one quality result.
 
     config: what must be the same: items and protocol, flattened; shown: what may differ
-    items: those that were answered, by what was asked
+    items: those that were answered, by what was sent
     texts: whether they have the answers
     """
 
@@ -61,7 +61,7 @@ class TaskScore(Struct, frozen=True):
 class ScoreDifference(Struct, frozen=True):
     """How a run's score of a task differs from the first run's; shares, not points.
 
-    items: asked in both; lost, won: right only in the first, and only in the second
+    items: answered in both; lost, won: right only in the first, and only in the second
     low, high: 95% interval of the difference
     p, p_holm: McNemar's two-sided p-value, single and Holm-adjusted over the table
     """
@@ -258,7 +258,7 @@ CUT_OFF = "length"  # the finish_reason of an answer that a limit cut off
 
 def unusable(part: ScorePart) -> str:
     """Why these answers can't be used, as a sentence: none is right, or most of them are empty or
-    not of the form that was asked for. "": they can.
+    not of the requested form. "": they can.
 
     Answers that a limit cut off don't count: they show that the limit is too low.
     """

@@ -17,12 +17,12 @@ WRONG, WIDTH = 3, 160
 
 
 def quality_tables(result: QualityResult) -> Iterator[RenderableType]:
-    """One result: what was asked, the scores, then everything else in sentences."""
+    """One result: what was sent, the scores, then everything else in sentences."""
     config, server = result.config, result.provenance.server
     engine = " ".join(filter(None, (server.engine, server.version)))
     head = [("partial", result.reason)] if result.status == "partial" else []
     head += [
-        (config.task, asked_line(result)),
+        (config.task, protocol_line(result)),
         ("server", ", ".join(filter(None, (config.url, config.model, engine)))),
     ]
     yield labeled_lines(head)
@@ -37,8 +37,8 @@ def quality_tables(result: QualityResult) -> Iterator[RenderableType]:
     yield labeled_lines(lines)
 
 
-def asked_line(result: QualityResult) -> str:
-    """What was asked, and how: the protocol."""
+def protocol_line(result: QualityResult) -> str:
+    """What was sent, and how: the protocol."""
     items, protocol = result.config.items, result.config.protocol
     temperature = "the server's" if protocol.temperature is None else f"{protocol.temperature:g}"
     seed = "" if items.seed is None else f", seed {items.seed}"
@@ -87,11 +87,12 @@ def answer_lines(score: Score) -> Iterator[tuple[str, str]]:
     }
     yield "answers", ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
     if score.failed:
-        yield "failed", f"{plural(score.failed, 'request')} without an answer: --resume asks again"
+        requests = plural(score.failed, "request")
+        yield "failed", f"{requests} without an answer: --resume sends again"
 
 
 def against_lines(against: Against) -> Iterator[tuple[str, str]]:
-    """How the answers differ from those of the result whose items were asked again."""
+    """How the answers differ from those of the result whose items were sent again."""
     change, within = points(against)
     yield (
         "against",

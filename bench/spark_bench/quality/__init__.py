@@ -1,9 +1,9 @@
-"""`spark-bench quality`: ask what serves items with known answers, and score what comes back.
+"""`spark-bench quality`: send what serves items with known answers, and score what comes back.
 
-items.py       an item: what is asked, and what is right; the items of a user's file
+items.py       an item: what is sent, and what is right; the items of a user's file
 arithmetic.py  word problems, generated from a seed
 grading.py     what an answer says, and whether that is right
 asking.py      the requests of items, and the message in a response
 score.py       shares and Wilson intervals of answered items
-evaluate.py    a whole task: reach the server, ask, grade, save, resume
+evaluate.py    a whole task: reach the server, send, grade, save, resume
 """

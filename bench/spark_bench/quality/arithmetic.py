@@ -15,7 +15,7 @@ ASK = (
     "Solve this problem. Think step by step as far as you need, then end with one line of the form "
     '"Answer: N", where N is the number alone.\n\n'
 )
-# For models without a chat template: problems of other numbers than those that are asked.
+# For models without a chat template: problems of other numbers than the items'.
 EXAMPLES = (
     "Problem: Mia has 3 red and 4 green marbles. How many marbles does she have?\n"
     "Solution: 3 + 4 = 7.\nAnswer: 7\n\n"
@@ -65,7 +65,7 @@ class Template:
 def arithmetic_items(seed: int, completion: bool = False) -> list[Item]:
     """The problems of a seed, levels in turn, so that any first part has all of them.
 
-    completion: ask with worked examples, for a model without chat template
+    completion: with worked examples, for a model without chat template
     """
     items = []
     for number in range(PER_LEVEL):

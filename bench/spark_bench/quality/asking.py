@@ -170,7 +170,7 @@ class ItemAsker:
 def read_harness_line(
     line: HarnessLine, item: Item, server: ReachedServer, keep_answer: bool
 ) -> AnsweredItem:
-    """An item that SGLang's harness asked and graded."""
+    """An item that SGLang's harness sent and graded."""
     answered = AnsweredItem(
         id=item.id, group=item.group, prompt_sha256=item.prompt_sha256, expected=str(item.expected)
     )

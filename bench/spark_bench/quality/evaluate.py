@@ -1,4 +1,4 @@
-"""A whole task: reach the server, ask its items, grade the answers, save, go on where one ended."""
+"""A whole task: reach the server, send items, grade the answers, save, go on where one ended."""
 
 import sys
 import time
@@ -87,8 +87,8 @@ def evaluate(options: QualityOptions, show: ProgressDisplay) -> QualityOutcome:
 class TaskEvaluation:
     """One task against one server, from its items to its result.
 
-    path: the result's file, which is written while items are being asked
-    answered: by id, the items that were asked, with what came of them
+    path: the result's file, which is written while items are being sent
+    answered: by id, the items that were sent, with what came of them
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class TaskEvaluation:
 
     @property
     def path(self) -> Path:
-        """The result's file; its name is reserved when it is first asked for."""
+        """The result's file; its name is reserved when it is first needed."""
         if self._path is None:
             task, output = self._config.task, self._options.output.output
             if output is None:
@@ -141,7 +141,7 @@ class TaskEvaluation:
         return self._path
 
     def ask_all(self, show: ProgressDisplay) -> None:
-        """Ask every item that has no answer yet; ends early at Ctrl-C, or if requests only fail.
+        """Send every item that has no answer yet; ends early at Ctrl-C, or if requests only fail.
 
         Raises Unreachable if nothing was answered.
         """
@@ -198,7 +198,7 @@ class TaskEvaluation:
         self._server.recorder.record(load, report, take).store.close()
 
     def _ask_through_harness(self, todo: Sequence[Item], show: ProgressDisplay) -> None:
-        """Have SGLang's harness ask and grade the items."""
+        """Have SGLang's harness send and grade the items."""
         by_id, began, done = {item.id: item for item in todo}, time.monotonic(), 0
         run = HarnessRun(
             self._config.task,
@@ -233,7 +233,7 @@ class TaskEvaluation:
         since = time.monotonic() - self._saved_at
         if since > SAVE_SECONDS and since > self._save_took / SAVE_SHARE:
             began = time.monotonic()
-            with suppress(files.NotSaved):  # the last attempt tells
+            with suppress(files.NotSaved):  # the last attempt reports it
                 files.write_result(self.result(), self.path)
             self._saved_at = time.monotonic()
             self._save_took = self._saved_at - began
@@ -246,7 +246,7 @@ class TaskEvaluation:
         return f"{so_far.right} of {so_far.answered} right ({so_far.score:.0%})"
 
     def result(self) -> QualityResult:
-        """The result as far as items were asked."""
+        """The result as far as items were sent."""
         items = tuple(self.answered[i.id] for i in self._items if i.id in self.answered)
         total = score.score_items(items)
         asking = time.monotonic() - self._asking_since if self._asking_since else 0.0
@@ -282,7 +282,7 @@ class TaskEvaluation:
 def describe_config(
     task: str, options: QualityOptions, server: ReachedServer, items: quality_schema.ItemSet
 ) -> quality_schema.QualityConfig:
-    """What is asked, and how, as the result has it."""
+    """What is sent, and how, as the result has it."""
     return quality_schema.QualityConfig(
         task=task,
         items=items,
@@ -303,8 +303,8 @@ def describe_config(
 
 
 def most_tokens(task: str, context: int | None) -> int:
-    """Most tokens of an answer. What sgl-eval asks is not fitted into the context: an engine would
-    refuse it."""
+    """Most tokens of an answer. What sgl-eval requests is not fitted into the context: an engine
+    would refuse it."""
     if task not in HARNESS_TASKS:
         return MAX_TOKENS[task]
     return (
@@ -319,9 +319,9 @@ def check_resumed(
     now: Provenance,
     model: str,
 ) -> None:
-    """Raise BadInput unless the rest of a result can be asked of what serves now.
+    """Raise BadInput unless the rest of a result can be sent to what serves now.
 
-    items, now, model: what would be asked now, and what serves now
+    items, now, model: what would be sent now, and what serves now
     """
     before = begun.provenance
     differing: dict[str, tuple[Any, Any]] = {
@@ -361,8 +361,8 @@ def check_repeated(path: Path, before: QualityResult, items: quality_schema.Item
     if before.config.items.sha256 != items.sha256:
         raise errors.BadInput(
             f"--against {path}: its items ({before.config.items.source}, "
-            f"{before.config.items.sha256[:8]}) are not those that would be asked now "
-            f"({items.source}, {items.sha256[:8]}): ask the same file or, of another tokenizer or "
+            f"{before.config.items.sha256[:8]}) are not those that would be sent now "
+            f"({items.source}, {items.sha256[:8]}): give the same file or, of another tokenizer or "
             "version of spark-bench, measure it again"
         )
 

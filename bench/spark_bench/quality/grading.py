@@ -31,7 +31,7 @@ _OPENED = re.compile(r"^\s*(?:<think>|<thinking>|\[THINK\])")
 
 
 class Graded(Struct, frozen=True):
-    """What was read from an answer (None: nothing of the asked form), and whether it is right."""
+    """What was read from an answer (None: no answer of its form), and whether that is right."""
 
     read: str | None
     right: bool

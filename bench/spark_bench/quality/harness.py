@@ -1,4 +1,4 @@
-"""Tasks that SGLang's own harness asks and grades: sgl-eval, in an environment of its own.
+"""Tasks that SGLang's own harness sends and grades: sgl-eval, in an environment of its own.
 
 It brings the prompt, the requests and the grader, so that scores compare with those that SGLang's
 project publishes. Ours are the data's origin, Ctrl-C, resume and the result file: it gets only the

@@ -1,4 +1,4 @@
-"""An item: what is asked, how its answer is graded, what is right; the items of a user's file."""
+"""An item: what is sent, how its answer is graded, what is right; the items of a user's file."""
 
 import hashlib
 import re
@@ -16,7 +16,7 @@ Grader = Literal["number", "exact", "contains", "choice", "json", "calls"]
 
 
 class ItemMessage(Struct, frozen=True):
-    """One message of what is asked."""
+    """One message of what is sent."""
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -34,7 +34,7 @@ class Item(Struct, frozen=True, kw_only=True):
 
     id: its name, unique in the task
     group: the part of the task that it belongs to; "": there are none
-    messages: what is asked; /v1/completions gets their contents in lines
+    messages: what is sent; /v1/completions gets their contents in lines
     grader: how its answer is read and compared; see `grading`
     expected: the right answer, in the form that the grader takes
     fields: more fields of its request, such as tools
@@ -51,7 +51,7 @@ class Item(Struct, frozen=True, kw_only=True):
 
     @property
     def prompt_sha256(self) -> str:
-        """SHA-256 of what is asked, in hex."""
+        """SHA-256 of what is sent, in hex."""
         return _digest((self.messages, self.fields))
 
 
@@ -62,7 +62,7 @@ LONGEST_LINE, MOST_ITEMS = 4 * 1024 * 1024, 100_000
 class ItemLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A line of a file of items.
 
-    prompt: what is asked, as a text or as messages
+    prompt: what is sent, as a text or as messages
     answer: what is right, in the grader's form
     grader: "number", "exact", "contains", "choice", "json" or "calls"
     id: its name; "": its line's number
@@ -134,7 +134,7 @@ def _item_of(line: ItemLine, number: int) -> Item:
 
 
 def items_sha256(items: Iterable[Item]) -> str:
-    """SHA-256 of items, in hex: of all that is asked, and of what is right."""
+    """SHA-256 of items, in hex: of all that is sent, and of what is right."""
     return _digest([(i.id, i.messages, i.fields, i.grader, i.expected) for i in items])
 
 

@@ -1,4 +1,4 @@
-"""Facts in long texts: one is asked for, others resemble it.
+"""Facts in long texts: a question is about one, others resemble it.
 
 A text is generated from a seed, so nothing is from outside. All depths of a length share a text up
 to the fact, so that a prefix cache spares half of the work.
@@ -53,7 +53,7 @@ TIMES = (
 
 
 def needle_lengths(wanted: Sequence[int], context: int | None, answer: int) -> tuple[int, ...]:
-    """The lengths to ask, in tokens of the whole prompt.
+    """The lengths, in tokens of the whole prompt.
 
     wanted: by the user; empty: 4,096, doubled until the context's end, and that
     context: tokens of the served model; None: unknown

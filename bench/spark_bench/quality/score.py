@@ -36,7 +36,7 @@ def score_groups(items: Sequence[AnsweredItem]) -> dict[str, Score]:
 
 
 def add_usage(items: Sequence[AnsweredItem], seconds: float) -> QualityUsage:
-    """Tokens of the answered items, and the seconds in which they were asked."""
+    """Tokens of the answered items, and the seconds that they took."""
     prompts = [item.prompt_tokens for item in items if item.prompt_tokens is not None]
     outputs = [item.output_tokens for item in items if item.output_tokens is not None]
     return QualityUsage(

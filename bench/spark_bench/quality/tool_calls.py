@@ -48,7 +48,7 @@ class ToolSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scenario(Struct, frozen=True, forbid_unknown_fields=True):
-    """One scenario: what is asked, with which tools, and the calls that are right, in any order."""
+    """One scenario: a request, with which tools, and the calls that are right, in any order."""
 
     id: str
     group: str

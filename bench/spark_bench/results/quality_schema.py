@@ -30,13 +30,13 @@ class QualityResult(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     created: when it was written (UTC, ISO 8601)
     status: "partial" if an item has no answer
     reason: why it is partial, such as "stopped by Ctrl-C"; "" if it is complete
-    config: what was asked, and how
+    config: what was sent, and how
     provenance: what it was measured with
     score: over all answered items
     groups: the same of each part of the task, such as a level, in the task's order
     usage: time and tokens
     against: the result whose items these are, and how its answers differ; null: none was named
-    items: the items that were asked, in the task's order
+    items: the items that were sent, in the task's order
     notes: sentences to take into account when reading the score
     """
 
@@ -57,11 +57,11 @@ class QualityResult(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class QualityConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was asked, and how.
+    """What was sent, and how.
 
     task: "arith", "tools", "needle", "items", or that of another harness, such as "gsm8k"
     items: the items
-    protocol: how they were asked
+    protocol: how they were sent
     url: the server's URL, without user and password
     model: id of the requested model; "": the server chose
     concurrency: most requests in flight
@@ -84,7 +84,7 @@ class ItemSet(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     source: "spark-bench" (generated), a file's name, or the harness that has them, with its version
     sha256: SHA-256 of all `count` items: messages, tools, graders and expected answers, in hex
-    count: how many there are to ask
+    count: how many there are to send
     limit: the --limit that made it so few; null: none
     seed: of the generated ones; null: they do not depend on one
     lengths: of `needle`, tokens of its texts; empty: the task has none
@@ -99,7 +99,7 @@ class ItemSet(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class QualityProtocol(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How items were asked; scores compare only where the protocol is the same.
+    """How items were sent; scores compare only where the protocol is the same.
 
     endpoint: "chat", with the model's chat template, or "completions", with worked examples
     thinking: "off" and "on" were requested of the chat template; "default": nothing was
@@ -126,7 +126,7 @@ class Score(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     low, high: where the score lies with probability `level`, by Wilson's interval
     stopped_by_length: the share of answers cut off at max_tokens or the context's end
     empty: the share of answers without text and without tool call
-    unreadable: the share of answers, not empty, in which no answer of the asked form was found
+    unreadable: the share of answers, not empty, in which no answer of the requested form was found
     """
 
     answered: _Count
@@ -144,7 +144,7 @@ class Score(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class QualityUsage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Time and tokens of all answered items.
 
-    seconds: while items were being asked; a resumed result has the sum
+    seconds: while items were being sent; a resumed result has the sum
     prompt_tokens, output_tokens: by the server's count, thoughts included; null: it has none
     thoughtful: items whose answer had thoughts in a field of their own
     """
@@ -225,7 +225,7 @@ class Matched(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Against(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The result whose items were asked again (--against), and what has changed since.
+    """The result whose items were sent again (--against), and what has changed since.
 
     id, file, model: of that result: its id, its file's name, and the model
     score: its score, over the items that are answered in both

@@ -154,7 +154,7 @@ def test_items_that_differ_now_are_refused() -> None:
     document["config"]["items"]["sha256"] = "0" * 64
     Path("before.json").write_text(json.dumps(document))
     printed = quality(after, "--against", "before.json", code=2)
-    assert "its items (spark-bench, 00000000) are not those that would be asked now" in printed
+    assert "its items (spark-bench, 00000000) are not those that would be sent now" in printed
 
 
 def test_items_of_ones_own_are_named_again() -> None:
