@@ -67,18 +67,20 @@ def test_a_deploy_probes_from_the_head_before_it_gives_up_the_group_before(serve
 
 def test_a_doubt_that_fails_nothing_is_in_the_document(served: Fakes) -> None:
     file = served.folder / "outcome.json"
-    run = wrong(served).deploy("--data", "mem_fraction=0.7", "--data", f"report={file}")
+    run = wrong(served, "arguments").deploy(
+        "--data", "mem_fraction=0.7", "--data", f"report={file}"
+    )
     assert run.code == 0, run.text
     outcome: dict[str, Any] = json.loads(file.read_text())
     assert outcome["outcome"] == "changed"
     [doubt] = [each for each in outcome["findings"] if each["key"].startswith("probe")]
-    assert (doubt["level"], doubt["key"], doubt["where"]) == ("warning", "probe-arithmetic", HEAD)
+    assert (doubt["level"], doubt["key"], doubt["where"]) == ("warning", "probe-tools", HEAD)
 
 
 def test_a_wrong_answer_fails_the_deploy_and_its_document_names_the_probe(served: Fakes) -> None:
     file = served.folder / "outcome.json"
     report = ("--data", f"report={file}")
-    run = wrong(served).deploy("--data", "mem_fraction=0.7", *STRICT, *report)
+    run = wrong(served).deploy("--data", "mem_fraction=0.7", *report)
     assert run.code == 1, run.text
     assert WRONG in run.text
     outcome: dict[str, Any] = json.loads(file.read_text())
@@ -124,7 +126,7 @@ def test_verify_probes_what_serves(served: Fakes) -> None:
     run = served.deploy(file="deploys/verify.py")
     assert run.code == 0, run.text
     assert "right (arithmetic" in run.text
-    run = wrong(served).deploy(*STRICT, file="deploys/verify.py")
+    run = wrong(served).deploy(file="deploys/verify.py")
     assert run.code == 1, run.text
     assert WRONG in run.text
     assert probes(run) == {HEAD: 1, WORKER: 0}

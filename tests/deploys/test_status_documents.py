@@ -160,7 +160,7 @@ def test_doctor_probes_a_healthy_group(served: Fakes) -> None:
     assert [what for what in report["looked"] if what.startswith("probes, ")]
     assert not [p for p in report["ailments"] if p["key"].startswith("probe-")]
     served.sparks[0].answers[ASKING] = printed("sums")
-    report, _ = document(served, "doctor", "probes=strict")
+    report, _ = document(served, "doctor")
     (problem,) = [p for p in report["ailments"] if p["key"] == "probe-arithmetic"]
     assert (problem["level"], problem["where"]) == ("error", HEAD)
 
