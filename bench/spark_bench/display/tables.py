@@ -265,18 +265,25 @@ def published_tables(results: Sequence[Result]) -> Iterator[RenderableType]:
     yield labeled_lines(sources)
 
 
-DEPTH_HEADS = ("t/s", "t/s a request", "peak t/s", "TTFT, ms")
+DEPTH_COLUMNS = {
+    "t/s": "speed",
+    "t/s a request": "each",
+    "peak t/s": "peak",
+    "TTFT, ms": "ttft_ms",
+}
 
 
 def depth_table(results: Sequence[Result]) -> Table:
     """The rows as llama-benchy's users publish them: means, ± the standard deviation."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("test", no_wrap=True, style="bold")
-    for head in DEPTH_HEADS:
+    rows = [row for result in results for row in result_rows(result)]
+    columns = {head: [getattr(row, name) for row in rows] for head, name in DEPTH_COLUMNS.items()}
+    present = {head: cells for head, cells in columns.items() if any(cells)}
+    for head in present:
         table.add_column(head, justify="right", no_wrap=True)
-    for row in (row for result in results for row in result_rows(result)):
-        cells = (row.speed, row.each, row.peak, row.ttft_ms)
-        table.add_row(row.test, *map(speed_text, cells))
+    for number, row in enumerate(rows):
+        table.add_row(row.test, *(speed_text(cells[number]) for cells in present.values()))
     return table
 
 

@@ -114,7 +114,7 @@ def _mixed_table(mixes: Sequence[tuple[NamedRun, MixedFigures]]) -> Table:
             requests = Cell(f"{kind.completed} {words}", detail=named.run.entry.load)
             rows.append((run_cell(named), requests, *_pairs(spreads)))
         for words, spread in (
-            (f"short, in prefill of a long one ({mixed.share:.0%} of the time)", mixed.during),
+            (f"short, while a long one waits ({mixed.share:.0%} of the time)", mixed.during),
             ("short, otherwise", mixed.otherwise),
         ):
             none = (NONE, NONE)

@@ -245,7 +245,8 @@ def result_notes(
     if note := responses.blank_events_note(requests):
         yield note
     prompts, template = options.prompts, agreement.overhead.first
-    if prompts.cache == "miss" and not (prompts.shared_prefix or prompts.turns > 1):
+    alike = prompts.shared_prefix or prompts.turns > 1 or options.load.depth_cached
+    if prompts.cache == "miss" and not alike:
         # The server's own metrics, for engines that don't report cached tokens with each answer.
         sides = [m.repeat.server for m in repeats]
         rates = [(side and side.cache_hit_rate) or 0.0 for side in sides]

@@ -30,7 +30,8 @@ SUMS = {
     "cache_hits": ("sglang:cached_tokens_total", "vllm:prefix_cache_hits_total",
                    "vllm:gpu_prefix_cache_hits_total", "llamacpp:prompt_tokens_cached_total"),
     "cache_queries": ("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"),
-    "drafts": ("vllm:spec_decode_num_drafts_total",),
+    "finished": ("sglang:num_requests_total",),
+    "drafts": ("vllm:spec_decode_num_drafts_total", "sglang:spec_verify_calls_total"),
     "accepted": ("vllm:spec_decode_num_accepted_tokens_total",),
 }  # fmt: skip
 # llama.cpp counts a prompt's cached tokens separately.
@@ -63,8 +64,9 @@ class MetricsReading(Struct, frozen=True, omit_defaults=True):
         its start; without cache_queries all prompted tokens were looked up
     cache_hit_rate: share of prompt tokens that came from the prefix cache, by SGLang's gauge
     token_usage: share of the KV cache in use
-    drafts, accepted: steps with drafted tokens, and drafted tokens that were accepted, since its
-        start
+    finished: requests since its start; SGLang's alone
+    drafts, accepted: steps with drafted tokens, and drafted tokens that were accepted (vLLM's
+        alone), since its start
     accept_length: accepted drafts and one more token per step, by SGLang's gauge: a mean over its
         last log interval; 0 without speculative decoding
     histograms: those of HISTOGRAMS by the engine's own name, in seconds. An engine exposes one once
@@ -80,6 +82,7 @@ class MetricsReading(Struct, frozen=True, omit_defaults=True):
     cache_queries: float | None = None
     token_usage: float | None = None
     cache_hit_rate: float | None = None
+    finished: float | None = None
     drafts: float | None = None
     accepted: float | None = None
     accept_length: float | None = None

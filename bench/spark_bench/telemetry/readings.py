@@ -207,11 +207,20 @@ def tokens_per_joule(output_tokens: int, nodes: Sequence[NodeSamples]) -> float 
 
 
 def _accept_length(looks: Sequence[ServerLine], begin_ns: int, end_ns: int) -> float | None:
-    """Accepted drafts and one token more for each step; None: the engine reports none."""
-    drafts = _grown([line.look.drafts for line in looks])
-    accepted = _grown([line.look.accepted for line in looks])
-    if drafts and accepted is not None:
-        return 1 + accepted / drafts
+    """Accepted drafts and one token more for each step; None: the engine reports none.
+
+    Counted, a request's first token comes from its prefill, all others from steps.
+    """
+    drafts, accepted, generated, finished = (
+        _grown([getattr(line.look, name) for line in looks])
+        for name in ("drafts", "accepted", "generated", "finished")
+    )
+    # A counter that an engine shows only once it has counted something has no start.
+    if drafts and looks[0].look.drafts is not None:
+        if accepted is not None:
+            return 1 + accepted / drafts
+        if generated is not None and finished is not None:
+            return (generated - finished) / drafts
     after = [line for line in looks if line.at_ns > begin_ns]
     within = [line for line in after if line.at_ns <= end_ns] or after[:1]
     gauge = [value for line in within if (value := line.look.accept_length)]

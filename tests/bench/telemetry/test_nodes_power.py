@@ -284,6 +284,23 @@ def test_cache_hits_are_a_share_of_the_runs_prompt_tokens(looks: list[MetricsRea
             3.5,
             id="counters",
         ),
+        pytest.param(
+            [
+                {"drafts": 100.0, "generated": 300.0, "finished": 10.0, "accept_length": 9.0},
+                {"drafts": 1100.0, "generated": 2714.0, "finished": 24.0, "accept_length": 9.0},
+            ],
+            2.4,
+            id="verify calls",
+        ),
+        pytest.param(
+            [
+                {"generated": 0.0, "finished": 0.0},
+                {"drafts": 50.0, "generated": 200.0, "finished": 5.0, "accept_length": 3.0},
+                {"drafts": 60.0, "generated": 300.0, "finished": 6.0, "accept_length": 3.0},
+            ],
+            3.0,
+            id="a counter without a start",
+        ),
         pytest.param([{"accept_length": 2.0}, {"accept_length": 3.0}], 2.5, id="gauge"),
         pytest.param([{"accept_length": 0.0}, {"accept_length": 3.0}], 3.0, id="late gauge"),
         pytest.param([{"accept_length": 0.0}, {"accept_length": 0.0}], None, id="no speculation"),

@@ -195,6 +195,15 @@ def test_accepted_drafts_by_either_engine() -> None:
         'sglang:spec_accept_length{dp_rank="1",tp_rank="2"} 3.5\n'
     )
     assert (sglang.accept_length, sglang.drafts) == (3.0, None)
+    # As SGLang 0.5.23 prints it.
+    counted = parse_metrics(
+        "# TYPE sglang:spec_verify_calls_total counter\n"
+        'sglang:spec_verify_calls_total{engine_type="unified",model_name="m"} 875.0\n'
+        "# TYPE sglang:num_requests_total counter\n"
+        'sglang:num_requests_total{is_streaming="false",model_name="m"} 1.0\n'
+        'sglang:num_requests_total{is_streaming="true",model_name="m"} 22.0\n'
+    )
+    assert (counted.drafts, counted.finished) == (875.0, 23.0)
     vllm = parse_metrics(
         "# TYPE vllm:spec_decode_num_drafts_total counter\n"
         "vllm:spec_decode_num_drafts_total 100\n"

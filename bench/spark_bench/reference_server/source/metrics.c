@@ -160,7 +160,7 @@ void metrics_print(Buffer *out)
     print_value(out, "gauge", "token_usage", (double)schedule_held_tokens() / KV_CACHE_TOKENS);
     print_value(out, "gauge", "cache_hit_rate", 0);
     print_value(out, "gauge", "max_total_num_tokens", KV_CACHE_TOKENS);
-    if (draft_steps)
+    if (config.drafts && draft_steps)
         print_value(out, "gauge", "spec_accept_length", (double)draft_tokens / (double)draft_steps);
     print_value(out, "counter", "prompt_tokens_total", (double)prompt_tokens);
     print_value(out, "counter", "generation_tokens_total", (double)generated_tokens);
