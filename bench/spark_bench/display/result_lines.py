@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
+from msgspec import UNSET
+
 from spark_bench.client.audit import Audit
 from spark_bench.formats import brief, digits, duration, plural, size
 from spark_bench.metrics.accepted import Accepted
@@ -9,6 +11,7 @@ from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import Reconciliation
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.mixed import MixedFigures
+from spark_bench.metrics.queues import Queue
 from spark_bench.metrics.stalls import Stalls
 from spark_bench.metrics.steady import Steady
 from spark_bench.protocol.failures import cure, meaning
@@ -196,10 +199,56 @@ def stalls_line(stalls: Stalls) -> str:
         f"{count} {WHOSE.get(whose, whose)}, {digits(stalls.total_ms.get(whose), 'ms')} in total"
         for whose, count in stalls.counts.items()
     )
+    if stalls.prefills and stalls.prefills.stalls:
+        each += f"; {stalls.prefills.stalls} of them while prompts of other requests were read"
     if not stalls.top:
         return each
     worst = stalls.top[0]
-    return f"{each}; the longest {digits(worst.ms, 'ms')}, at {duration(worst.at)}"
+    whose = f", while request {worst.prompts[0]}'s prompt was read" if worst.prompts else ""
+    return f"{each}; the longest {digits(worst.ms, 'ms')}, at {duration(worst.at)}{whose}"
+
+
+def queue_lines(result: Result) -> Iterator[tuple[str, str]]:
+    """How many requests the server ran at once, and how long the others waited, by the streams; the
+    server's own metrics beside it; then what prompts did to ITL. Of several repeats, all are those
+    of the repeat with the median wait."""
+    shown = next((each for each in result.repeats if each.queue == result.queue), result)
+    if queue := shown.queue:
+        compared = shown.server.reconciliation if shown.server else None
+        of_server = compared.ttft_queue_ms if compared else None
+        own = f"; {digits(of_server, 'ms')} by its own metrics" if of_server is not None else ""
+        yield "queue", queue_line(queue) + own
+    prefills = shown.stalls.prefills if shown.stalls else UNSET
+    if prefills and prefills.p99_share is not None and prefills.p99_share >= 0.005:
+        yield (
+            "prompts",
+            f"reading prompts of other requests causes {prefills.p99_share:.0%} of p99 ITL: "
+            f"{digits(prefills.p99_itl_ms, 'ms')}, "
+            f"{digits(prefills.others_p99_itl_ms, 'ms')} without",
+        )
+
+
+def queue_line(queue: Queue) -> str:
+    """Whether the server had a limit, and how much of TTFT was waiting for it."""
+    ttft = digits(queue.ttft_ms, "ms")
+    if queue.verdict == "queue":
+        slots = f"{queue.slots}"
+        if queue.slots_low != queue.slots_high:
+            slots = f"{queue.slots_low} to {queue.slots_high}"
+        return (
+            f"the server ran {slots} of {queue.in_flight} in flight: "
+            f"{digits(queue.wait_ms, 'ms')} of {ttft} mean TTFT was its queue"
+        )
+    if queue.verdict == "unknown":
+        return (
+            f"{queue.emitting} of {queue.in_flight} in flight emitted at once: whether the others "
+            f"waited can't be told; at most {digits(queue.wait_high_ms, 'ms')} of {ttft} mean TTFT"
+        )
+    if queue.emitting == queue.in_flight:
+        return (
+            f"none: all {queue.in_flight} in flight ran at once" if queue.in_flight > 1 else "none"
+        )
+    return f"none found: {queue.emitting} of {queue.in_flight} in flight emitted at once"
 
 
 def client_line(result: Result) -> str:

@@ -16,10 +16,11 @@ from spark_bench.display.result_lines import (
     failure_lines,
     finding_lines,
     node_lines,
+    queue_lines,
     server_lines,
 )
 from spark_bench.load.profile import Profile
-from spark_bench.load.sweep import MeasuredPoint, Sweep, knee
+from spark_bench.load.sweep import MeasuredPoint, Sweep, knee, knee_between, power_between
 from spark_bench.metrics.accepted import Accepted
 from spark_bench.metrics.depth import Speed
 from spark_bench.printable import printable
@@ -53,7 +54,7 @@ def result_tables(result: Result) -> Iterator[RenderableType]:
     yield _head(result)
     if result.summary.completed:
         yield latencies(result)
-    lines = list(finding_lines(result))
+    lines = [*finding_lines(result), *queue_lines(result)]
     if result.summary.completed:
         lines += expectations.expectation_lines(result)
     if result.server:
@@ -206,6 +207,9 @@ def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
     stopped = next((r.reason for r in ordered if r.status == "partial"), "")
     if best:
         at = f"The knee is at {best.value:g}"
+        within = knee_between(complete)
+        if len(within) > 1:
+            at += f" ({within[0]:g} to {within[-1]:g} by the bounds of the figures)"
         caption = f"{at}: beyond it, latency grows faster than throughput."
     elif ended := stopped or sweep.ended_by(complete):
         caption = f"Ended: {ended}."
@@ -333,6 +337,7 @@ def sweep_point(result: Result, over: str) -> MeasuredPoint:
         e2e_ms=_or_nan(summary.mean_e2e_latency_ms),
         goodput=summary.request_goodput,
         failed=summary.failed / sent if sent else 0.0,
+        between=power_between(result.bounds or {}),
     )
 
 

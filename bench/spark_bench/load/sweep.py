@@ -1,15 +1,21 @@
 """Which loads a sweep measures, one after another, until more load is of no use; and where that
 begins: the knee of throughput against latency."""
 
+from __future__ import annotations
+
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from spark_bench.errors import BadInput
+
+if TYPE_CHECKING:
+    from spark_bench.metrics.bounds import Bound
 
 # Power within this share of the best counts as equal to it: noise of about 3 % in both throughput
 # and latency makes about 4 % in their ratio.
@@ -36,6 +42,8 @@ class MeasuredPoint(msgspec.Struct, frozen=True):
     ttft_ms, e2e_ms: mean time to the first token, and to the last; NaN if none came
     goodput: requests per second that met every objective; None if there are none
     failed: share of the requests that failed, 0 to 1
+    between: the lowest and the highest power that it can have, by the bounds of its figures; None:
+        unknown
     """
 
     value: float
@@ -45,6 +53,7 @@ class MeasuredPoint(msgspec.Struct, frozen=True):
     e2e_ms: float
     goodput: float | None = None
     failed: float = 0.0
+    between: tuple[float, float] | None = None
 
     @property
     def attainment(self) -> float | None:
@@ -61,6 +70,14 @@ def power(measured: MeasuredPoint) -> float:
     if not measured.e2e_ms > 0 or not math.isfinite(measured.output_throughput):
         return 0.0
     return measured.output_throughput / (measured.e2e_ms / 1000)
+
+
+def power_between(bounds: Mapping[str, Bound]) -> tuple[float, float] | None:
+    """The lowest and the highest power of a run, by the bounds of its figures; None if unknown."""
+    output, e2e = bounds.get("output_throughput"), bounds.get("mean_e2e_latency_ms")
+    if not output or not e2e or not e2e.low > 0:
+        return None
+    return output.low / e2e.high * 1000, output.high / e2e.low * 1000
 
 
 def past_knee(measured: Sequence[MeasuredPoint]) -> bool:
@@ -102,6 +119,27 @@ def knee(measured: Sequence[MeasuredPoint]) -> MeasuredPoint | None:
     middle = math.sqrt(top[0].value * top[-1].value)
     # Rounded, for of two as near we want the lower.
     return min(top, key=lambda each: round(abs(math.log(each.value / middle)), 9))
+
+
+def knee_between(measured: Sequence[MeasuredPoint]) -> list[float]:
+    """The loads at which the knee may be, ascending, by the bounds of each point's power; none if
+    it may be nowhere or the bounds are unknown.
+
+    The knee is lowest where the loads up to some point have their highest power and those above
+    their lowest, and highest where it is the other way round.
+    """
+    ordered = sorted(measured, key=lambda each: each.value)
+    knees = []
+    for cut in range(len(ordered) + 1):
+        for end in (0, 1):
+            points = []
+            for index, each in enumerate(ordered):
+                if each.between is None:
+                    return []
+                own = each.between[end if index < cut else 1 - end]
+                points.append(replace(each, output_throughput=own * each.e2e_ms / 1000))
+            knees.append(knee(points))
+    return sorted({each.value for each in knees if each}) if all(knees) else []
 
 
 class Sweep(msgspec.Struct, frozen=True):

@@ -9,22 +9,27 @@ These are no confidence intervals. They say how far a figure may be from what re
 this run; how far another run would be from it is in `intervals`.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
 
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.goodput import NAMES, Slo
+from spark_bench.metrics.steady import Steady
 from spark_bench.metrics.summary import BY_REQUEST, describe_latency
 from spark_bench.metrics.times import (
     NS_PER_MS,
     NS_PER_S,
+    Bools,
+    Counts,
     Floats,
     Ints,
     TimedRequests,
     Times,
+    ended_ns,
     without_nan,
 )
 from spark_bench.record import Request
@@ -130,7 +135,8 @@ def bound_figures(
     slo: the objectives that the summary's goodput is about
     clock_error_ns: how far the kernel's clock may be off against the client's
 
-    Without bounds: counts, which are exact; the best second; the steady part's latencies.
+    Those of the steady part are "steady.output_throughput" and so on, for the same window. Without
+    bounds: counts of the whole run, which are exact.
     """
     times = timed.answered
     if not len(times):
@@ -156,7 +162,113 @@ def bound_figures(
         )
     if slo:
         bounds |= _goodput(timed.requests, latencies, slo, summary, seconds)
+    if summary.max_output_tokens_per_s is not None:
+        bounds["max_output_tokens_per_s"] = _best_second(timed)
+    if summary.steady:
+        steady = _steady(timed, latencies, summary.steady)
+        bounds |= {f"steady.{name}": bound for name, bound in steady.items()}
     return bounds
+
+
+def _best_second(timed: TimedRequests) -> Bound:
+    """The tokens of the best second since the first send, which was when it began or later."""
+    times, began = timed.answered, timed.began_ns
+    begun_by = [request.sent_by_ns for request in timed.requests if request.sent_by_ns]
+    latest = min(begun_by, default=int(times.first_event_ns.min()))
+    first = np.maximum((times.token_since_ns - latest) // int(NS_PER_S), 0)
+    last = (times.token_ns - began) // int(NS_PER_S)
+    sure = first == last
+    fewest = np.bincount(last[sure], times.token_counts[sure], minlength=1).max()
+    change = np.zeros(int(last.max()) + 2)
+    np.add.at(change, first, times.token_counts)
+    np.add.at(change, last + 1, -times.token_counts)
+    return Bound(float(fewest), float(np.cumsum(change).max()))
+
+
+def _steady(timed: TimedRequests, latencies: LatencyBounds, steady: Steady) -> dict[str, Bound]:
+    """The bounds of the figures of this window: what surely lies in it, and what may."""
+    times, began = timed.answered, timed.began_ns
+    start, end = (began + round(edge * NS_PER_S) for edge in (steady.start, steady.end))
+    seconds = (end - start) / NS_PER_S
+    tokens = times.token_counts.astype(np.int64)
+    tokens[times.begins] += times.hidden_tokens
+    since, at = times.token_since_ns, times.token_ns
+    sure, possible = (since > start) & (at <= end), (at > start) & (since <= end)
+    output = Bound(float(tokens[sure].sum()), float(tokens[possible].sum()))
+    whole = (latencies.last_since_ns > start) & (times.last_ns <= end)
+    perhaps = (times.last_ns > start) & (latencies.last_since_ns <= end)
+    completed = Bound(float(whole.sum()), float(perhaps.sum()))
+    spans = np.array(
+        [
+            (r.sent_ns, r.sent_by_ns or r.sent_ns, r.done_since_ns or ended_ns(r), ended_ns(r))
+            for r in timed.requests
+            if r.sent_ns
+        ],
+        np.int64,
+    ).clip(start, end)
+    shortest, longest = np.maximum(spans[:, 2] - spans[:, 1], 0), spans[:, 3] - spans[:, 0]
+    sent_by = latencies.sent_by_ns
+    inside = (times.sent_ns >= start) & (sent_by < end)
+    around = (sent_by >= start) & (times.sent_ns < end)
+    later = np.ones(at.size, bool)
+    later[times.begins] = False
+    later = later[1:]
+    gaps_in = ((since[:-1] >= start) & (at[1:] <= end))[later]
+    gaps_around = ((at[:-1] >= start) & (since[1:] <= end))[later]
+    low, high = times.gap_bounds()
+    return {
+        "output_tokens": output,
+        "output_throughput": Bound(output.low / seconds, output.high / seconds),
+        "completed": completed,
+        "request_throughput": Bound(completed.low / seconds, completed.high / seconds),
+        "concurrency": Bound(
+            float(shortest.sum()) / (end - start), float(longest.sum()) / (end - start)
+        ),
+        **_uncertain("ttft", latencies.by_request("ttft"), inside, around),
+        **_uncertain(
+            "itl", (low.each_ms(), high.each_ms()), gaps_in, gaps_around, times.gaps().tokens
+        ),
+    }
+
+
+def _uncertain(
+    name: str,
+    spans: tuple[Floats, Floats],
+    sure: Bools,
+    possible: Bools,
+    counts: Counts | None = None,
+) -> dict[str, Bound]:
+    """The bounds of a latency's mean, median and p99 over the sure ones and any of the possible.
+
+    Adding a value moves each of these toward it. So the lowest figure is that of the sure ones at
+    their shortest, alone or with the lowest value of the others as often as there are others.
+
+    counts: how often each value counts
+    """
+    ends: list[list[Floats]] = []
+    for values, extreme in zip(spans, (np.min, np.max), strict=True):
+        valid = ~np.isnan(values)
+        chosen = [sure & valid, possible & ~sure & valid]
+        inside, others = (
+            values[each] if counts is None else np.repeat(values[each], counts[each])
+            for each in chosen
+        )
+        worst = np.full(others.size, extreme(others)) if others.size else others
+        ends.append([each for each in (inside, np.append(inside, worst)) if each.size])
+    if not ends[0]:
+        return {}
+    statistics: dict[str, Callable[[Floats], Any]] = {
+        f"mean_{name}_ms": np.mean,
+        f"median_{name}_ms": np.median,
+        f"p99_{name}_ms": partial(np.percentile, q=99),
+    }
+    return {
+        key: Bound(
+            min(float(statistic(each)) for each in ends[0]),
+            max(float(statistic(each)) for each in ends[1]),
+        )
+        for key, statistic in statistics.items()
+    }
 
 
 def _duration(timed: TimedRequests, latencies: LatencyBounds) -> Bound:
@@ -184,7 +296,7 @@ def _latency(name: str, shortest: Floats, longest: Floats, summary: Summary) -> 
 
 def _gaps(latencies: LatencyBounds, summary: Summary) -> dict[str, Bound]:
     """The bounds of ITL and ICL. What shortens a gap lengthens the next: a mean is that of whole
-    answers, which is known better than its gaps are."""
+    answers, which is valid better than its gaps are."""
     shortest, longest = latencies.times.gap_bounds()
     bounds = _latency("itl", shortest.itl_ms(), longest.itl_ms(), summary)
     bounds |= _latency("icl", shortest.ns / NS_PER_MS, longest.ns / NS_PER_MS, summary)

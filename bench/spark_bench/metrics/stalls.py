@@ -1,18 +1,32 @@
-"""Stalls: when tokens stopped coming, and in which streams.
+"""Stalls: when tokens stopped coming, in which streams, and whose prompt was read meanwhile.
 
 A gap is long when it is far outside the run's own spread. Long gaps that end together are one
-stall: an engine that paused gives all its streams their next token in one step. A stall of
-(nearly) all running streams is the engine's, a stall of one stream is its request's. One of some
-streams has a cause in between: a batch, one of several replicas, the network to some clients.
+stall, if they began together too and their ends are not clearly in two heaps: an engine that paused
+gives all its streams their next token in one step. A stall of (nearly) all running streams is the
+engine's, a stall of one stream is its request's. One of some streams has a cause in between: a
+batch, one of several replicas, the network to some clients.
+
+A prompt was read during a gap if its request was sent before and its first token came in it or
+right after it; or, where prompts are read in pieces, if the next gap, also long, was such a one.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
-from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Counts, Gaps, TimedRequests, Times
+from spark_bench.metrics.times import (
+    NS_PER_MS,
+    NS_PER_S,
+    Bools,
+    Counts,
+    Gaps,
+    Ints,
+    TimedRequests,
+    Times,
+)
 
 Whose = Literal["engine", "partial", "request", "alone"]
 
@@ -26,17 +40,36 @@ FLOOR_NS = 5_000_000
 TOGETHER_MEDIANS = 0.25
 TOGETHER_NS = 1_000_000
 NEARLY_ALL = 0.9
+# Ends in two heaps: a space between two of them, wider than what separates the tokens of one step,
+# and so wide beside the others that chance gives one in a hundred: the largest share of m spaces
+# exceeds g with a probability of at most m (1 - g)^(m - 1) (Fisher, "Tests of significance in
+# harmonic analysis", 1929).
+APART_NS = 2_000_000
+CHANCE = 0.01
 # With fewer gaps than this, there is no spread to judge by.
 MIN_GAPS = 20
+# Prompts read in more pieces than this are followed no further back.
+PIECES = 64
+# A first token comes within this share of a step after the gap that its prompt caused.
+AFTER_MEDIANS = 0.75
+# With fewer gaps than this share left, p99 without prompts says nothing.
+LEAST_WITHOUT = 0.1
+# The most gaps that one gap without a first token stands for.
+MOST_WEIGHT = 10.0
+# The most requests that a stall names.
+NAMED = 8
 
 
 class Stall(Struct, frozen=True):
-    """at: seconds from the run's first send to where it began; ms: the mean length of its gaps.
+    """at: seconds from the run's first send to where it began; ms: the mean length of its gaps but
+    for those that began with a stream's first token; if all did, the longest of them.
 
     streams: how many it stopped, of `running` that were between their first and last token
     whose: "engine" (nearly all of several), "partial", "request" (one of several), or "alone":
         only one stream ran, so the two can't be told apart
     request: its index, when one stream stalled
+    prompts: indices of requests whose prompts were read meanwhile, eight at most; left out if there
+        are none
     """
 
     at: float
@@ -45,6 +78,25 @@ class Stall(Struct, frozen=True):
     running: int
     whose: Whose
     request: int | None = None
+    prompts: tuple[int, ...] | UnsetType = UNSET
+
+
+class Prefills(Struct, frozen=True):
+    """What reading prompts did to other streams.
+
+    stalls, total_ms: stalls while prompts were read, and their length
+    gaps: share of the gaps between tokens in which a prompt of another request was read
+    p99_itl_ms, others_p99_itl_ms: of all gaps, and of the others alone, weighted by the chance that
+        a gap of their length has no first token; null: nearly every gap has one
+    p99_share: the share of ITL p99 that prompts cause, by these two; null: it can't be told
+    """
+
+    stalls: int
+    total_ms: float
+    gaps: float
+    p99_itl_ms: float
+    others_p99_itl_ms: float | None
+    p99_share: float | None
 
 
 class Stalls(Struct, frozen=True):
@@ -52,6 +104,7 @@ class Stalls(Struct, frozen=True):
 
     counts, total_ms: by whose they were; top: the longest first. All empty when the run has too
     few gaps to tell.
+    prefills: left out with too few gaps, and in files of earlier versions
     """
 
     median_ms: float | None = None
@@ -59,6 +112,7 @@ class Stalls(Struct, frozen=True):
     counts: dict[str, int] = field(default_factory=dict)
     total_ms: dict[str, float] = field(default_factory=dict)
     top: tuple[Stall, ...] = ()
+    prefills: Prefills | UnsetType = UNSET
 
 
 def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
@@ -69,52 +123,160 @@ def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
     times = timed.streamed
     gaps = times.gaps()
     # Deltas of one read share a stamp: they are one delivery, with the gap of the first delta.
-    apart = gaps.ns[gaps.ns > 0]
-    if apart.size < MIN_GAPS:
+    separate = gaps.ns[gaps.ns > 0]
+    if separate.size < MIN_GAPS:
         return Stalls()
-    median = float(np.median(apart))
-    deviation = SIGMA_PER_MAD * float(np.median(np.abs(apart - median)))
+    median = float(np.median(separate))
+    deviation = SIGMA_PER_MAD * float(np.median(np.abs(separate - median)))
     threshold = max(median + DEVIATIONS * deviation, MEDIANS * median, FLOOR_NS)
     together = max(TOGETHER_NS, TOGETHER_MEDIANS * median)
     long = gaps.ns > threshold
-    owner = times.gap_owners()[long]
-    grouped = _grouped(times, gaps.where(long), owner, together, timed.began_ns)
-    counts = Counter[str](stall.whose for stall in grouped)
+    owner = times.gap_owners()
+    opening = gaps.end_ns - gaps.ns == times.first_ns[owner]
+    reading = _read_during(times, gaps, owner, median, threshold)
+    apart = max(together, median + DEVIATIONS * deviation)
+    stalled = [
+        _stall(times, gaps, owner, opening, reading, np.flatnonzero(long)[group], timed.began_ns)
+        for group in _groups(gaps.where(long), opening[long], together, apart)
+    ]
+    counts = Counter[str](stall.whose for stall in stalled)
     return Stalls(
         median_ms=median / NS_PER_MS,
         threshold_ms=threshold / NS_PER_MS,
         counts=dict(counts),
-        total_ms={whose: sum(s.ms for s in grouped if s.whose == whose) for whose in counts},
-        top=tuple(sorted(grouped, key=lambda stall: -stall.ms)[:top]),
+        total_ms={whose: sum(s.ms for s in stalled if s.whose == whose) for whose in counts},
+        top=tuple(sorted(stalled, key=lambda stall: -stall.ms)[:top]),
+        prefills=_prefills(
+            stalled,
+            gaps.where(times.ok[owner] == 1),
+            reading[times.ok[owner] == 1],
+            len(times) / max(int(times.last_ns.max()) - timed.began_ns, 1),
+        ),
     )
 
 
-def _grouped(times: Times, long: Gaps, owner: Counts, together: float, began: int) -> list[Stall]:
-    if not long.ns.size:
-        return []
-    order = np.argsort(long.end_ns)
-    ends, ns, owner = long.end_ns[order], long.ns[order], owner[order]
-    group = np.cumsum(np.diff(ends, prepend=ends[0]) > together, dtype=np.int64)
-    first = np.flatnonzero(np.diff(group, prepend=-1))
-    mean = np.bincount(group, ns) / np.bincount(group)
-    # How many streams each group has.
-    streams = np.bincount(np.unique(np.stack([group, owner]), axis=1)[0])
-    # How many streams were between their first and last token then.
-    middle = ends[first] - mean / 2
-    begun = np.searchsorted(np.sort(times.first_ns), middle, side="right")
-    ended = np.searchsorted(np.sort(times.last_ns), middle, side="right")
-    running = np.maximum(streams, begun - ended)
-    kinds: list[Whose] = ["alone", "request", "engine", "partial"]
-    which = np.select([running == 1, streams == 1, streams >= NEARLY_ALL * running], [0, 1, 2], 3)
-    at = (ends[first] - mean - began) / NS_PER_S
-    return [
-        Stall(
-            at=float(at[i]),
-            ms=float(mean[i] / NS_PER_MS),
-            streams=int(streams[i]),
-            running=int(running[i]),
-            whose=kinds[which[i]],
-            request=int(times.index[owner[first[i]]]) if streams[i] == 1 else None,
-        )
-        for i in range(first.size)
-    ]
+def _groups(long: Gaps, opening: Bools, together: float, apart: float) -> Iterator[Ints]:
+    """Yield the gaps of each stall, as positions.
+
+    opening: those that began with a stream's first token, which may come at any time of a stall
+    together, apart: how far successive ends and begins of a stall may differ
+    """
+    began = long.end_ns - long.ns
+    order = np.lexsort((long.ns, long.end_ns))
+    near = np.flatnonzero(np.diff(long.end_ns[order]) > together) + 1
+    for ended in np.split(order, near):
+        whole = ended[~opening[ended]]
+        whole = whole[np.argsort(began[whole], kind="stable")]
+        parts = np.split(whole, np.flatnonzero(np.diff(began[whole]) > apart) + 1)
+        starts = np.array([began[part[0]] for part in parts if part.size], np.int64)
+        joined = ended[opening[ended]]
+        into = np.maximum(np.searchsorted(starts, began[joined], side="right") - 1, 0)
+        parts = [np.append(part, joined[into == n]) for n, part in enumerate(parts)]
+        while parts:
+            part = parts.pop()
+            part = part[np.argsort(long.end_ns[part], kind="stable")]
+            spaces = np.diff(long.end_ns[part])
+            widest = int(spaces.argmax()) if spaces.size > 1 else 0
+            share = float(spaces[widest] / max(spaces.sum(), 1)) if spaces.size > 1 else 0.0
+            chance = spaces.size * (1 - share) ** (spaces.size - 1)
+            if share and spaces[widest] > APART_NS and chance < CHANCE:
+                parts += [part[: widest + 1], part[widest + 1 :]]
+            elif part.size:
+                yield part
+
+
+def _stall(
+    times: Times,
+    gaps: Gaps,
+    owner: Counts,
+    opening: Bools,
+    reading: Ints,
+    group: Ints,
+    began: int,
+) -> Stall:
+    """The stall of these gaps; opening, reading: of all gaps."""
+    whole = group[~opening[group]]
+    end = int(gaps.end_ns[group].min())
+    mean = float(gaps.ns[whole].mean() if whole.size else gaps.ns[group].max())
+    stopped = np.unique(owner[group])
+    middle = end - mean / 2
+    running = int(((times.first_ns <= middle) & (times.last_ns > middle)).sum())
+    running = max(stopped.size, running)
+    whose: Whose = "partial"
+    if running == 1:
+        whose = "alone"
+    elif stopped.size == 1:
+        whose = "request"
+    elif stopped.size >= NEARLY_ALL * running:
+        whose = "engine"
+    read = reading[group]
+    prompts = times.index[np.unique(read[read >= 0])[:NAMED]].tolist()
+    return Stall(
+        at=(end - mean - began) / NS_PER_S,
+        ms=mean / NS_PER_MS,
+        streams=stopped.size,
+        running=running,
+        whose=whose,
+        request=int(times.index[stopped[0]]) if stopped.size == 1 else None,
+        prompts=tuple(prompts) if 2 * (read >= 0).sum() >= read.size else UNSET,
+    )
+
+
+def _read_during(times: Times, gaps: Gaps, owner: Counts, median: float, threshold: float) -> Ints:
+    """For each gap, the position of a request whose prompt was read during it; -1: none."""
+    by_first = np.argsort(times.first_ns, kind="stable")
+    firsts = times.first_ns[by_first]
+    began = gaps.end_ns - gaps.ns
+    # A first token right after a gap ended it; one right after its begin ended the gap before.
+    after = int(max(TOGETHER_NS, AFTER_MEDIANS * median))
+    low = np.searchsorted(firsts, began + after, side="right")
+    high = np.searchsorted(firsts, gaps.end_ns + after, side="right")
+    some = np.flatnonzero(high > low)
+    reading = np.full(gaps.ns.size, -1, np.int64)
+    if not some.size:
+        return reading
+    # Of the first tokens in each gap, that of the request sent first. A step under way ends first.
+    by_send = np.argsort(times.sent_ns, kind="stable")
+    rank = np.empty(len(times) + 1, np.int64)
+    rank[by_send] = np.arange(len(times))
+    ranks = np.append(rank[by_first], len(times))
+    bounds = np.column_stack([low[some], high[some]]).ravel()
+    earliest = by_send[np.minimum.reduceat(ranks, bounds)[::2]]
+    before = times.sent_ns[earliest] <= began[some] + median
+    reading[some[before]] = earliest[before]
+    # Pieces: from the last one back.
+    long = gaps.ns > threshold
+    same = np.flatnonzero(owner[1:] == owner[:-1])
+    for _ in range(PIECES):
+        next_ = reading[same + 1]
+        more = (reading[same] < 0) & (next_ >= 0) & long[same] & long[same + 1]
+        more &= times.sent_ns[next_] <= began[same] + median
+        if not more.any():
+            break
+        reading[same[more]] = next_[more]
+    return reading
+
+
+def _prefills(stalled: list[Stall], gaps: Gaps, reading: Ints, firsts_per_ns: float) -> Prefills:
+    """What prompts did to the other streams, from the gaps of whole answers."""
+    by_prompts = [stall.ms for stall in stalled if stall.prompts]
+    itl, others = gaps.itl_ms(), gaps.where(reading < 0)
+    p99 = float(np.percentile(itl, 99)) if itl.size else 0.0
+    without = None
+    if others.ns.size >= max(MIN_GAPS, LEAST_WITHOUT * gaps.ns.size):
+        # A long gap has a first token by chance more often than a short one. So each of the others
+        # stands for as many as had none by chance.
+        chance = np.exp(np.minimum(others.ns * firsts_per_ns, np.log(MOST_WEIGHT)))
+        each, weights = others.each_ms(), np.maximum(others.tokens, 1) * chance
+        order = np.argsort(each)
+        below = np.cumsum(weights[order])
+        without = float(each[order][np.searchsorted(below, 0.99 * below[-1])])
+        without = min(without, p99)
+    return Prefills(
+        stalls=len(by_prompts),
+        total_ms=sum(by_prompts),
+        gaps=float((reading >= 0).mean()) if reading.size else 0.0,
+        p99_itl_ms=p99,
+        others_p99_itl_ms=without,
+        p99_share=None if without is None or not p99 else max(0.0, 1 - without / p99),
+    )

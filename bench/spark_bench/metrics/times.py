@@ -13,6 +13,7 @@ from spark_bench.record import Request
 
 Ints = NDArray[np.int64]
 Counts = NDArray[np.int32]
+Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 NS_PER_MS = 1e6
@@ -30,6 +31,7 @@ COLUMNS = (
     "first_event_since_ns",
     "text_since_ns",
     "done_since_ns",
+    "prompt_tokens",
     "output_tokens",
     "hidden_tokens",
     "ok",
@@ -88,6 +90,7 @@ class Times:
     first_event_since_ns: Ints
     text_since_ns: Ints
     done_since_ns: Ints
+    prompt_tokens: Ints
     output_tokens: Ints
     hidden_tokens: Ints
     ok: Ints

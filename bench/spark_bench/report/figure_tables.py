@@ -208,6 +208,67 @@ def _roofline(expectation: expectations.Expectation) -> page_table.Cell:
     return page_table.Cell(expectation.verdict, href="#expectations", tone=tone)
 
 
+# What a row says where no limit was found.
+_LIMITS: dict[str, tuple[str, page_table.Tone]] = {
+    "none": ("no limit", ""),
+    "unknown": ("can't be told", "warn"),
+}
+
+
+def waits_table(runs: Sequence[named_runs.NamedRun]) -> page_table.Table | None:
+    """How many requests each server ran at once, how long the others waited, and what prompts did
+    to ITL; None if no run tells."""
+    chosen = [named for named in runs if named.run.queue or named.run.prefills]
+    if not chosen:
+        return None
+    queues = [named.run.queue for named in chosen]
+    prompts = [named.run.prefills for named in chosen]
+    numbers = [
+        page_table.number_cells(values)
+        for values in (
+            [queue.wait_ms if queue else None for queue in queues],
+            [queue.ttft_ms if queue else None for queue in queues],
+            [named.run.server_queue_ms for named in chosen],
+            [each.p99_itl_ms if each else None for each in prompts],
+            [each.others_p99_itl_ms if each else None for each in prompts],
+        )
+    ]
+    rows = []
+    for index, named in enumerate(chosen):
+        wait, ttft, of_server, p99, without = (column[index] for column in numbers)
+        queue, read = queues[index], prompts[index]
+        share = read.p99_share if read else None
+        ran = in_flight = emitting = page_table.NONE
+        if queue:
+            in_flight = page_table.Cell(f"{queue.in_flight:,}", queue.in_flight)
+            emitting = page_table.Cell(f"{queue.emitting:,}", queue.emitting)
+        if queue and queue.slots is not None:
+            between = f"{queue.slots_low} to {queue.slots_high}"
+            several = queue.slots_low != queue.slots_high
+            ran = page_table.Cell(str(queue.slots), queue.slots, between if several else "")
+        elif queue:
+            text, tone = _LIMITS[queue.verdict]
+            ran = page_table.Cell(text, tone=tone)
+        caused = page_table.NONE if share is None else page_table.Cell(f"{share:.0%}", share)
+        name = page_table.Cell(
+            f"#{named.number}",
+            named.number,
+            f"{named.label} {named.run.entry.load}",
+            f"#{named.anchor}",
+        )
+        rows.append((name, in_flight, emitting, ran, wait, ttft, of_server, p99, without, caused))
+    heads = (
+        *(("In flight", ""), ("Emitted at once", ""), ("Slots", ""), ("Queue", "ms")),
+        *(("TTFT mean", "ms"), ("Queue by its metrics", "ms"), ("ITL p99", "ms")),
+        *(("Without prompts", "ms"), ("By prompts", "")),
+    )
+    columns = (
+        page_table.Column("Run", numeric=False),
+        *(page_table.Column(head, unit) for head, unit in heads),
+    )
+    return page_table.Table("Queues and prompts, by the streams", columns, tuple(rows))
+
+
 class Published(Struct, frozen=True):
     """Runs beside the published figures whose loads they sent; notes: what limits the comparison,
     with the runs' numbers."""

@@ -15,10 +15,12 @@ from spark_bench.display.result_lines import lengths_line
 from spark_bench.errors import BadInput
 from spark_bench.expectations import Expectation, judge_result
 from spark_bench.history.entry import HistoryEntry, entry_of, server_key
-from spark_bench.load.sweep import MeasuredPoint
+from spark_bench.load.sweep import MeasuredPoint, power_between
 from spark_bench.metrics.accepted import Accepted
 from spark_bench.metrics.depth import SpeedRow
 from spark_bench.metrics.mixed import MixedFigures
+from spark_bench.metrics.queues import Queue
+from spark_bench.metrics.stalls import Prefills
 from spark_bench.metrics.summary import Distributions
 from spark_bench.report.quality_section import (
     QualityRun,
@@ -166,6 +168,9 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     accepted: tokens of each step with speculative decoding; None: there is none
     rows: prefill and decode speed at a depth; empty: it had none
     mixed: short and long prompts apart; None: all were alike
+    queue, server_queue_ms, prefills: what its streams show, of several repeats the one with the
+        median wait, and the mean time in the queue by the server's own metrics; None: unknown
+    power: the lowest and the highest power that it can have (see `load.sweep.power`); None: unknown
     """
 
     entry: HistoryEntry
@@ -189,6 +194,10 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     accepted: Accepted | None = None
     rows: tuple[SpeedRow, ...] = ()
     mixed: MixedFigures | None = None
+    queue: Queue | None = None
+    server_queue_ms: float | None = None
+    prefills: Prefills | None = None
+    power: tuple[float, float] | None = None
 
     def value(self, name: str) -> float | None:
         """A figure by its key in the summary."""
@@ -214,12 +223,15 @@ class ReportRun(Struct, frozen=True, kw_only=True):
             e2e_ms=_or_nan(self.value("mean_e2e_latency_ms")),
             goodput=self.value("request_goodput"),
             failed=self.entry.failed / self.sent if self.sent else 0.0,
+            between=self.power,
         )
 
 
 def report_run(result: schema.Result, path: Path) -> ReportRun:
     """What the page needs of the result in the file at `path`."""
     last = result.repeats[-1] if result.repeats else result
+    streams = next((each for each in result.repeats if each.queue == result.queue), result)
+    compared = streams.server.reconciliation if streams.server else None
     lengths = result.lengths
     off = lengths.differing or lengths.stopped_early
     fine = lengths.tokenizer and lengths.checked and not off
@@ -245,6 +257,10 @@ def report_run(result: schema.Result, path: Path) -> ReportRun:
         accepted=result.accepted or None,
         rows=tuple(result_rows(result)),
         mixed=result.mixed or None,
+        queue=result.queue or None,
+        server_queue_ms=compared.ttft_queue_ms if compared else None,
+        prefills=(streams.stalls.prefills or None) if streams.stalls else None,
+        power=power_between(result.bounds or {}),
     )
 
 

@@ -47,6 +47,7 @@ class Page(Struct, frozen=True, kw_only=True):
     exact: int
     headline: Table
     matrix: Table
+    waits: Table | None
     baseline: tables.Baseline | None
     published: tables.Published | None
     quality: QualitySection | None
@@ -107,6 +108,7 @@ def build_page(
             leaders, [roofline for roofline, _ in judgments], gathered.unmeasured
         ),
         matrix=tables.all_runs_table(runs),
+        waits=tables.waits_table(runs),
         baseline=tables.compare_with_baseline(gathered.words),
         published=tables.published_figures(runs),
         quality=quality_section(gathered.scores, labels, wrong, warned),

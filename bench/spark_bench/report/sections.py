@@ -69,7 +69,12 @@ def _load_sections(
         ordered = sorted(family.series, key=lambda series: indices[series.label])
         curves = [series for series in ordered if len(series.loads) > 1][:MOST_CURVES]
         drawn = load_curves.Family(family.over, family.words, tuple(curves))
-        knees = [f"{each.label} {each.knee:g}" for each in drawn.series if each.knee is not None]
+        knees = [
+            f"{each.label} {each.knee:g}"
+            + (f" ({each.within[0]:g} to {each.within[-1]:g})" if each.within else "")
+            for each in drawn.series
+            if each.knee is not None
+        ]
         knee = "beyond the knee, latency grows faster than throughput"
         notes = []
         if left_out := len(family.series) - len(drawn.series):

@@ -131,6 +131,8 @@ def combine_repeats(repeats: Sequence[schema.Repeat]) -> schema.Measurement:
         names = schema.Measurement.__struct_fields__
         return schema.Measurement(**{name: getattr(repeats[0], name) for name in names})
     summaries = [repeat.summary for repeat in repeats]
+    queues = [repeat.queue for repeat in repeats if repeat.queue is not UNSET]
+    queues.sort(key=lambda queue: -1.0 if queue.wait_ms is None else queue.wait_ms)
     lengths = [repeat.lengths for repeat in repeats]
     accepted = [each for repeat in repeats if isinstance(each := repeat.accepted, Accepted)]
     depths = [depth for repeat in repeats if isinstance(depth := repeat.depth, DepthFigures)]
@@ -149,6 +151,7 @@ def combine_repeats(repeats: Sequence[schema.Repeat]) -> schema.Measurement:
         accepted=merge_accepted(accepted) if accepted else UNSET,
         depth=merge_depth(depths) if depths else UNSET,
         mixed=merge_mixed(mixed) if mixed else UNSET,
+        queue=queues[len(queues) // 2] if len(queues) == len(repeats) else UNSET,
     )
 
 

@@ -22,6 +22,7 @@ from spark_bench.metrics.bounds import Bound
 from spark_bench.metrics.depth import DepthFigures
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.mixed import MixedFigures
+from spark_bench.metrics.queues import Queue
 from spark_bench.metrics.stalls import Stalls
 from spark_bench.metrics.summary import Distributions
 
@@ -48,6 +49,9 @@ class Measurement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         shows it
     depth: prefill and decode speed after contexts of a depth; left out: the load had none
     mixed: figures of short and of long prompts apart; left out: all were alike
+    queue: how many requests the server ran at once, and how long the others waited, by the streams
+        alone; of several repeats, that with the median wait; left out: no tokens came, or the file
+        is of an earlier version
     """
 
     summary: figures.Summary
@@ -63,6 +67,7 @@ class Measurement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     accepted: Accepted | UnsetType = UNSET
     depth: DepthFigures | UnsetType = UNSET
     mixed: MixedFigures | UnsetType = UNSET
+    queue: Queue | UnsetType = UNSET
 
 
 class Repeat(Measurement, frozen=True, kw_only=True, forbid_unknown_fields=True):

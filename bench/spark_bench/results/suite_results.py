@@ -52,6 +52,11 @@ class CaseRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quality_seconds: how long they took; in results.csv, only if there are any
     warned: what the deploy's probes doubt, without having failed it; left out: nothing. In
         results.csv, a column if any row has it
+    slots, queue_ms: how many requests the server ran at once, and the mean wait of all of them for
+        it, by the streams; null: no limit was found, it can't be told
+    prompts_p99_share: share of ITL p99 that reading prompts causes; of several repeats, the median
+    bounds: the lowest and the highest value that the figures can have, by name; in results.csv, two
+        columns each at the end, NAME_least and NAME_most, if any row has them
     """
 
     model: str
@@ -96,6 +101,10 @@ class CaseRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scores: dict[str, SuiteScore] | UnsetType = UNSET
     quality_seconds: float | UnsetType = UNSET
     warned: str | UnsetType = UNSET
+    slots: int | UnsetType | None = UNSET
+    queue_ms: float | UnsetType | None = UNSET
+    prompts_p99_share: float | UnsetType | None = UNSET
+    bounds: dict[str, tuple[float, float]] | UnsetType = UNSET
 
     @property
     def by_task(self) -> dict[str, SuiteScore]:

@@ -11,7 +11,7 @@ from spark_bench import errors, record
 from spark_bench.client import judge, recorder
 from spark_bench.client.tally import cpu_seconds, undisturbed
 from spark_bench.expectations.setting import EngineSettings
-from spark_bench.metrics import histograms, intervals, stalls, times
+from spark_bench.metrics import histograms, intervals, queues, stalls, times
 from spark_bench.metrics.accepted import accepted_lengths
 from spark_bench.metrics.bounds import bound_figures
 from spark_bench.metrics.mixed import mixed_figures
@@ -160,6 +160,7 @@ def compute_figures(
         "distributions": distributions(timed),
         "intervals": intervals.over_requests(timed, seed=options.load.seed),
         "stalls": stalls.stalls(timed),
+        "queue": queues.queue(timed) or UNSET,
         "server": assemble.server_figures(side, compared) if side else None,
         "accepted": accepted_lengths(
             timed,

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import UNSET
@@ -65,6 +66,7 @@ def case_row(
         "name": case.name,
         "variant": case.variant,
         "served_variant": case.served_variant,
+        **dict.fromkeys(STREAMS),
         **more,
     }
     if result is not None:
@@ -92,25 +94,49 @@ def case_row(
     return CaseRow(**fields, status=failure.status, diagnosis=failure.diagnosis)
 
 
+# What the streams show, in results.csv only if some row has it.
+STREAMS = ("slots", "queue_ms", "prompts_p99_share")
+# The figures of a row, and what a result calls them.
+FIGURES = {
+    "output_throughput": "output_throughput",
+    "total_throughput": "total_throughput",
+    "ttft_ms": "mean_ttft_ms",
+    "itl_ms": "mean_itl_ms",
+    "e2e_ms": "mean_e2e_latency_ms",
+    "median_ttft_ms": "median_ttft_ms",
+    "p99_ttft_ms": "p99_ttft_ms",
+    "median_itl_ms": "median_itl_ms",
+    "p99_itl_ms": "p99_itl_ms",
+    "tpot_ms": "mean_tpot_ms",
+    "p99_e2e_ms": "p99_e2e_latency_ms",
+    "request_throughput": "request_throughput",
+    "duration": "duration",
+}
+
+
 def _figures(result: Result) -> dict[str, Any]:
-    summary, interval = result.summary, result.intervals.get("output_throughput")
+    interval, queue = result.intervals.get("output_throughput"), result.queue
+    shares = [
+        each.stalls.prefills.p99_share
+        for each in result.repeats or (result,)
+        if each.stalls and each.stalls.prefills
+    ]
+    values = [share for share in shares if share is not None]
+    bounds = result.bounds or {}
     return {
-        "output_throughput": summary.output_throughput,
-        "total_throughput": summary.total_throughput,
-        "ttft_ms": summary.mean_ttft_ms,
-        "itl_ms": summary.mean_itl_ms,
-        "e2e_ms": summary.mean_e2e_latency_ms,
+        **{name: getattr(result.summary, key) for name, key in FIGURES.items()},
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
-        "median_ttft_ms": summary.median_ttft_ms,
-        "p99_ttft_ms": summary.p99_ttft_ms,
-        "median_itl_ms": summary.median_itl_ms,
-        "p99_itl_ms": summary.p99_itl_ms,
-        "tpot_ms": summary.mean_tpot_ms,
-        "p99_e2e_ms": summary.p99_e2e_latency_ms,
-        "request_throughput": summary.request_throughput,
-        "duration": summary.duration,
         "client": result.audit.verdict,
+        "slots": UNSET if queue is UNSET else queue.slots,
+        "queue_ms": UNSET if queue is UNSET else queue.wait_ms,
+        "prompts_p99_share": UNSET if not shares else median(values) if values else None,
+        "bounds": {
+            name: (bounds[key].low, bounds[key].high)
+            for name, key in FIGURES.items()
+            if key in bounds
+        }
+        or UNSET,
     }
 
 
@@ -177,7 +203,9 @@ def rows_csv(rows: Sequence[CaseRow]) -> str:
     """results.csv as text, with a header. Missing figures are empty; no text acts as a formula.
 
     Each task has three columns at the end: its score from 0 to 1, and the ends of its interval;
-    then comes how long all of them took, and what the deploys' probes doubt.
+    then comes how long all of them took, and what the deploys' probes doubt; then what the streams
+    show of the server's queue and its prompts; then two columns for each figure that has bounds in
+    some row.
     """
 
     def plain(value: Any) -> Any:
@@ -192,11 +220,21 @@ def rows_csv(rows: Sequence[CaseRow]) -> str:
     ends = [(task, end) for task in score_tasks(rows) for end in ("score", "low", "high")]
     last = ["quality_seconds"] * bool(ends) + ["warned"] * any(row.warned for row in rows)
     heads = [f"{task}_{end}" for task, end in ends] + last
-    writer.writerow([*COLUMNS, *map(cell, heads)])
+    streams = [name for name in STREAMS if any(getattr(row, name) is not UNSET for row in rows)]
+    bounded = list(dict.fromkeys(name for row in rows for name in row.bounds or {}))
+    limits = [f"{name}_{end}" for name in bounded for end in ("least", "most")]
+    writer.writerow([*COLUMNS, *map(cell, heads), *streams, *map(cell, limits)])
     for row in rows:
         scores = [getattr(row.by_task.get(task), end, None) for task, end in ends]
         closing = [getattr(row, name) or None for name in last]
-        values = [*(getattr(row, name) for name in COLUMNS), *scores, *closing]
+        bounds = [(row.bounds or {}).get(name) for name in bounded]
+        values = [
+            *(getattr(row, name) for name in COLUMNS),
+            *scores,
+            *closing,
+            *(getattr(row, name) for name in streams),
+            *(end for bound in bounds for end in bound or ("", "")),
+        ]
         writer.writerow([cell(plain(value)) for value in values])
     return text.getvalue()
 

@@ -14,6 +14,8 @@ from spark_bench.display.result_lines import (
     client_line,
     finding_lines,
     node_line,
+    queue_line,
+    queue_lines,
     reconciliation_lines,
     requests_line,
     steady_line,
@@ -27,9 +29,11 @@ from spark_bench.display.tables import (
 )
 from spark_bench.display.terminal import print_all
 from spark_bench.load.sweep import Sweep
+from spark_bench.metrics.bounds import Bound
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import Bounded, Compared, Reconciliation, ServerFigure
-from spark_bench.metrics.stalls import Stall, Stalls
+from spark_bench.metrics.queues import Queue
+from spark_bench.metrics.stalls import Prefills, Stall, Stalls
 from spark_bench.metrics.steady import Steady
 from spark_bench.options import RunOutcome
 from spark_bench.results.schema import (
@@ -255,6 +259,69 @@ def test_stalls_are_listed_with_their_source() -> None:
     )
 
 
+QUEUE = Queue(
+    emitting=8,
+    in_flight=24,
+    verdict="queue",
+    slots=8,
+    slots_low=8,
+    slots_high=8,
+    wait_ms=1093.5,
+    wait_low_ms=1093.5,
+    wait_high_ms=1093.5,
+    behind_ms=5.0,
+    ttft_ms=1146.4,
+)
+NO_QUEUE: dict[str, Any] = {"slots": None, "slots_low": None, "slots_high": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "the server ran 8 of 24 in flight: 1,094 ms of 1,146 ms mean TTFT was its queue"),
+        ({"slots_high": 9}, "the server ran 8 to 9 of 24 in flight"),
+        (
+            {**NO_QUEUE, "verdict": "unknown", "wait_ms": None},
+            "8 of 24 in flight emitted at once: whether the others waited can't be told; at most "
+            "1,094 ms of 1,146 ms mean TTFT",
+        ),
+        (
+            {**NO_QUEUE, "verdict": "none", "emitting": 24, "wait_ms": 0.0},
+            "none: all 24 in flight ran at once",
+        ),
+        (
+            {**NO_QUEUE, "verdict": "none", "wait_ms": 0.0},
+            "none found: 8 of 24 in flight emitted at once",
+        ),
+        ({**NO_QUEUE, "verdict": "none", "emitting": 1, "in_flight": 1}, "none"),
+    ],
+)
+def test_the_queue_in_words(changes: dict[str, Any], words: str) -> None:
+    line = queue_line(replaced(QUEUE, **changes))
+    assert line.startswith(words)
+    assert len(words) > 20 or line == words
+
+
+def test_the_queue_stands_beside_the_servers_and_prompts_below() -> None:
+    prefills = Prefills(149, 2929.0, 0.04, 20.57, 7.28, 0.646)
+    own = a_result()
+    repeats = tuple(
+        replaced(
+            repeat,
+            queue=replaced(QUEUE, wait_ms=1093.5 + number),
+            stalls=Stalls(prefills=prefills) if number else None,
+        )
+        for number, repeat in enumerate(own.repeats)
+    )
+    result = replaced(own, queue=repeats[1].queue, repeats=repeats)
+    (about, words), (_, prompts) = queue_lines(result)
+    assert (about, words[:19]) == ("queue", "the server ran 8 of")
+    assert prompts == (
+        "reading prompts of other requests causes 65% of p99 ITL: 20.6 ms, 7.28 ms without"
+    )
+    assert list(queue_lines(closed())) == []
+
+
 def test_reconciliation_lines_split_the_latency() -> None:
     bounded = Bounded(100.0, 200.0, 150.0)
     own = ServerFigure("sglang:x", 9, 149.0, bounded, bounded, bounded)
@@ -301,7 +368,22 @@ def test_a_sweep_has_a_row_per_load_with_the_knee_marked() -> None:
     rows = [line.split() for line in text.splitlines() if line.strip()[:1].isdigit()]
     assert [row[0] for row in rows] == ["1", "2", "4", "8"]
     assert [row[-1] == "knee" for row in rows] == [False, False, True, False]
-    assert "The knee is at 4" in text
+    assert "The knee is at 4: beyond" in text
+    wide = {"output_throughput": Bound(40, 100), "mean_e2e_latency_ms": Bound(100, 140)}
+    unsure = [
+        replaced(
+            each,
+            bounds=wide
+            if each.config.concurrency == 4
+            else {
+                "output_throughput": Bound(*[each.summary.output_throughput] * 2),
+                "mean_e2e_latency_ms": Bound(*[each.summary.mean_e2e_latency_ms] * 2),
+            },
+        )
+        for each in results
+    ]
+    text = printed(sweep_table(unsure, Sweep("concurrency", (1, 2, 4, 8))))
+    assert "The knee is at 4 (2 to 4 by the bounds of the figures)" in text
 
 
 def test_a_sweep_without_a_knee_says_so() -> None:

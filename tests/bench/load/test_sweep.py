@@ -8,8 +8,18 @@ from random import Random
 
 import pytest
 from hypothesis import given, strategies as st
+from msgspec.structs import replace
 from spark_bench.errors import BadInput
-from spark_bench.load.sweep import MeasuredPoint, Sweep, knee, parse_sweep
+from spark_bench.load.sweep import (
+    MeasuredPoint,
+    Sweep,
+    knee,
+    knee_between,
+    parse_sweep,
+    power,
+    power_between,
+)
+from spark_bench.metrics.bounds import Bound
 
 Server = Callable[[float], MeasuredPoint]
 
@@ -150,6 +160,31 @@ def test_a_search_for_the_rate_goes_both_ways(seed: int, each: float) -> None:
 
 def test_a_search_ends_at_the_most() -> None:
     assert values(swept(parse_sweep("concurrency", most=10), capped(100))) == [1, 2, 4, 8, 10]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_knee_of_the_true_figures_is_within_its_bounds(seed: int) -> None:
+    rng = Random(seed)
+    server = rng.choice([capped(8), capped(20), batching(6), batching(30)])
+    wide = rng.choice([0.0, 0.02, 0.2])
+    points, true = [], []
+    for value in (1, 2, 4, 8, 16, 32, 64, 128):
+        point = server(value)
+        low, high = (power(point) * (1 + end * rng.random()) for end in (-wide, wide))
+        points.append(replace(point, between=(low, high)))
+        at = rng.uniform(low, high) * point.e2e_ms / 1000
+        true.append(replace(point, output_throughput=at))
+    between, at_knee = knee_between(points), knee(true)
+    assert wide or between == [at_knee.value if at_knee else None]
+    if between:
+        assert at_knee and between[0] <= at_knee.value <= between[-1]
+
+
+def test_bounds_of_the_power_are_those_of_its_figures() -> None:
+    bounds = {"output_throughput": Bound(90, 110), "mean_e2e_latency_ms": Bound(500, 1000)}
+    assert power_between(bounds) == (90, 220)
+    assert power_between({}) is None
+    assert knee_between([capped(2)(load) for load in (1, 2, 4, 8)]) == []
 
 
 def test_no_knee_before_it_is_passed() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import msgspec
 import numpy as np
 import pytest
-from made_requests import MS, answer
+from made_requests import MS, S, answer, closed_loop
 from spark_bench.metrics.bounds import Bound, bound_figures, is_exact
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.goodput import parse_slo
@@ -70,12 +71,57 @@ def test_the_truth_lies_within_the_bounds(seed: int) -> None:
         assert bound.low - slack <= truth[name] <= bound.high + slack, name
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_the_truth_of_the_steady_part_lies_within_its_bounds(seed: int) -> None:
+    """Of the same window: what of the true times lies in it, by plain loops."""
+    rng = random.Random(seed)
+    slots, tokens = rng.randrange(2, 7), rng.randrange(10, 40)
+    drawn = closed_loop(slots, 6 * slots, ttft=rng.randrange(20, 90), itl=9, tokens=tokens)
+    pairs = [widened(rng, request) for request in drawn]
+    recorded, true = TimedRequests([r for r, _ in pairs]), [t for _, t in pairs]
+    summary = summarize(recorded, slots=slots)
+    steady, bounds = summary.steady, bound_figures(recorded, summary)
+    assert steady
+    start, end = (recorded.began_ns + round(at * 1e9) for at in (steady.start, steady.end))
+    inside = [int(at) for r in true for at in r.token_ns if start < at <= end]
+    gaps = [
+        (later - at) / MS
+        for r in true
+        for at, later in pairwise(r.token_ns.tolist())
+        if at >= start and later <= end
+    ]
+    ttft = [(int(r.token_ns[0]) - r.sent_ns) / MS for r in true if start <= r.sent_ns < end]
+    truth = {
+        "output_tokens": len(inside),
+        "output_throughput": len(inside) / (end - start) * 1e9,
+        "completed": sum(start < r.token_ns[-1] <= end for r in true),
+        "mean_ttft_ms": np.mean(ttft),
+        "median_ttft_ms": np.median(ttft),
+        "p99_ttft_ms": np.percentile(ttft, 99),
+        "mean_itl_ms": np.mean(gaps),
+        "median_itl_ms": np.median(gaps),
+        "p99_itl_ms": np.percentile(gaps, 99),
+    }
+    for name, value in truth.items():
+        bound = bounds[f"steady.{name}"]
+        assert bound.low - 1e-6 <= value <= bound.high + 1e-6, name
+        assert bound.low <= getattr(steady, name) <= bound.high, name
+    seconds: dict[int, int] = {}
+    began = min(r.sent_ns for r in true)
+    for at in (int(at) for r in true for at in r.token_ns):
+        seconds[(at - began) // S] = seconds.get((at - began) // S, 0) + 1
+    best = bounds["max_output_tokens_per_s"]
+    assert best.low <= max(seconds.values()) <= best.high
+    assert best.low <= (summary.max_output_tokens_per_s or 0) <= best.high
+
+
 def test_exact_times_have_bounds_without_width() -> None:
     whole = [answer(ttft=200, gaps=[10, 20, 30]), answer(ttft=100, gaps=[5])]
     timed = TimedRequests([replace(each, sent_by_ns=each.sent_ns) for each in whole])
     summary = summarize(timed, slo=SLO)
     bounds = bound_figures(timed, summary, slo=SLO)
     assert len(bounds) > 80
+    assert bounds["max_output_tokens_per_s"] == Bound(6, 6)
     for name, bound in bounds.items():
         assert bound.low == bound.high == pytest.approx(getattr(summary, name)), name
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from made_requests import START, answer, closed_loop, failed
+from simulated_engine import Engine, Load, simulate
 from spark_bench.metrics.stalls import Stall, stalls
 from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
@@ -145,3 +147,92 @@ def test_too_few_gaps_give_no_figures(requests: list[Request]) -> None:
 
 def test_a_closed_loop_of_equals_has_none() -> None:
     assert stalls(TimedRequests(closed_loop(slots=8, requests=64))).counts == {}
+
+
+def halves(first: float, second: float, length: float, other: float | None = None) -> list[Request]:
+    """Two replicas of eight streams each, in step, that stall and go on at these times."""
+    requests = []
+    for index in range(16):
+        replica, rng = index % 2, np.random.default_rng(index)
+        times = 100 + 3 * replica + 10 * np.arange(TOKENS) + rng.uniform(0, 0.3, TOKENS)
+        until, ms = (second, other or length) if replica else (first, length)
+        later = np.flatnonzero(times > until - ms)
+        times[later] += until - times[later[0]] + rng.uniform(0, 0.3)
+        requests.append(answer(index, ttft=float(times[0]), gaps=np.diff(times).tolist()))
+    return requests
+
+
+@pytest.mark.parametrize(("apart", "other"), [(2.5, None), (4, None), (2.5, 120), (0.5, 300)])
+def test_two_stalls_that_end_within_milliseconds_stay_two(apart: float, other: float) -> None:
+    result = stalls(TimedRequests(halves(1000, 1000 + apart, 200, other)))
+    assert result.counts == {"partial": 2}
+    assert sorted(stall.streams for stall in result.top) == [8, 8]
+
+
+def test_streams_that_are_not_in_step_and_pause_together_have_one_stall() -> None:
+    """The pause delays each in its own phase: their ends spread over a whole step."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        requests = []
+        for index in range(32):
+            times = 100 + rng.uniform(0, 10) + 10 * np.arange(TOKENS)
+            times[times > 1000] += 200
+            requests.append(answer(index, ttft=float(times[0]), gaps=np.diff(times).tolist()))
+        assert only(stalls(TimedRequests(requests)).top).streams == 32
+
+
+def test_streams_that_begin_within_a_stall_are_part_of_it() -> None:
+    """As SGLang reads several prompts in a row: each new stream waits for those after it."""
+    engine = Engine(prefills="alone", prefill_ms=300)
+    result = stalls(TimedRequests(simulate(engine, Load(16, closed=8, tokens=(60, 60))).requests))
+    assert result.counts == {"engine": 2}
+    assert {stall.streams for stall in result.top} == {7}
+
+
+@pytest.mark.parametrize("prefills", ["between", "alone", "pieces"])
+@pytest.mark.parametrize("seed", range(12))
+def test_a_stall_names_the_requests_whose_prompts_were_read(prefills: Any, seed: int) -> None:
+    engine = Engine(prefills=prefills, prefill_ms=150, pieces=3, jitter=0.05)
+    load = Load(60, rate=2, tokens=(60, 120), prompts=(0.8, 2))
+    truth = simulate(engine, load, seed)
+    result = stalls(TimedRequests(truth.requests), top=1000)
+    assert result.top and result.prefills
+    for stall in result.top:
+        begin, end = 1000 * stall.at, 1000 * stall.at + stall.ms
+        read = {index for index, at, to in truth.stops if at < end - 5 and to > begin - 20}
+        assert set(stall.prompts or ()) <= read, (stall, read)
+    # A stream that ends between two pieces of a prompt has no gap at its first token.
+    named = sum(bool(stall.prompts) for stall in result.top)
+    assert named == result.prefills.stalls >= (0.9 if prefills == "pieces" else 1) * len(result.top)
+    assert result.prefills.p99_share is not None and result.prefills.p99_share > 0.8
+    assert result.prefills.others_p99_itl_ms == pytest.approx(11.2, abs=1.5)
+
+
+def test_pauses_without_a_first_token_are_nobodys_prompt() -> None:
+    pauses = tuple((2000.0 + 400 * n, 120.0) for n in range(8))
+    truth = simulate(Engine(prefill_ms=2, pauses=pauses), Load(8, closed=8, tokens=(600, 600)))
+    result = stalls(TimedRequests(truth.requests))
+    assert result.counts == {"engine": 8}
+    assert not any(stall.prompts for stall in result.top)
+    assert result.prefills
+    assert (result.prefills.stalls, result.prefills.p99_share) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_prompts_read_elsewhere_cause_none_of_the_tail(seed: int) -> None:
+    """First tokens come all the time, in ordinary gaps and in those of random pauses."""
+    rng = np.random.default_rng(seed)
+    pauses = tuple((at, 60.0) for at in np.cumsum(rng.exponential(400, 60)).tolist())
+    engine = Engine(prefills="apart", prefill_ms=100, pauses=pauses, jitter=0.1)
+    truth = simulate(engine, Load(200, rate=8, tokens=(40, 120)), seed)
+    prefills = stalls(TimedRequests(truth.requests)).prefills
+    assert prefills and prefills.p99_share is not None
+    assert prefills.p99_share < 0.1
+    assert prefills.gaps > 0.05
+
+
+def test_where_each_gap_has_a_first_token_nothing_is_said() -> None:
+    truth = simulate(Engine(prefills="apart"), Load(1500, rate=1000, tokens=(5, 8)))
+    prefills = stalls(TimedRequests(truth.requests)).prefills
+    assert prefills and prefills.gaps > 0.9
+    assert (prefills.others_p99_itl_ms, prefills.p99_share) == (None, None)

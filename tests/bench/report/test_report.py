@@ -11,15 +11,19 @@ import pytest
 from hypothesis import given, strategies as st
 from msgspec.structs import replace
 from report_samples import LOADS, SLOTS, a_provenance, result, save, several, variants
+from simulated_engine import Engine, Load, simulate
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.errors import BadInput
 from spark_bench.load.sweep import knee
 from spark_bench.metrics.intervals import Interval
+from spark_bench.metrics.queues import queue
+from spark_bench.metrics.stalls import stalls
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.report.charts.load_curves import families
 from spark_bench.report.charts.over_time import choose_timeline_run, read_timeline, thin_line
 from spark_bench.report.charts.pareto import pareto_front, thin_dots
 from spark_bench.report.charts.plot import fitting_axis, spread_labels
-from spark_bench.report.figure_tables import all_runs_table, best_runs
+from spark_bench.report.figure_tables import all_runs_table, best_runs, waits_table
 from spark_bench.report.named_runs import (
     Gathered,
     NamedRun,
@@ -69,6 +73,23 @@ def test_every_run_is_in_the_matrix_once_and_can_be_linked_to() -> None:
     runs = named(*several(), *several())
     table = all_runs_table(runs)
     assert len(table.rows) == len(runs) == len(set(table.anchors))
+
+
+def test_queues_and_prompts_have_a_table() -> None:
+    streams = [
+        simulate(engine, Load(30, closed=6, tokens=(30, 60))).requests
+        for engine in (Engine(slots=2), Engine(prefill_ms=1))
+    ]
+    timed = list(map(TimedRequests, streams))
+    runs = [replace(result(n), queue=queue(t), stalls=stalls(t)) for n, t in enumerate(timed)]
+    table = waits_table(named(*runs))
+    assert table
+    heads = [column.head for column in table.columns]
+    rows = [dict(zip(heads, row, strict=True)) for row in table.rows]
+    assert [row["Slots"].text for row in rows] == ["2", "no limit"]
+    assert [row["In flight"].text for row in rows] == ["6", "6"]
+    assert rows[0]["Queue"].value and not rows[1]["Queue"].value
+    assert waits_table(named(replace(result(), stalls=None))) is None
 
 
 def test_a_figure_is_shown_with_its_interval() -> None:

@@ -225,3 +225,19 @@ def test_the_servers_side_agrees(reference: ReferenceServer, tmp_path: Path) -> 
     server = ran.result.server
     assert server and server.reconciliation
     assert (server.generated_tokens, server.prompt_tokens) == (8 * 32, 8 * 16)
+
+
+def test_the_queue_and_its_slots_are_the_reference_servers(
+    reference: ReferenceServer, tmp_path: Path
+) -> None:
+    """Three slots for nine in flight: by the streams alone, by /metrics, and in truth."""
+    reference.configure(**PACED, max_running=3)
+    reference.reset()
+    quick = short(n=24, c=9, o=20)
+    ran = run(reference.url, *quick, "--warmup", "0", "--quiet", here=tmp_path)
+    waits = [(s.started_ns - s.asked_ns) / 1e6 for s in ran.streams(reference.dump())]
+    queue, server = ran.result.queue, ran.result.server
+    assert queue and server and server.reconciliation
+    assert (queue.verdict, queue.slots, queue.emitting, queue.in_flight) == ("queue", 3, 3, 9)
+    assert queue.wait_ms == pytest.approx(np.mean(waits), rel=0.05, abs=2)
+    assert queue.wait_ms == pytest.approx(server.reconciliation.ttft_queue_ms, rel=0.05, abs=2)

@@ -12,7 +12,11 @@ import msgspec
 import pytest
 from msgspec.structs import asdict, replace
 from result_samples import a_result
+from simulated_engine import Engine, Load, simulate
 from spark_bench.errors import BadInput
+from spark_bench.metrics.bounds import Bound
+from spark_bench.metrics.queues import queue
+from spark_bench.metrics.times import TimedRequests
 from spark_bench.options import FailureLimit
 from spark_bench.project import ProjectListing, ProjectModel, ProjectNode, ProjectRank
 from spark_bench.results.schema import Result
@@ -378,6 +382,22 @@ def test_a_failed_row_has_counts_and_no_figures() -> None:
     )
     figures = [value for name, value in asdict(row).items() if name.endswith(("_ms", "throughput"))]
     assert figures == [None] * len(figures)
+
+
+def test_the_csv_has_the_bounds_and_what_the_streams_show() -> None:
+    plain = rows_csv([a_row("a", 10, 100)]).splitlines()[0].split(",")
+    assert not {"slots", "ttft_ms_least"} & set(plain)
+    bounds = {"mean_ttft_ms": Bound(199.5, 200.25), "output_throughput": Bound(90, 110)}
+    streams = queue(TimedRequests(simulate(Engine(slots=2), Load(20, closed=4)).requests))
+    assert streams
+    built = case_row(CASE, None, replace(result(), bounds=bounds, queue=streams))
+    assert (built.slots, built.queue_ms) == (2, streams.wait_ms)
+    head, line, other = rows_csv([built, a_row("b", 10, 100)]).splitlines()
+    row = dict(zip(head.split(","), line.split(","), strict=True))
+    assert (row["ttft_ms_least"], row["ttft_ms_most"]) == ("199.5", "200.25")
+    assert (row["output_throughput_least"], row["output_throughput_most"]) == ("90", "110")
+    assert row["slots"] == "2"
+    assert other.split(",")[-4:] == ["", "", "", ""]
 
 
 def test_the_pareto_front_has_unbeaten_rows() -> None:

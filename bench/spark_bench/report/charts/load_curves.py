@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from spark_bench.formats import digits
-from spark_bench.load.sweep import knee
+from spark_bench.load.sweep import knee, knee_between
 from spark_bench.report import named_runs, page_table
 from spark_bench.report.charts import plot, svg
 from spark_bench.results.schema import Config
@@ -143,7 +143,8 @@ _FREE = (
 
 
 class Series(Struct, frozen=True):
-    """The runs of one model and variant by load; knee: the load at its knee, None if there is none.
+    """The runs of one model and variant by load; knee: the load at its knee, None if there is none;
+    within: the lowest and the highest at which it may be, by the bounds of the figures, if several.
 
     Of several runs at one load it contains the newest; `older` counts the others.
     """
@@ -153,6 +154,7 @@ class Series(Struct, frozen=True):
     runs: tuple[named_runs.NamedRun, ...]
     knee: float | None
     older: int = 0
+    within: tuple[float, ...] = ()
 
 
 class Family(Struct, frozen=True):
@@ -195,9 +197,11 @@ def build_family(over: Over, members: Sequence[named_runs.NamedRun]) -> Family:
         }
         loads = tuple(sorted(newest))
         runs = tuple(newest[load] for load in loads)
-        at_knee = knee([named.run.at(load) for load, named in zip(loads, runs, strict=True)])
+        points = [named.run.at(load) for load, named in zip(loads, runs, strict=True)]
+        at_knee, within = knee(points), knee_between(points)
         value = at_knee.value if at_knee else None
-        series.append(Series(label, loads, runs, value, len(same) - len(runs)))
+        several = (within[0], within[-1]) if len(within) > 1 else ()
+        series.append(Series(label, loads, runs, value, len(same) - len(runs), several))
     return Family(over, _curve_words(members[0].run.config, over), tuple(series))
 
 
