@@ -56,6 +56,8 @@ AFTER_MEDIANS = 0.75
 LEAST_WITHOUT = 0.1
 # The most gaps that one gap without a first token stands for.
 MOST_WEIGHT = 10.0
+# Gaps to look at in one go, for memory.
+BLOCK = 1 << 16
 # The most requests that a stall names.
 NAMED = 8
 
@@ -130,14 +132,15 @@ def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
     deviation = SIGMA_PER_MAD * float(np.median(np.abs(separate - median)))
     threshold = max(median + DEVIATIONS * deviation, MEDIANS * median, FLOOR_NS)
     together = max(TOGETHER_NS, TOGETHER_MEDIANS * median)
-    long = gaps.ns > threshold
     owner = times.gap_owners()
-    opening = gaps.end_ns - gaps.ns == times.first_ns[owner]
     reading = _read_during(times, gaps, owner, median, threshold)
+    long = np.flatnonzero(gaps.ns > threshold)
+    stopped = Gaps(gaps.ns[long], gaps.end_ns[long], gaps.tokens[long])
+    opening = stopped.end_ns - stopped.ns == times.first_ns[owner[long]]
     apart = max(together, median + DEVIATIONS * deviation)
     stalled = [
-        _stall(times, gaps, owner, opening, reading, np.flatnonzero(long)[group], timed.began_ns)
-        for group in _groups(gaps.where(long), opening[long], together, apart)
+        _stall(times, stopped, owner[long], opening, reading[long], group, timed.began_ns)
+        for group in _groups(stopped, opening, together, apart)
     ]
     counts = Counter[str](stall.whose for stall in stalled)
     return Stalls(
@@ -146,12 +149,7 @@ def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
         counts=dict(counts),
         total_ms={whose: sum(s.ms for s in stalled if s.whose == whose) for whose in counts},
         top=tuple(sorted(stalled, key=lambda stall: -stall.ms)[:top]),
-        prefills=_prefills(
-            stalled,
-            gaps.where(times.ok[owner] == 1),
-            reading[times.ok[owner] == 1],
-            len(times) / max(int(times.last_ns.max()) - timed.began_ns, 1),
-        ),
+        prefills=_prefills(timed, gaps, owner, reading, stalled),
     )
 
 
@@ -190,11 +188,14 @@ def _stall(
     gaps: Gaps,
     owner: Counts,
     opening: Bools,
-    reading: Ints,
+    reading: Counts,
     group: Ints,
     began: int,
 ) -> Stall:
-    """The stall of these gaps; opening, reading: of all gaps."""
+    """The stall of a group of long gaps.
+
+    gaps, owner, opening, reading: of all long gaps; group: positions in them
+    """
     whole = group[~opening[group]]
     end = int(gaps.end_ns[group].min())
     mean = float(gaps.ns[whole].mean() if whole.size else gaps.ns[group].max())
@@ -222,61 +223,73 @@ def _stall(
     )
 
 
-def _read_during(times: Times, gaps: Gaps, owner: Counts, median: float, threshold: float) -> Ints:
+def _read_during(
+    times: Times, gaps: Gaps, owner: Counts, median: float, threshold: float
+) -> Counts:
     """For each gap, the position of a request whose prompt was read during it; -1: none."""
     by_first = np.argsort(times.first_ns, kind="stable")
     firsts = times.first_ns[by_first]
-    began = gaps.end_ns - gaps.ns
     # A first token right after a gap ended it; one right after its begin ended the gap before.
     after = int(max(TOGETHER_NS, AFTER_MEDIANS * median))
-    low = np.searchsorted(firsts, began + after, side="right")
-    high = np.searchsorted(firsts, gaps.end_ns + after, side="right")
-    some = np.flatnonzero(high > low)
-    reading = np.full(gaps.ns.size, -1, np.int64)
-    if not some.size:
-        return reading
     # Of the first tokens in each gap, that of the request sent first. A step under way ends first.
     by_send = np.argsort(times.sent_ns, kind="stable")
-    rank = np.empty(len(times) + 1, np.int64)
+    rank = np.empty(len(times), np.int64)
     rank[by_send] = np.arange(len(times))
     ranks = np.append(rank[by_first], len(times))
-    bounds = np.column_stack([low[some], high[some]]).ravel()
-    earliest = by_send[np.minimum.reduceat(ranks, bounds)[::2]]
-    before = times.sent_ns[earliest] <= began[some] + median
-    reading[some[before]] = earliest[before]
+    reading = np.full(gaps.ns.size, -1, np.int32)
+    for start in range(0, gaps.ns.size, BLOCK):
+        ends = gaps.end_ns[start : start + BLOCK]
+        began = ends - gaps.ns[start : start + BLOCK]
+        low = np.searchsorted(firsts, began + after, side="right")
+        high = np.searchsorted(firsts, ends + after, side="right")
+        some = np.flatnonzero(high > low)
+        if some.size:
+            between = np.column_stack([low[some], high[some]]).ravel()
+            earliest = by_send[np.minimum.reduceat(ranks, between)[::2]]
+            before = times.sent_ns[earliest] <= began[some] + median
+            reading[start + some[before]] = earliest[before]
     # Pieces: from the last one back.
-    long = gaps.ns > threshold
-    same = np.flatnonzero(owner[1:] == owner[:-1])
+    long = np.flatnonzero(gaps.ns > threshold)
+    pairs = (np.diff(long) == 1) & (np.diff(owner[long]) == 0)
+    first = long[:-1][pairs]
+    sent_by = gaps.end_ns[first] - gaps.ns[first] + median
     for _ in range(PIECES):
-        next_ = reading[same + 1]
-        more = (reading[same] < 0) & (next_ >= 0) & long[same] & long[same + 1]
-        more &= times.sent_ns[next_] <= began[same] + median
+        then = reading[first + 1]
+        more = (reading[first] < 0) & (then >= 0) & (times.sent_ns[then] <= sent_by)
         if not more.any():
             break
-        reading[same[more]] = next_[more]
+        reading[first[more]] = then[more]
     return reading
 
 
-def _prefills(stalled: list[Stall], gaps: Gaps, reading: Ints, firsts_per_ns: float) -> Prefills:
+def _prefills(
+    timed: TimedRequests, gaps: Gaps, owner: Counts, reading: Counts, stalled: list[Stall]
+) -> Prefills:
     """What prompts did to the other streams, from the gaps of whole answers."""
+    times = timed.streamed
     by_prompts = [stall.ms for stall in stalled if stall.prompts]
-    itl, others = gaps.itl_ms(), gaps.where(reading < 0)
-    p99 = float(np.percentile(itl, 99)) if itl.size else 0.0
-    without = None
-    if others.ns.size >= max(MIN_GAPS, LEAST_WITHOUT * gaps.ns.size):
+    whole = times.ok[owner] == 1
+    if not whole.all():
+        gaps, reading = gaps.where(whole), reading[whole]
+    itl = gaps.itl_ms()
+    p99, without = float(np.percentile(itl, 99)) if itl.size else 0.0, None
+    del itl
+    others = reading < 0
+    if int(others.sum()) >= max(MIN_GAPS, LEAST_WITHOUT * others.size):
         # A long gap has a first token by chance more often than a short one. So each of the others
         # stands for as many as had none by chance.
-        chance = np.exp(np.minimum(others.ns * firsts_per_ns, np.log(MOST_WEIGHT)))
-        each, weights = others.each_ms(), np.maximum(others.tokens, 1) * chance
+        each = gaps.each_ms()[others]
+        lasted = int(times.last_ns.max()) - timed.began_ns
+        chance = gaps.ns[others] * (len(times) / max(lasted, 1))
+        weights = np.maximum(gaps.tokens[others], 1) * np.exp(chance.clip(max=np.log(MOST_WEIGHT)))
         order = np.argsort(each)
         below = np.cumsum(weights[order])
-        without = float(each[order][np.searchsorted(below, 0.99 * below[-1])])
-        without = min(without, p99)
+        without = min(p99, float(each[order[np.searchsorted(below, 0.99 * below[-1])]]))
     return Prefills(
         stalls=len(by_prompts),
         total_ms=sum(by_prompts),
-        gaps=float((reading >= 0).mean()) if reading.size else 0.0,
+        gaps=1 - float(others.mean()) if others.size else 0.0,
         p99_itl_ms=p99,
         others_p99_itl_ms=without,
-        p99_share=None if without is None or not p99 else max(0.0, 1 - without / p99),
+        p99_share=None if without is None or not p99 else 1 - without / p99,
     )
