@@ -89,7 +89,7 @@ def pair_requests(
         if differing:
             raise CantPair(f"they differ in {printable(', '.join(differing))}")
         if without := [run.letter for run in measured if not all(p.requests for p in run.parts)]:
-            raise CantPair(f"{', '.join(without)} has no requests file (run --save-requests)")
+            raise CantPair(f"no requests file in {', '.join(without)} (run --save-requests)")
         first = _saved(measured[0])
     except CantPair as why:
         return (), (f"requests are not paired: {why}",)

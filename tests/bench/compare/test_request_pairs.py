@@ -113,9 +113,7 @@ def without_hashes(repeats: list[list[Request]]) -> list[list[Request]]:
 def test_runs_that_cannot_be_paired_say_why(tmp_path: Path) -> None:
     a = saved(tmp_path, "a", requests(1.0, 1))
     plain = a_file(tmp_path, "plain", *[1000.0, 1001.0], requests_file=None)
-    assert why(a, plain) == (
-        "requests are not paired: B has no requests file (run --save-requests)"
-    )
+    assert why(a, plain) == ("requests are not paired: no requests file in B (run --save-requests)")
     earlier = saved(tmp_path, "earlier", without_hashes(requests(1.0, 1)))
     assert "B are not paired: the requests files name no prompts" in why(a, earlier)
     others = requests(1.0, 1)
