@@ -293,7 +293,7 @@ def depth_table(results: Sequence[Result]) -> Table:
 
 def speed_text(speed: Speed | None) -> str:
     """A mean with its standard deviation; "" for none."""
-    return f"{speed.mean:,.2f} ± {speed.std:.2f}" if speed else ""
+    return f"{formats.digits(speed.mean)} ± {formats.digits(speed.std)}" if speed else ""
 
 
 def _depth_lines(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
