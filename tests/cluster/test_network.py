@@ -128,7 +128,7 @@ def test_a_node_that_ssh_can_no_longer_reach_reverts(deploy: Deploy) -> None:
     cluster.node(2).run(CUTS)
     hasty = Path(__file__).parents[1] / "support" / "hasty_guard.py"
     words = ("-y", "--group-data", GROUP_DATA, deploy.inventory, PROGRAM)
-    done = cluster.ctl(sys.executable, hasty, *words, timeout=90, GUARD="8")
+    done = cluster.ctl(sys.executable, hasty, *words, timeout=120, GUARD="14")
     assert done.returncode == 1, combined_output(done)
     # The command that cut the connection ends once the guard has brought it back.
     assert "192.168.100.2 (spark-02 enp1s0f1np1) does not answer a ping" in combined_output(done)
