@@ -82,9 +82,9 @@ test-docker28: setup  ## the simulated cluster with Docker 28, both image stores
 	  SPARK_DOCKER=$$engine $(BIN)/pytest -m "cluster and not faults" \
 	    $(DOCKER_28_TESTS:%=tests/cluster/%.py) || exit; done
 
-FAULT_TESTS := fault_matrix reboot model_switches switch_killed faults drift weights
+FAULT_TESTS := fault_matrix reboot model_switches switch switch_killed faults drift network weights
 
-faults: setup  ## every fault in every phase of a deploy, as a table; between models: 1 h, root on Linux
+faults: setup  ## every fault in every phase of a deploy, as a table; between models: hours, root on Linux
 	@tests/cluster/testbed/install-packages
 	@$(BIN)/pytest -m cluster $(FAULT_TESTS:%=tests/cluster/test_%.py)
 

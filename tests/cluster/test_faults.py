@@ -104,6 +104,7 @@ def test_a_killed_rank_is_not_reported_as_out_of_memory(served: Deploy) -> None:
     served.mends()
 
 
+@pytest.mark.faults
 def test_a_rank_that_docker_restarts_while_we_wait_has_failed(served: Deploy) -> None:
     env = {"STUB_EXIT_RANK": "1", "STUB_LOAD_SECONDS": "3"}
     served.fails(env=env, rollback=False)
@@ -125,6 +126,7 @@ def test_ssh_that_drops_while_we_wait_is_taken_up_again(served: Deploy) -> None:
     served.unchanged(env=SLOW)
 
 
+@pytest.mark.faults
 def test_a_node_that_loses_power_while_we_wait(served: Deploy) -> None:
     cluster = served.cluster
     cluster.changed = True

@@ -144,19 +144,11 @@ FAULTS: tuple[Fault, ...] = (
 )
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "faults",
-    [
-        pytest.param(FAULTS[-1:], id="one-fault"),
-        pytest.param(FAULTS, id="every-fault", marks=pytest.mark.faults),
-    ],
-)
-def test_from_model_to_model_and_back_with_faults_between(
-    gpt_oss: Deploy, hub: Hub, faults: tuple[Fault, ...]
-) -> None:
+def test_from_model_to_model_and_back_with_faults_between(gpt_oss: Deploy, hub: Hub) -> None:
     cluster, seed, before = gpt_oss.cluster, specs(gpt_oss.cluster), lives(gpt_oss.cluster)
-    for fault, data, words in faults:
+    for fault, data, words in FAULTS:
         with fault(cluster, hub):
             output = gpt_oss.fails(**data)
         assert words in output
@@ -171,14 +163,13 @@ def test_from_model_to_model_and_back_with_faults_between(
     words = rank(cluster, 1)["Args"]
     assert (head["variant"], DRAFT in words, "DSPARK" in words) == ("dspark", True, True)
     assert head["sglang"] == "0.5.19" and head["image"].startswith("lmsysorg/sglang@sha256:")
-    if len(faults) > 1:
-        gpt_oss.unchanged(**WITH_DRAFT)
-        served = rank(cluster, 1)["Id"]
-        output = gpt_oss.fails(model="qwen38-flash-next", env={"STUB_EXIT_RANK": "1"})
-        assert f"{QWEN} serves again, as before this run" in output
-        assert serves(cluster, QWEN)
-        running = [c for c in cluster.node(1).containers() if c["State"]["Running"]]
-        assert [(c["Name"], c["Id"]) for c in running] == [(f"/{HEAD}", served)]
+    gpt_oss.unchanged(**WITH_DRAFT)
+    served = rank(cluster, 1)["Id"]
+    output = gpt_oss.fails(model="qwen38-flash-next", env={"STUB_EXIT_RANK": "1"})
+    assert f"{QWEN} serves again, as before this run" in output
+    assert serves(cluster, QWEN)
+    running = [c for c in cluster.node(1).containers() if c["State"]["Running"]]
+    assert [(c["Name"], c["Id"]) for c in running] == [(f"/{HEAD}", served)]
 
     gpt_oss.succeeds(model="qwen38-flash-next")
     assert states(cluster) == ON_BOTH
@@ -194,8 +185,7 @@ def test_from_model_to_model_and_back_with_faults_between(
     assert serves(cluster, GPT_OSS)
     assert specs(cluster) == seed
     assert hub.log == []
-    if len(faults) > 1:
-        gpt_oss.unchanged()
+    gpt_oss.unchanged()
 
 
 def specs(cluster: Cluster) -> list[dict[str, Any]]:

@@ -122,6 +122,7 @@ def test_a_change_a_peer_cannot_ping_is_reverted(deploy: Deploy) -> None:
         assert "spark-serving-network" not in left
 
 
+@pytest.mark.faults
 def test_a_node_that_ssh_can_no_longer_reach_reverts(deploy: Deploy) -> None:
     cluster = deploy.cluster
     before = {node: links(cluster, node) for node in (1, 2)}

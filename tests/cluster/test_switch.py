@@ -103,6 +103,7 @@ def test_a_group_that_moves_to_its_head_alone_is_put_back_on_both_nodes(served: 
     served.mends()
 
 
+@pytest.mark.faults
 def test_a_node_that_loses_power_during_a_switch(served: Deploy) -> None:
     """The group before can't come back without its worker: kept, until the next deploy."""
     cluster = served.cluster
