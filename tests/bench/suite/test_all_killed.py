@@ -27,6 +27,7 @@ VOLATILE = (
     *("median_ttft_ms", "p99_ttft_ms", "median_itl_ms", "p99_itl_ms", "tpot_ms", "p99_e2e_ms"),
     *("request_throughput", "duration", "pareto", "client"),
     *("started", "startup_seconds", "bench_seconds"),
+    *("slots", "queue_ms", "prompts_p99_share", "bounds"),
 )
 
 KILLS = 12
@@ -110,7 +111,12 @@ def final(folder: Path) -> dict[str, Any]:
 
 
 def timeless(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in VOLATILE}
+    """A row of a table; its columns of bounds end in _least and _most."""
+    return {
+        name: value
+        for name, value in row.items()
+        if name not in VOLATILE and not name.endswith(("_least", "_most"))
+    }
 
 
 def masked(file: Path) -> list[str]:
