@@ -2,16 +2,18 @@
 
 A gap is long when it is far outside the run's own spread. Long gaps that end together are one
 stall, if they began together too and their ends are not clearly in two heaps: an engine that paused
-gives all its streams their next token in one step. A stall of (nearly) all running streams is the
-engine's, a stall of one stream is its request's. One of some streams has a cause in between: a
-batch, one of several replicas, the network to some clients.
+gives all its streams their next token in one step. A few gaps make no heaps. Of two of several
+streams, what counts is whether their ends are further apart than the tokens of one step; of other
+few, whether each gap was equally long. A stall of (nearly) all running streams is the engine's, a
+stall of one stream is its request's. One of some streams has a cause in between: a batch, one of
+several replicas, the network to some clients.
 
 A prompt was read during a gap if its request was sent before and its first token came in it or
 right after it; or, where prompts are read in pieces, if the next gap, also long, was such a one.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -46,6 +48,13 @@ NEARLY_ALL = 0.9
 # harmonic analysis", 1929).
 APART_NS = 2_000_000
 CHANCE = 0.01
+# So few ends make no heaps: by that formula, hardly any space between them is wide enough.
+FEW = 5
+# How far delivery alone moves an end against another, in robust standard deviations of gaps, which
+# have two such errors themselves; the lengths of two gaps have four.
+DELIVERY_DEVIATIONS = 3
+# Streams that show how far the tokens of a step are apart.
+STEP_STREAMS = 64
 # With fewer gaps than this, there is no spread to judge by.
 MIN_GAPS = 20
 # Prompts read in more pieces than this are followed no further back.
@@ -136,11 +145,26 @@ def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
     reading = _read_during(times, gaps, owner, median, threshold)
     long = np.flatnonzero(gaps.ns > threshold)
     stopped = Gaps(gaps.ns[long], gaps.end_ns[long], gaps.tokens[long])
-    opening = stopped.end_ns - stopped.ns == times.first_ns[owner[long]]
+    began = stopped.end_ns - stopped.ns
+    opening = began == times.first_ns[owner[long]]
     apart = max(together, median + DEVIATIONS * deviation)
+
+    def are_two(group: Ints, ended: int) -> bool:
+        """Whether the gap at this position and those before it are another stall than the rest."""
+        left, right = group[ended], group[ended + 1]
+        if opening[left] or opening[right]:
+            return False
+        moved = max(APART_NS, DELIVERY_DEVIATIONS * deviation)
+        middle = stopped.end_ns[left] - stopped.ns[left] / 2
+        if group.size == 2 and _running(times, middle).sum() > 2:
+            between = stopped.end_ns[right] - stopped.end_ns[left]
+            return bool(between > max(moved, _step_ns(times, int(began[group].max()), median)))
+        longer = abs(int(stopped.ns[right] - stopped.ns[left]))
+        return longer > max(APART_NS, 2**0.5 * DELIVERY_DEVIATIONS * deviation)
+
     stalled = [
         _stall(times, stopped, owner[long], opening, reading[long], group, timed.began_ns)
-        for group in _groups(stopped, opening, together, apart)
+        for group in _groups(stopped, opening, together, apart, are_two)
     ]
     counts = Counter[str](stall.whose for stall in stalled)
     return Stalls(
@@ -153,11 +177,18 @@ def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
     )
 
 
-def _groups(long: Gaps, opening: Bools, together: float, apart: float) -> Iterator[Ints]:
+def _groups(
+    long: Gaps,
+    opening: Bools,
+    together: float,
+    apart: float,
+    are_two: Callable[[Ints, int], bool],
+) -> Iterator[Ints]:
     """Yield the gaps of each stall, as positions.
 
     opening: those that began with a stream's first token, which may come at any time of a stall
     together, apart: how far successive ends and begins of a stall may differ
+    are_two: decides on a few gaps with a wide space between two of their ends
     """
     began = long.end_ns - long.ns
     order = np.lexsort((long.ns, long.end_ns))
@@ -174,13 +205,37 @@ def _groups(long: Gaps, opening: Bools, together: float, apart: float) -> Iterat
             part = parts.pop()
             part = part[np.argsort(long.end_ns[part], kind="stable")]
             spaces = np.diff(long.end_ns[part])
-            widest = int(spaces.argmax()) if spaces.size > 1 else 0
-            share = float(spaces[widest] / max(spaces.sum(), 1)) if spaces.size > 1 else 0.0
-            chance = spaces.size * (1 - share) ** (spaces.size - 1)
-            if share and spaces[widest] > APART_NS and chance < CHANCE:
+            widest = int(spaces.argmax()) if spaces.size else 0
+            wide = spaces.size > 0 and spaces[widest] > APART_NS
+            if wide and (_chance(spaces) < CHANCE or (part.size <= FEW and are_two(part, widest))):
                 parts += [part[: widest + 1], part[widest + 1 :]]
             elif part.size:
                 yield part
+
+
+def _chance(spaces: Ints) -> float:
+    """How likely the widest of so many spaces is at least as wide by chance."""
+    others = 1 - float(spaces.max() / max(spaces.sum(), 1))
+    return float(spaces.size * others ** (spaces.size - 1))
+
+
+def _running(times: Times, at: float) -> Bools:
+    """Which streams were between their first and last token then."""
+    return (times.first_ns <= at) & (times.last_ns > at)
+
+
+def _step_ns(times: Times, at: int, median: float) -> float:
+    """How far the tokens of a step are apart, by each stream's last one until `at`; 0: the streams
+    are not clearly in step, so a token comes by itself."""
+    running = np.flatnonzero(_running(times, at))
+    since = [
+        at - int(stamps[stamps.searchsorted(at, "right") - 1])
+        for n in running[:: running.size // STEP_STREAMS + 1]
+        for stamps in [times.token_ns[times.begins[n] : times.ends[n]]]
+    ]
+    phases = np.sort(np.array(since, np.int64) % int(median))
+    around = np.append(np.diff(phases), phases[0] + int(median) - phases[-1])
+    return median - float(around.max()) if _chance(around) < CHANCE else 0.0
 
 
 def _stall(
@@ -201,8 +256,7 @@ def _stall(
     mean = float(gaps.ns[whole].mean() if whole.size else gaps.ns[group].max())
     stopped = np.unique(owner[group])
     middle = end - mean / 2
-    running = int(((times.first_ns <= middle) & (times.last_ns > middle)).sum())
-    running = max(stopped.size, running)
+    running = max(stopped.size, int(_running(times, middle).sum()))
     whose: Whose = "partial"
     if running == 1:
         whose = "alone"

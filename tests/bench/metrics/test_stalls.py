@@ -236,3 +236,87 @@ def test_where_each_gap_has_a_first_token_nothing_is_said() -> None:
     prefills = stalls(TimedRequests(truth.requests)).prefills
     assert prefills and prefills.gaps > 0.9
     assert (prefills.others_p99_itl_ms, prefills.p99_share) == (None, None)
+
+
+def held(requests: Sequence[Request], until: Sequence[tuple[int, float]], ms: float) -> None:
+    """Hold back what these streams get in the last `ms` before a time, and send it then."""
+    for index, end in until:
+        times, end_ns = requests[index].token_ns, START + round(end * 1e6)
+        times[(times > end_ns - ms * 1e6) & (times < end_ns)] = end_ns
+
+
+def phased(n: int, within: float, *, seed: int, in_order: bool = False) -> list[Request]:
+    """n streams with a token every 40 ms each, all of them within these ms.
+
+    in_order: as an engine sends the tokens of a step, one after another
+    """
+    rng = np.random.default_rng(seed)
+    steps = 100 + 40 * np.arange(60) + rng.normal(0, 0.1, 60)
+    requests = []
+    for index in range(n):
+        phase = within * index / n if in_order else rng.uniform(0, within)
+        times = steps + phase + rng.uniform(0, 0.1, 60)
+        requests.append(answer(index, ttft=float(times[0]), gaps=np.diff(times).tolist()))
+    return requests
+
+
+@pytest.mark.parametrize("n", [3, 4, 8, 32, 100])
+@pytest.mark.parametrize("apart", [2.5, 4, 8])
+@pytest.mark.parametrize("within", [0.3, 40])
+def test_stalls_of_one_stream_each_that_end_within_milliseconds_stay_two(
+    n: int, apart: float, within: float
+) -> None:
+    for seed in range(5):
+        requests = phased(n, within, seed=seed)
+        held(requests, [(0, 1000), (n - 1, 1000 + apart)], 400)
+        result = stalls(TimedRequests(requests))
+        assert result.counts == {"request": 2}, seed
+        assert {stall.request for stall in result.top} == {0, n - 1}
+
+
+@pytest.mark.parametrize("apart", [2.5, 4, 8])
+def test_stalls_of_the_only_two_streams_are_two_if_one_step_did_not_end_both(apart: float) -> None:
+    for seed in range(5):
+        requests = phased(2, 0.3, seed=seed)
+        held(requests, [(0, 1000), (1, 1000 + apart)], 400)
+        assert stalls(TimedRequests(requests)).counts == {"request": 2}, seed
+
+
+def test_two_streams_that_go_on_in_one_step_have_one_stall_however_it_is_delivered() -> None:
+    """The tokens of these two come 5 ms apart in each step, and so they do after the stall."""
+    for seed in range(10):
+        requests = phased(64, 8, seed=seed, in_order=True)
+        for index in (10, 50):
+            requests[index].token_ns[20:] += 10 * 40_000_000
+        assert only(stalls(TimedRequests(requests)).top).streams == 2, seed
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 8, 16, 64])
+@pytest.mark.parametrize("in_order", [True, False])
+def test_one_pause_is_one_stall_though_its_ends_spread_over_milliseconds(
+    n: int, in_order: bool
+) -> None:
+    for seed in range(10):
+        requests = phased(n, 8, seed=seed, in_order=in_order)
+        for request in requests:
+            request.token_ns[request.token_ns > START + 990_000_000] += 400_000_000
+        assert only(stalls(TimedRequests(requests)).top).streams == n, seed
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pauses_of_an_engine_with_slow_delivery_are_one_each(seed: int) -> None:
+    pauses = ((2000.0, 300.0), (4000.0, 300.0), (4700.0, 300.0))
+    load = Load(16, closed=16, tokens=(200, 200), delay_ms=6)
+    truth = simulate(Engine(prefill_ms=2, step_ms=40, pauses=pauses), load, seed)
+    result = stalls(TimedRequests(truth.requests))
+    assert result.counts == {"engine": 3}
+    assert {stall.streams for stall in result.top} == {16}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_stalls_of_two_streams_of_an_engine_are_two_amid_its_pauses(seed: int) -> None:
+    engine = Engine(prefill_ms=2, step_ms=40, pauses=((2000.0, 300.0),))
+    truth = simulate(engine, Load(16, closed=16, tokens=(200, 200), delay_ms=1), seed)
+    held(truth.requests, [(3, 4000), (11, 4003)], 300)
+    result = stalls(TimedRequests(truth.requests))
+    assert result.counts == {"engine": 1, "request": 2}
