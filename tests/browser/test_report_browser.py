@@ -149,6 +149,15 @@ def test_a_phone_shows_a_labeled_card_per_model(browser: Chromium, page: Path) -
     )
     assert '"Output, tok/s"' in heads
     assert '"TTFT p99, ms"' in heads
+    details: list[tuple[str, float, float, float]] = browser.evaluate(
+        """[...document.querySelectorAll(".cards td.n .detail")].map(detail => {
+          const box = detail.getBoundingClientRect(), style = getComputedStyle(detail);
+          return [detail.textContent, box.left, box.right, parseFloat(style.fontSize)];
+        })"""
+    )
+    assert any(text.endswith(" off") for text, *_ in details)
+    assert any(" to " in text for text, *_ in details)
+    assert all(0 <= left < right <= PHONE[0] and font >= 12 for _, left, right, font in details)
 
 
 def test_a_phone_stacks_the_table_of_all_runs_in_order_of_time(

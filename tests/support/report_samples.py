@@ -11,6 +11,8 @@ import numpy as np
 from msgspec.structs import replace
 from result_samples import MS, a_provenance, a_request, a_result
 from spark_bench.client.audit import Audit, Spread
+from spark_bench.metrics.bounds import Bound
+from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.stalls import stalls
 from spark_bench.metrics.summary import distributions, summarize
@@ -119,7 +121,16 @@ def several() -> list[Result]:
     partial = result(21, "meta-llama/Llama-3.3-70B-Instruct", 4, 300.0, 40.0)
     inexact = replace(partial.audit, verdict="approximate", reasons=("the machine was busy",))
     results.append(replace(partial, status="partial", reason="Ctrl-C", audit=inexact))
+    results[0] = replace(results[0], bounds=bounds(results[0].summary, 0.995))
+    results[-1] = replace(results[-1], bounds=bounds(results[-1].summary, 0.7))
     return results
+
+
+def bounds(summary: Summary, low: float) -> dict[str, Bound]:
+    """From this share of each figure up to the figure."""
+    names = ("output_throughput", "median_ttft_ms", "p99_ttft_ms", "p99_itl_ms")
+    values = {name: getattr(summary, name) for name in names}
+    return {name: Bound(low * value, value) for name, value in values.items()}
 
 
 def variants() -> list[Result]:

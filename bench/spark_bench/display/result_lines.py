@@ -7,6 +7,7 @@ from msgspec import UNSET
 from spark_bench.client.audit import Audit
 from spark_bench.formats import brief, digits, duration, plural, size
 from spark_bench.metrics.accepted import Accepted
+from spark_bench.metrics.bounds import Bound, is_exact
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import Reconciliation
 from spark_bench.metrics.intervals import Interval
@@ -34,7 +35,7 @@ def finding_lines(result: Result) -> Iterator[tuple[str, str]]:
         yield "tokens/s", throughput_line(summary, result.intervals)
         if summary.goodput_slos_ms:
             yield "goodput", goodput_line(summary)
-        yield "steady", steady_line(summary.steady, summary.steady_reason)
+        yield "steady", steady_line(summary.steady, summary.steady_reason, result.bounds or {})
         yield "lengths", lengths_line(result.lengths)
     if isinstance(result.mixed, MixedFigures):
         yield from mixed_lines(result.mixed)
@@ -93,23 +94,59 @@ def goodput_line(summary: Summary) -> str:
     )
 
 
-def steady_line(steady: Steady | None, reason: str) -> str:
-    """Figures without ramp-up and tail; reason: why there is no such part."""
+def steady_line(steady: Steady | None, reason: str, bounds: Mapping[str, Bound]) -> str:
+    """Figures without ramp-up and tail, and how far they may be off.
+
+    reason: why there is no such part; bounds: of the run's figures, by key
+    """
     if steady is None:
         return f"no steady part: {reason or 'see each repeat'}"
+
+    def figure(name: str) -> str:
+        value = getattr(steady, name)
+        shown, off = digits(value), bound_text(name, value, bounds.get(f"steady.{name}"))
+        return f"{shown} ({off})" if off else shown
+
     latencies = [
-        f"{name} {digits(median)}/{digits(p99)} ms"
-        for name, median, p99 in (
-            ("TTFT", steady.median_ttft_ms, steady.p99_ttft_ms),
-            ("ITL", steady.median_itl_ms, steady.p99_itl_ms),
-        )
-        if median is not None
+        f"{title} {figure(f'median_{name}_ms')}/{figure(f'p99_{name}_ms')} ms"
+        for title, name in (("TTFT", "ttft"), ("ITL", "itl"))
+        if getattr(steady, f"median_{name}_ms") is not None
     ]
     return (
         f"from {digits(steady.start)} to {digits(steady.end, 's')}: "
-        f"{digits(steady.output_throughput)} output tok/s, {digits(steady.concurrency)} in flight"
+        f"{figure('output_throughput')} output tok/s, {figure('concurrency')} in flight"
         + (f"; p50/p99 {', '.join(latencies)}" if latencies else "")
     )
+
+
+def off_text(off: float) -> str:
+    """How far a figure is off at most.
+
+    >>> off_text(0.1234)
+    '≤0.123'
+    """
+    return f"≤{digits(off)}"
+
+
+def bound_text(
+    name: str, value: float | None, bound: Bound | None, places: int | None = None
+) -> str:
+    """What is shown beside a figure of how well it is known: "≤0.1 off", or its lowest and highest
+    value where it is not exact; "" where that is less than half of its last digit, or unknown.
+
+    name: its key, by which milliseconds are told from shares and rates
+    places: its decimals where it is shown; None: those of `digits`
+    """
+    if value is None or bound is None:
+        return ""
+    if places is None:
+        places = len(digits(value).partition(".")[2])
+    off = bound.off(value)
+    if off <= 0.5 * 10.0**-places:
+        return ""
+    if is_exact(name, value, bound):
+        return f"{off_text(off)} off"
+    return f"{digits(bound.low)} to {digits(bound.high)}"
 
 
 def lengths_line(lengths: Lengths) -> str:

@@ -16,6 +16,7 @@ from spark_bench.display.result_lines import (
     failure_lines,
     finding_lines,
     node_lines,
+    off_text,
     queue_lines,
     server_lines,
 )
@@ -125,7 +126,7 @@ def latencies(result: Result) -> Table:
                     if (bound := limits.get(f"{figure}_{name}_ms"))
                     and (value := getattr(result.summary, f"{figure}_{name}_ms")) is not None
                 ]
-                cells.append(f"≤{formats.digits(max(off))}" if off else "")
+                cells.append(off_text(max(off)) if off else "")
             table.add_row(title, *cells)
     return table
 

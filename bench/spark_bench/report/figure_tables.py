@@ -9,6 +9,7 @@ from msgspec import Struct
 from spark_bench import errors, expectations, formats
 from spark_bench.compare.comparison import METHOD, compare_runs
 from spark_bench.compare.differences import Matrix
+from spark_bench.display.result_lines import bound_text
 from spark_bench.expectations.published import FIGURES, measured_text, percent_text
 from spark_bench.report import named_runs, page_table
 from spark_bench.report.quality_section import score_cells, score_columns
@@ -168,19 +169,24 @@ def _columns(runs: Sequence[named_runs.NamedRun]) -> list[page_table.Column]:
 
 
 def _figures(runs: Sequence[named_runs.NamedRun]) -> list[tuple[page_table.Cell, ...]]:
-    """The cells of each run. The output throughput has its interval, over repeats or within the
-    run, as "± half its width"."""
+    """The cells of each run, with what is known of how far each figure may be off. The output
+    throughput has its interval, too, over repeats or within the run, as "± half its width"."""
     columns = []
     for _, _, name in _present(runs):
-        cells = page_table.number_cells(
-            [n.run.value(name) if n.run.measured else None for n in runs]
-        )
-        for index, named in enumerate(runs if name == "output_throughput" else ()):
+        values = [n.run.value(name) if n.run.measured else None for n in runs]
+        cells = page_table.number_cells(values)
+        for index, named in enumerate(runs):
             figure, cell = named.run.entry.figures.get(name), cells[index]
-            if named.run.measured and figure and figure.low is not None and figure.high is not None:
+            if cell.value is None or figure is None:
+                continue
+            details = []
+            if name == "output_throughput" and figure.low is not None and figure.high is not None:
                 half = (figure.high - figure.low) / 2
-                within = f"± {half:,.0f}" if half >= 10 else f"± {half:.2g}"
-                cells[index] = page_table.Cell(cell.text, cell.value, within, tone=cell.tone)
+                details.append(f"± {half:,.0f}" if half >= 10 else f"± {half:.2g}")
+            places = len(cell.text.partition(".")[2])
+            details.append(bound_text(name, cell.value, named.run.bounds.get(name), places))
+            detail = ", ".join(filter(None, details))
+            cells[index] = page_table.Cell(cell.text, cell.value, detail, tone=cell.tone)
         columns.append(cells)
     return list(zip(*columns, strict=True))
 

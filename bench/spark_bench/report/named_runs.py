@@ -17,6 +17,7 @@ from spark_bench.expectations import Expectation, judge_result
 from spark_bench.history.entry import HistoryEntry, entry_of, server_key
 from spark_bench.load.sweep import MeasuredPoint, power_between
 from spark_bench.metrics.accepted import Accepted
+from spark_bench.metrics.bounds import Bound
 from spark_bench.metrics.depth import SpeedRow
 from spark_bench.metrics.mixed import MixedFigures
 from spark_bench.metrics.queues import Queue
@@ -171,6 +172,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     queue, server_queue_ms, prefills: what its streams show, of several repeats the one with the
         median wait, and the mean time in the queue by the server's own metrics; None: unknown
     power: the lowest and the highest power that it can have (see `load.sweep.power`); None: unknown
+    bounds: the lowest and the highest value that its figures can have, by key; empty: unknown
     """
 
     entry: HistoryEntry
@@ -198,6 +200,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     server_queue_ms: float | None = None
     prefills: Prefills | None = None
     power: tuple[float, float] | None = None
+    bounds: dict[str, Bound] = {}
 
     def value(self, name: str) -> float | None:
         """A figure by its key in the summary."""
@@ -261,6 +264,7 @@ def report_run(result: schema.Result, path: Path) -> ReportRun:
         server_queue_ms=compared.ttft_queue_ms if compared else None,
         prefills=(streams.stalls.prefills or None) if streams.stalls else None,
         power=power_between(result.bounds or {}),
+        bounds=result.bounds or {},
     )
 
 

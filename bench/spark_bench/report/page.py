@@ -182,6 +182,13 @@ def collect_remarks(runs: Iterable[NamedRun]) -> tuple[Remark, ...]:
     return tuple(sorted(remarks, key=lambda remark: order.index(remark.tone)))
 
 
+_BOUNDS = (
+    "Below a figure, ≤ says how far it is off in its run at most, and two numbers are its lowest "
+    "and its highest value, where it is not exact; nothing: its digits hold. ± is how far another "
+    "run may be from it, at 95%."
+)
+
+
 def exactness_text(runs: Sequence[NamedRun]) -> str:
     """How accurate the page's figures are, in sentences."""
     kernel = sum(named.run.kernel for named in runs)
@@ -198,7 +205,7 @@ def exactness_text(runs: Sequence[NamedRun]) -> str:
     return (
         f"Receive times come from the kernel in {clocks}; at p99 the client read at most "
         f"{formats.digits(lag, 'µs')} later and sent at most {formats.digits(late, 'µs')} "
-        f"late. {prompts}"
+        f"late. {prompts}" + (f" {_BOUNDS}" if any(named.run.bounds for named in runs) else "")
     )
 
 

@@ -266,18 +266,27 @@ def matrix_head(rows: Sequence[CaseRow]) -> tuple[str, ...]:
     return (*HEAD, *(f"{printable(task)} %" for task in score_tasks(rows)), "Status")
 
 
-def matrix_rows(rows: Sequence[CaseRow]) -> list[list[str]]:
-    """The performance matrix, with the columns of `matrix_head`; a missing figure is "-"."""
+def matrix_rows(rows: Sequence[CaseRow], bounded: bool = False) -> list[list[str]]:
+    """The performance matrix, with the columns of `matrix_head`; a missing figure is "-".
+
+    bounded: with how far each figure may be off, where that is more than its last digit
+    """
+    from spark_bench.display.result_lines import bound_text
+    from spark_bench.metrics.bounds import Bound
+
     tasks = score_tasks(rows)
+
+    def figure(row: CaseRow, name: str) -> str:
+        value, ends = getattr(row, name), (row.bounds or {}).get(name)
+        off = bound_text(name, value, Bound(*ends)) if bounded and ends else ""
+        return f"{digits(value)} ({off})" if off else digits(value)
+
     return [
         [
             row_title(row),
             "-" if row.nodes is None else str(row.nodes),
             "-" if row.tp is None else str(row.tp),
-            digits(row.output_throughput),
-            digits(row.ttft_ms),
-            digits(row.itl_ms),
-            digits(row.e2e_ms),
+            *(figure(row, name) for name in ("output_throughput", "ttft_ms", "itl_ms", "e2e_ms")),
             *(score_text(row, task) for task in tasks),
             f"{row.status}, warned" if row.warned else row.status,
         ]
@@ -415,7 +424,7 @@ def render_markdown(results: SuiteResults, folder: Path) -> str:
         for row in results.results
         if row.status == "OK" and row.file
     ]
-    matrix = [list(map(markdown, row)) for row in matrix_rows(results.results)]
+    matrix = [list(map(markdown, row)) for row in matrix_rows(results.results, bounded=True)]
     quality = [f"{results.quality}"] if results.quality else []
     parts = [f"{results.config}", *quality, markdown_table(matrix_head(results.results), matrix)]
     if pairs:

@@ -11,6 +11,7 @@ import pytest
 from result_samples import a_config, a_result
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.display.result_lines import (
+    bound_text,
     client_line,
     finding_lines,
     node_line,
@@ -194,13 +195,49 @@ def test_goodput_by_objective() -> None:
 
 
 def test_the_steady_part() -> None:
-    assert steady_line(STEADY, "") == (
+    assert steady_line(STEADY, "", {}) == (
         "from 2.10 to 70.0 s: 75.2 output tok/s, 3.98 in flight; "
         "p50/p99 TTFT 205/300 ms, ITL 50.0/61.0 ms"
     )
     nothing_sent = replaced(STEADY, median_ttft_ms=None, p99_ttft_ms=None)
-    assert steady_line(nothing_sent, "").endswith("; p50/p99 ITL 50.0/61.0 ms")
-    assert "send more requests" in steady_line(None, "the tail began: send more requests")
+    assert steady_line(nothing_sent, "", {}).endswith("; p50/p99 ITL 50.0/61.0 ms")
+    assert "send more requests" in steady_line(None, "the tail began: send more requests", {})
+
+
+def test_the_steady_part_has_the_bounds_that_its_digits_do_not_hold() -> None:
+    bounds = {
+        "steady.output_throughput": Bound(75.0, 75.21),
+        "steady.concurrency": Bound(3.979, 3.981),
+        "steady.p99_ttft_ms": Bound(250.04, 300.2),
+        "steady.median_itl_ms": Bound(49.94, 49.96),
+        "steady.p99_itl_ms": Bound(61.04, 61.2),
+    }
+    assert steady_line(STEADY, "", bounds) == (
+        "from 2.10 to 70.0 s: 75.2 (≤0.21 off) output tok/s, 3.98 in flight; "
+        "p50/p99 TTFT 205/300 (250 to 300) ms, ITL 50.0/61.0 (≤0.16 off) ms"
+    )
+    result = closed(summary=replaced(a_result().summary, steady=STEADY), bounds=bounds)
+    assert dict(finding_lines(result))["steady"] == steady_line(STEADY, "", bounds)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "bound", "places", "text"),
+    [
+        pytest.param("p99_ttft_ms", 202.2, Bound(202.15, 202.2), 0, "", id="below-its-digits"),
+        pytest.param("p99_ttft_ms", 202.2, Bound(202.1, 202.2), 1, "≤0.1 off", id="narrow"),
+        pytest.param("p99_ttft_ms", 202.2, Bound(202.1, 203.4), None, "≤1.20 off", id="above"),
+        pytest.param("p99_ttft_ms", 202.2, Bound(160.0, 202.2), None, "160 to 202", id="wide"),
+        pytest.param("p99_itl_ms", 1.0, Bound(0.91, 1.0), 2, "≤0.09 off", id="0.1-ms-are-exact"),
+        pytest.param("output_throughput", 1.0, Bound(0.91, 1.0), 2, "0.91 to 1.00", id="a-rate"),
+        pytest.param("p99_itl_ms", 0.0, Bound(0.0, 0.0), None, "", id="zero"),
+        pytest.param("p99_itl_ms", None, Bound(0.0, 1.0), None, "", id="no-figure"),
+        pytest.param("p99_itl_ms", 3.0, None, None, "", id="no-bound"),
+    ],
+)
+def test_what_is_shown_beside_a_figure_of_how_far_it_is_off(
+    name: str, value: float | None, bound: Bound | None, places: int | None, text: str
+) -> None:
+    assert bound_text(name, value, bound, places) == text
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 from msgspec.structs import replace
-from report_samples import LOADS, SLOTS, a_provenance, result, save, several, variants
+from report_samples import LOADS, SLOTS, a_provenance, bounds, result, save, several, variants
 from simulated_engine import Engine, Load, simulate
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.errors import BadInput
+from spark_bench.formats import digits
 from spark_bench.load.sweep import knee
 from spark_bench.metrics.intervals import Interval
 from spark_bench.metrics.queues import queue
@@ -96,6 +97,29 @@ def test_a_figure_is_shown_with_its_interval() -> None:
     within = Interval(estimate=100.0, low=96.0, high=104.0, n=5, method="student-t", median=100.0)
     run = result(intervals={"output_throughput": within})
     assert "± 4" in [cell.detail for cell in all_runs_table(named(run)).rows[0]]
+
+
+def test_a_figure_is_shown_with_what_its_digits_do_not_hold() -> None:
+    exact, wide, older = result(0), result(1), result(2)
+    exact = replace(exact, bounds=bounds(exact.summary, 0.995))
+    wide = replace(wide, bounds=bounds(wide.summary, 0.5))
+    runs = named(exact, wide, older)
+    heads = [column.head for column in all_runs_table(runs).columns]
+    rows = [
+        {head: cell.detail for head, cell in zip(heads, row, strict=True)}
+        for row in all_runs_table(runs).rows
+    ]
+    assert exact.summary.p99_ttft_ms
+    assert rows[0]["TTFT p99"] == f"≤{digits(0.005 * exact.summary.p99_ttft_ms)} off"
+    p99 = wide.summary.p99_ttft_ms
+    assert p99 and rows[1]["TTFT p99"] == f"{digits(0.5 * p99)} to {digits(p99)}"
+    assert rows[2]["TTFT p99"] == rows[0]["E2E p50"] == ""
+    output = rows[1]["Output"]
+    assert output.startswith("± ") and output.endswith(
+        f" to {digits(wide.summary.output_throughput)}"
+    )
+    assert "Below a figure, ≤" in exactness_text(runs)
+    assert "Below" not in exactness_text(named(older))
 
 
 def test_curves_are_of_runs_that_differ_in_their_load_alone() -> None:

@@ -53,6 +53,7 @@ from spark_bench.suite.suite_tables import (
     by_ttft,
     case_row,
     mark_pareto,
+    matrix_rows,
     plain_table,
     published_rows,
     render_summary,
@@ -385,8 +386,8 @@ def test_a_failed_row_has_counts_and_no_figures() -> None:
 
 
 def test_the_csv_has_the_bounds_and_what_the_streams_show() -> None:
-    plain = rows_csv([a_row("a", 10, 100)]).splitlines()[0].split(",")
-    assert not {"slots", "ttft_ms_least"} & set(plain)
+    columns = rows_csv([a_row("a", 10, 100)]).splitlines()[0].split(",")
+    assert not {"slots", "ttft_ms_least"} & set(columns)
     bounds = {"mean_ttft_ms": Bound(199.5, 200.25), "output_throughput": Bound(90, 110)}
     streams = queue(TimedRequests(simulate(Engine(slots=2), Load(20, closed=4)).requests))
     assert streams
@@ -397,6 +398,8 @@ def test_the_csv_has_the_bounds_and_what_the_streams_show() -> None:
     assert (row["ttft_ms_least"], row["ttft_ms_most"]) == ("199.5", "200.25")
     assert (row["output_throughput_least"], row["output_throughput_most"]) == ("90", "110")
     assert row["slots"] == "2"
+    (plain,), (shown,) = matrix_rows([built]), matrix_rows([built], bounded=True)
+    assert shown == [*plain[:3], f"{plain[3]} (90.0 to 110)", *plain[4:]]
     assert other.split(",")[-4:] == ["", "", "", ""]
 
 
