@@ -2,11 +2,14 @@
 
 A gap is long when it is far outside the run's own spread. Long gaps that end together are one
 stall, if they began together too and their ends are not clearly in two heaps: an engine that paused
-gives all its streams their next token in one step. A few gaps make no heaps. Of two of several
-streams, what counts is whether their ends are further apart than the tokens of one step; of other
-few, whether each gap was equally long. A stall of (nearly) all running streams is the engine's, a
-stall of one stream is its request's. One of some streams has a cause in between: a batch, one of
-several replicas, the network to some clients.
+gives all its streams their next token in one step, and streams that are not in step end up to a
+step apart, each after an equally long gap. A few gaps make no heaps. Of two of several streams,
+what counts is whether their ends are further apart than the tokens of one step; of other few,
+whether their gaps are equally long.
+
+A stall of (nearly) all running streams is the engine's, a stall of one stream is its request's. One
+of some streams has a cause in between: a batch, one of several replicas, the network to some
+clients.
 
 A prompt was read during a gap if its request was sent before and its first token came in it or
 right after it; or, where prompts are read in pieces, if the next gap, also long, was such a one.
@@ -148,6 +151,7 @@ def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
     began = stopped.end_ns - stopped.ns
     opening = began == times.first_ns[owner[long]]
     apart = max(together, median + DEVIATIONS * deviation)
+    unequal = max(APART_NS, 2**0.5 * DELIVERY_DEVIATIONS * deviation)
 
     def are_two(group: Ints, ended: int) -> bool:
         """Whether the gap at this position and those before it are another stall than the rest."""
@@ -159,12 +163,20 @@ def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
         if group.size == 2 and _running(times, middle).sum() > 2:
             between = stopped.end_ns[right] - stopped.end_ns[left]
             return bool(between > max(moved, _step_ns(times, int(began[group].max()), median)))
-        longer = abs(int(stopped.ns[right] - stopped.ns[left]))
-        return longer > max(APART_NS, 2**0.5 * DELIVERY_DEVIATIONS * deviation)
+        return bool(abs(stopped.ns[right] - stopped.ns[left]) > unequal)
+
+    def are_apart(ordered: Ints) -> Bools:
+        """Whether each of these gaps, in the order of their ends, ended long before the next.
+
+        A pause delays streams that are not in step all equally long: over a whole step.
+        """
+        equal = np.abs(np.diff(stopped.ns[ordered])) <= min(unequal, together)
+        spaces = np.diff(stopped.end_ns[ordered])
+        return np.asarray(spaces > np.where(equal, max(together, median), together))
 
     stalled = [
         _stall(times, stopped, owner[long], opening, reading[long], group, timed.began_ns)
-        for group in _groups(stopped, opening, together, apart, are_two)
+        for group in _groups(stopped, opening, apart, are_apart, are_two)
     ]
     counts = Counter[str](stall.whose for stall in stalled)
     return Stalls(
@@ -180,20 +192,20 @@ def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
 def _groups(
     long: Gaps,
     opening: Bools,
-    together: float,
     apart: float,
+    are_apart: Callable[[Ints], Bools],
     are_two: Callable[[Ints, int], bool],
 ) -> Iterator[Ints]:
     """Yield the gaps of each stall, as positions.
 
     opening: those that began with a stream's first token, which may come at any time of a stall
-    together, apart: how far successive ends and begins of a stall may differ
+    apart: how far successive begins of a stall may differ
+    are_apart: whether the ends of successive gaps differ too much
     are_two: decides on a few gaps with a wide space between two of their ends
     """
     began = long.end_ns - long.ns
     order = np.lexsort((long.ns, long.end_ns))
-    near = np.flatnonzero(np.diff(long.end_ns[order]) > together) + 1
-    for ended in np.split(order, near):
+    for ended in np.split(order, np.flatnonzero(are_apart(order)) + 1):
         whole = ended[~opening[ended]]
         whole = whole[np.argsort(began[whole], kind="stable")]
         parts = np.split(whole, np.flatnonzero(np.diff(began[whole]) > apart) + 1)

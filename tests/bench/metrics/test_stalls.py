@@ -292,12 +292,19 @@ def test_two_streams_that_go_on_in_one_step_have_one_stall_however_it_is_deliver
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 8, 16, 64])
-@pytest.mark.parametrize("in_order", [True, False])
+@pytest.mark.parametrize(
+    ("within", "in_order"),
+    [
+        pytest.param(8, True, id="a-step-one-after-another"),
+        pytest.param(8, False, id="a-step"),
+        pytest.param(40, False, id="not-in-step"),
+    ],
+)
 def test_one_pause_is_one_stall_though_its_ends_spread_over_milliseconds(
-    n: int, in_order: bool
+    n: int, within: float, in_order: bool
 ) -> None:
     for seed in range(10):
-        requests = phased(n, 8, seed=seed, in_order=in_order)
+        requests = phased(n, within, seed=seed, in_order=in_order)
         for request in requests:
             request.token_ns[request.token_ns > START + 990_000_000] += 400_000_000
         assert only(stalls(TimedRequests(requests)).top).streams == n, seed
