@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +115,14 @@ class Ended(StrEnum):
     UNSENT = "unsent"  # we stopped the run before its turn
 
 
+class Bytes(Protocol):
+    """The bytes of a response, in memory (`bytes`) or in a file; `bytes(…)` gives all of them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes: ...
+    def __bytes__(self) -> bytes: ...
+
+
 @dataclass(slots=True)
 class Exchange:
     """The bytes of one response as they came, not yet interpreted.
@@ -143,7 +152,7 @@ class Exchange:
     reused: bool = False
     stamps: array[int] = field(default_factory=lambda: array("q"))
     ends: array[int] = field(default_factory=lambda: array("q"))
-    data: bytes = b""
+    data: Bytes = b""
     sent_by_ns: int = 0
     unstamped: bool = False
     segments: array[int] = field(default_factory=lambda: array("q"))

@@ -79,7 +79,10 @@ def record(client: Recorder, load: Load) -> Recorded:
     """Send it and read what came."""
     recording = client.record(load)
     with closing(recording.store):
-        return Recorded(recording, list(recording.exchanges()))
+        exchanges = list(recording.exchanges())
+        for exchange in exchanges:
+            exchange.data = bytes(exchange.data)
+        return Recorded(recording, exchanges)
 
 
 def body(exchange: Exchange) -> bytes:

@@ -103,7 +103,7 @@ class InFlight:
             elif connection.data:
                 self._check(connection)
                 size += len(connection.data)
-        if size > BUDGET:
+        if size + self._store.held > BUDGET:
             self._shed()
 
     def give_up(self) -> None:

@@ -93,7 +93,9 @@ class Recorder:
         loop = Loop(self._pool, Load([job], timeout=timeout, most_bytes=most_bytes))
         try:
             exchanges = loop.record().exchanges()
-            return next(exchanges, Exchange(0, detail="the run was stopped"))
+            exchange = next(exchanges, Exchange(0, detail="the run was stopped"))
+            exchange.data = bytes(exchange.data)  # before its file is closed
+            return exchange
         finally:
             self._pool.stopping |= stopped
             loop.store.close()

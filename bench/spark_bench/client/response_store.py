@@ -8,7 +8,7 @@ import tempfile
 from array import array
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -63,6 +63,45 @@ class RequestOutcome:
     looked: array[int] = field(default_factory=lambda: array("q"))
 
 
+class StoredBytes:
+    """The bytes of a response of which some are in a file: each part is read when it is needed,
+    until the store is closed."""
+
+    def __init__(self, file: IO[bytes] | None) -> None:
+        self._file = file
+        self._size = 0
+        # Where each piece begins in the response, and its bytes or their places in the file.
+        self._starts = array("q")
+        self._pieces: list[range | bytes | bytearray] = []
+
+    def append(self, piece: range | bytes | bytearray) -> None:
+        """Append bytes, given as their places in the file or as they are."""
+        self._starts.append(self._size)
+        self._pieces.append(piece)
+        self._size += len(piece)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        at, end, _ = part.indices(self._size)
+        parts = list[bytes | bytearray]()
+        number = bisect_right(self._starts, at) - 1
+        while at < end:
+            begin = at - self._starts[number]
+            piece = self._pieces[number][begin : begin + end - at]
+            number += 1
+            at += len(piece)
+            if isinstance(piece, range):
+                assert self._file is not None
+                piece = os.pread(self._file.fileno(), len(piece), piece.start)
+            parts.append(piece)
+        return b"".join(parts)
+
+    def __bytes__(self) -> bytes:
+        return self[:]
+
+
 class ResponseStore:
     """Stores responses as they come, and returns them in the order of their requests.
 
@@ -102,7 +141,7 @@ class ResponseStore:
     def exchanges(self) -> Iterator[Exchange]:
         """Yield every ended request with all its bytes, in the order of their indices.
 
-        Each is put together only when it is needed.
+        Each is put together only when it is needed. What the file has of its bytes stays there.
         """
         for index in sorted(self._outcomes):
             yield self._exchange(self._outcomes[index])
@@ -115,18 +154,23 @@ class ResponseStore:
             self._places.pop(index, None)
 
     def close(self) -> None:
-        """Close the temporary file, which has no name and so leaves nothing behind."""
+        """Forget all responses, and close the temporary file, which has no name and so leaves
+        nothing behind."""
+        for each in (self._outcomes, self._memory, self._places):
+            each.clear()
         if self._file:
             self._file.close()
 
     def _exchange(self, outcome: RequestOutcome) -> Exchange:
-        stamps, ends, size = bytearray(), array("q"), 0
-        parts: list[bytes | bytearray] = []
-        for piece in self._pieces(outcome.index):
-            stamps += piece.stamps
-            ends.extend(array("q", (size + end for end in piece.ends)) if size else piece.ends)
-            parts.append(piece.data)
-            size += len(piece.data)
+        stamps, ends = bytearray(), array("q")
+        places = self._places.get(outcome.index, ())
+        memory = self._memory.get(outcome.index, ())
+        data = StoredBytes(self._file)
+        for its_stamps, its_ends, content in self._pieces(places, memory):
+            stamps += its_stamps
+            before = len(data)
+            ends.extend(array("q", (before + end for end in its_ends)) if before else its_ends)
+            data.append(content)
         return Exchange(
             outcome.index,
             outcome.scheduled_ns,
@@ -137,20 +181,25 @@ class ResponseStore:
             outcome.reused,
             clock.monotonic(stamps, self.offset_ns),
             ends,
-            b"".join(parts),  # a single part from the file is not copied
+            data if places else b"".join([piece.data for piece in memory]),
             sent_by_ns=outcome.sent_by_ns,
             unstamped=outcome.unstamped,
             segments=outcome.segments,
             looked=outcome.looked,
         )
 
-    def _pieces(self, index: int) -> Iterator[Piece]:
-        for at, stamps, ends, data in self._places.get(index, ()):
+    def _pieces(
+        self, places: Iterable[tuple[int, int, int, int]], memory: Iterable[Piece]
+    ) -> Iterator[tuple[bytes | bytearray, array[int], range | bytes | bytearray]]:
+        """Yield the stamps and ends of each piece, and its bytes or their places in the file."""
+        for at, stamps, ends, data in places:
             assert self._file is not None
             self._file.seek(at)
             raw = self._file.read(stamps), array("q", self._file.read(ends))
-            yield Piece(*raw, self._file.read(data))
-        yield from self._memory.get(index, ())
+            at += stamps + ends
+            yield *raw, range(at, at + data)
+        for piece in memory:
+            yield piece.stamps, piece.ends, piece.data
 
     def _spill(self) -> None:
         """Move the oldest responses to the file, in small steps since the loop must not pause."""

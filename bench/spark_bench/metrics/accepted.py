@@ -94,6 +94,8 @@ def accepted_lengths(
     counted = [r for r in answers if r.counted_by in COUNTED]
     if speculates is False and engine is None:
         return None
+    if not drafts and not any((r.token_counts > 1).any() for r in counted):
+        return None
     steps = _Steps(Times.of(counted))
     tokens = steps.tokens[steps.single]
     mean = float(tokens.mean()) if tokens.size else 0.0

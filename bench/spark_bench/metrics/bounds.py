@@ -9,7 +9,7 @@ These are no confidence intervals. They say how far a figure may be from what re
 this run; how far another run would be from it is in `intervals`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -226,14 +226,14 @@ def _steady(timed: TimedRequests, latencies: LatencyBounds, steady: Steady) -> d
         ),
         **_uncertain("ttft", latencies.by_request("ttft"), inside, around),
         **_uncertain(
-            "itl", (low.each_ms(), high.each_ms()), gaps_in, gaps_around, times.gaps().tokens
+            "itl", (gaps.each_ms() for gaps in (low, high)), gaps_in, gaps_around, low.tokens
         ),
     }
 
 
 def _uncertain(
     name: str,
-    spans: tuple[Floats, Floats],
+    spans: Iterable[Floats],
     sure: Bools,
     possible: Bools,
     counts: Counts | None = None,
@@ -243,32 +243,29 @@ def _uncertain(
     Adding a value moves each of these toward it. So the lowest figure is that of the sure ones at
     their shortest, alone or with the lowest value of the others as often as there are others.
 
-    counts: how often each value counts
+    spans: at their shortest, and at their longest; counts: how often each value counts
     """
-    ends: list[list[Floats]] = []
-    for values, extreme in zip(spans, (np.min, np.max), strict=True):
-        valid = ~np.isnan(values)
-        chosen = [sure & valid, possible & ~sure & valid]
-        inside, others = (
-            values[each] if counts is None else np.repeat(values[each], counts[each])
-            for each in chosen
-        )
-        worst = np.full(others.size, extreme(others)) if others.size else others
-        ends.append([each for each in (inside, np.append(inside, worst)) if each.size])
-    if not ends[0]:
-        return {}
     statistics: dict[str, Callable[[Floats], Any]] = {
         f"mean_{name}_ms": np.mean,
         f"median_{name}_ms": np.median,
         f"p99_{name}_ms": partial(np.percentile, q=99),
     }
-    return {
-        key: Bound(
-            min(float(statistic(each)) for each in ends[0]),
-            max(float(statistic(each)) for each in ends[1]),
+    lows, highs = dict[str, float](), dict[str, float]()
+    for values, extreme, figures in zip(spans, (np.min, np.max), (lows, highs), strict=True):
+        valid = ~np.isnan(values)
+        inside, others = (
+            values[each] if counts is None else np.repeat(values[each], counts[each])
+            for each in (sure & valid, possible & ~sure & valid)
         )
-        for key, statistic in statistics.items()
-    }
+        if inside.size:
+            figures |= {key: float(statistic(inside)) for key, statistic in statistics.items()}
+        if others.size:
+            others.fill(extreme(others))
+            inside = np.append(inside, others)
+            for key, statistic in statistics.items():
+                value = float(statistic(inside))
+                figures[key] = float(extreme([figures.get(key, value), value]))
+    return {key: Bound(low, highs[key]) for key, low in lows.items()}
 
 
 def _duration(timed: TimedRequests, latencies: LatencyBounds) -> Bound:

@@ -172,14 +172,21 @@ class Times:
 
     def gap_bounds(self) -> tuple[Gaps, Gaps]:
         """The gaps of all requests at their shortest, and at their longest."""
-        shortest = np.maximum(self.token_since_ns[1:] - self.token_ns[:-1], 0)
-        return self._gaps(shortest), self._gaps(self.token_ns[1:] - self.token_since_ns[:-1])
+        shortest = self.token_since_ns[1:] - self.token_ns[:-1]
+        low = self._gaps(np.maximum(shortest, 0, out=shortest))
+        longest = (self.token_ns[1:] - self.token_since_ns[:-1])[self._later()[1:]]
+        return low, Gaps(longest, low.end_ns, low.tokens)
 
     def _gaps(self, ns: Ints) -> Gaps:
         """Those of the gaps between successive deltas that lie within a request."""
+        later = self._later()
+        return Gaps(ns[later[1:]], self.token_ns[later], self.token_counts[later])
+
+    def _later(self) -> Bools:
+        """Which deltas are not the first of their request."""
         later = np.ones(self.token_ns.size, bool)
         later[self.begins] = False
-        return Gaps(ns[later[1:]], self.token_ns[later], self.token_counts[later])
+        return later
 
     def gap_owners(self) -> Counts:
         """For each gap, the position of its request."""

@@ -8,7 +8,7 @@ and a byte's time is that of the read that held it.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -29,6 +29,8 @@ _MOST_ENCODINGS = 3
 # gets only a few bytes at a time, and the number of streams is limited.
 _FED = 4096
 _MOST_STREAMS = 65_536
+# Bytes that hold nearly every response's head.
+_HEAD = 4 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,10 @@ class Tape:
     stamps: Ints
 
     @classmethod
-    def of(cls, exchange: Exchange) -> Tape:
-        """The raw bytes of an exchange; its arrays are views, not copies."""
-        return cls(exchange.data, np.asarray(exchange.ends), np.asarray(exchange.stamps))
+    def of(cls, exchange: Exchange, data: bytes | None = None) -> Tape:
+        """The reads of an exchange; its arrays are views, not copies. data: None: all its bytes"""
+        data = bytes(exchange.data) if data is None else data
+        return cls(data, np.asarray(exchange.ends), np.asarray(exchange.stamps))
 
     def reads(self, ends: Ints) -> Ints:
         """For each number of bytes, the index of the read that held the last of these bytes."""
@@ -166,7 +169,7 @@ class ParsedResponse:
 
     status: int = 0
     body: bytes | None = None
-    data: list[bytes] = field(default_factory=list)
+    data: Sequence[bytes] = ()
     reads: Ints = field(default_factory=_no_ints)
     stamps: Ints = field(default_factory=_no_ints)
     after: Ints = field(default_factory=_no_ints)
@@ -198,26 +201,31 @@ class ParsedResponse:
         return int(np.count_nonzero(same) - np.count_nonzero(same[1:] & same[:-1]))
 
 
-def parse_response(tape: Tape, ended: Ended, most: int = MOST_BYTES) -> ParsedResponse:
-    """Parse a response, as far as it came. most: limit on the bytes of its decoded body"""
+def parse_response(exchange: Exchange, most: int = MOST_BYTES) -> ParsedResponse:
+    """Parse a response, as far as it came. most: limit on the bytes of its decoded body
+
+    A long simple stream's events stay where the response is (see `sse.split_events`), so that they
+    take little memory. Any other response is put into memory as a whole.
+    """
     framing = Framing(spans=[])
     try:
-        if not framing.read_head(tape.data):
+        data = exchange.data
+        if not framing.read_head(data[:_HEAD]) and not framing.read_head(bytes(data)):
             return ParsedResponse()
         head = framing.head
         assert head is not None
         if head.status == 200 and framing.body_end is BodyEnd.CHUNKED and not head.encodings:
-            common = sse.split_events(tape.data, head.size)
+            common = sse.split_events(data, head.size)
             if common is not None:
                 answer = ParsedResponse(200, data=common[0], whole=True)
-                answer.place(tape, common[1], framing=len(CRLF))
+                answer.place(Tape.of(exchange, b""), common[1], framing=len(CRLF))
                 return answer
-        body = read_body(tape, framing, most)
+        body = read_body(Tape.of(exchange), framing, most)
     except MalformedHttp as error:
         too_large = isinstance(error, TooLarge)
         status = framing.head.status if framing.head else 0
         return ParsedResponse(status, malformed=str(error), too_large=too_large)
-    whole = ended is Ended.COMPLETE if body.ended is None else body.ended
+    whole = exchange.ended is Ended.COMPLETE if body.ended is None else body.ended
     answer = ParsedResponse(head.status, whole=whole)
     # Recognize JSON by its first byte, since some proxies change the content type.
     is_json = body.tape.data[:64].lstrip()[:1] in (b"{", b"[")

@@ -100,7 +100,7 @@ class Deltas:
         self.so_far.append(-1 if tokens is None else tokens)
 
 
-def events_before_done(data: list[bytes], deltas: Deltas) -> list[bytes]:
+def events_before_done(data: Sequence[bytes], deltas: Deltas) -> Sequence[bytes]:
     """The events before [DONE], whose index is noted in `deltas`."""
     if data and data[-1] == _DONE:
         deltas.done = len(data) - 1

@@ -1,6 +1,6 @@
 """The endpoints: what requests each one accepts, and how its responses are read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -53,7 +53,7 @@ class Dialect(Protocol):
     def body(self, prompt: Prompt, asking: Asking) -> bytes:
         """The JSON body of a request; the same input gives the same bytes."""
 
-    def deltas(self, data: list[bytes]) -> Deltas:
+    def deltas(self, data: Sequence[bytes]) -> Deltas:
         """Parse the events of an answer; an answer in one piece counts as one event."""
 
     def most_bytes(self, tokens: int) -> int:
@@ -83,7 +83,7 @@ class _Endpoint:
     path: str
     text_field: str
     fields: Callable[[Prompt, Asking, str], dict[str, Any]]
-    decode: Callable[[list[bytes]], Deltas]
+    decode: Callable[[Sequence[bytes]], Deltas]
     cumulative: bool = False
 
     def body(self, prompt: Prompt, asking: Asking) -> bytes:
@@ -91,7 +91,7 @@ class _Endpoint:
             _merged(self.fields(prompt, asking, self.text_field), asking.extra)
         )
 
-    def deltas(self, data: list[bytes]) -> Deltas:
+    def deltas(self, data: Sequence[bytes]) -> Deltas:
         return self.decode(data)
 
     def most_bytes(self, tokens: int) -> int:

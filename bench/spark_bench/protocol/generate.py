@@ -1,5 +1,6 @@
 """The events of SGLang's own endpoint /generate."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -48,7 +49,7 @@ class GenerateChunk(Struct, gc=False):
 _decode = msgspec.json.Decoder(GenerateChunk).decode
 
 
-def parse_generate_events(data: list[bytes]) -> Deltas:
+def parse_generate_events(data: Sequence[bytes]) -> Deltas:
     """Parse the events of a stream; an answer in one piece counts as one event."""
     deltas = Deltas()
     data = events_before_done(data, deltas)

@@ -1,7 +1,7 @@
 """The events of /v1/chat/completions and /v1/completions."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -149,7 +149,7 @@ class _Undecoded(Struct, gc=False):
 _undecoded = msgspec.json.Decoder(_Undecoded).decode
 
 
-def parse_openai_events(data: list[bytes]) -> Deltas:
+def parse_openai_events(data: Sequence[bytes]) -> Deltas:
     """Parse the events of a stream; an answer in one piece counts as one event."""
     deltas = Deltas()
     data = events_before_done(data, deltas)
@@ -195,20 +195,22 @@ def parse_openai_events(data: list[bytes]) -> Deltas:
     return deltas
 
 
-def _texts_of(tokens: list[int], data: list[bytes], others: dict[int, Delta]) -> list[str]:
+def _texts_of(tokens: list[int], data: Sequence[bytes], others: dict[int, Delta]) -> list[str]:
     """The texts of these events. They are decoded again, since keeping all of an answer's decoded
     events takes more memory than the answer.
 
     others: the deltas of events whose text is in fields of other names
     """
-    chunks = decode_events([data[i] for i in tokens], _decode, Deltas(), _lenient_chunk)
+    bearing = set(tokens)
+    chunks = decode_events(data, _decode, Deltas(), _lenient_chunk)
     return [
         others[i].text()
         if i in others
         else choices[0].added()
         if (choices := chunk.choices)
         else ""
-        for i, chunk in zip(tokens, chunks, strict=True)
+        for i, chunk in enumerate(chunks)
+        if i in bearing
     ]
 
 
@@ -243,7 +245,7 @@ def _lenient_chunk(data: bytes) -> OpenAIChunk:
 
 
 def _search_other_fields(
-    empty: dict[int, OpenAIChunk], data: list[bytes], deltas: Deltas
+    empty: dict[int, OpenAIChunk], data: Sequence[bytes], deltas: Deltas
 ) -> dict[int, Delta]:
     """Look for text under other names in deltas without any field that we know.
 

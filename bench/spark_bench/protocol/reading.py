@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_bench.protocol import error_text, failures
-from spark_bench.protocol.content import ParsedResponse, Tape, parse_response
+from spark_bench.protocol.content import ParsedResponse, parse_response
 from spark_bench.protocol.deltas import Deltas
 from spark_bench.protocol.dialects import Asking, Dialect
 from spark_bench.protocol.failures import Failure
@@ -149,9 +149,7 @@ def read_exchange(
     could be read.
     """
     request = _blank(exchange, job)
-    answer = parse_response(
-        Tape.of(exchange), exchange.ended, dialect.most_bytes(job.prompt.output_tokens)
-    )
+    answer = parse_response(exchange, dialect.most_bytes(job.prompt.output_tokens))
     if free:
         exchange.data = b""
     request.status = answer.status

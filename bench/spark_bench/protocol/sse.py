@@ -1,10 +1,16 @@
 """Server-sent events (WHATWG HTML, 9.2), parsed from a whole body or directly from its chunks."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spark_bench.record import Bytes
+
+Ints = NDArray[np.int64]
 
 # LF, CRLF or CR. Lines are what is between these: a pattern for a whole line would take quadratic
 # time on one without an end.
@@ -88,17 +94,52 @@ class _Parser:
 # A chunk that is one event of one line, and the end of a body of such chunks.
 _SIMPLE = re.compile(rb"([0-9a-fA-F]{1,15})\r\ndata: ([^\n]+)\n\n\r\n")
 _BETWEEN = b"\n\n\r\n"
-_END = _BETWEEN + b"0\r\n\r\n"
-# Bytes of chunks that are parsed at once.
-BLOCK = 256 * 1024
+_LAST = b"0\r\n\r\n"
+_END = _BETWEEN + _LAST
 # Bytes of a chunk's content that are not the event's data; bytes around the content, besides its
 # size; and those of them that follow the event.
 _AROUND = len(b"data: \n\n")
 _FRAME = len(b"\r\n\r\n")
 _AFTER = len(b"\r\n")
+# Bytes of chunks that are parsed at once (glibc's malloc maps 128 KiB and more afresh each time),
+# and of a body whose events are kept in memory.
+BLOCK, SHORT = 120 * 1024, 2 * 1024 * 1024
+# Most events whose bytes are read at once.
+_READ = 256
 
 
-def split_events(data: bytes, start: int) -> tuple[list[bytes], NDArray[np.int64]] | None:
+class StoredEvents(Sequence[bytes]):
+    """The data of a long stream's events, left in the response until they are needed."""
+
+    def __init__(self, response: Bytes, starts: Ints, ends: Ints) -> None:
+        """starts, ends: where each event's data begins and ends in the response"""
+        self._response, self._starts, self._ends = response, starts, ends
+        self._read, self._read_from = list[bytes](), 0
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(index, int):
+            number = range(len(self))[index]
+            if not 0 <= number - self._read_from < len(self._read):
+                self._read = list(self[number : number + _READ])
+                self._read_from = number
+            return self._read[number - self._read_from]
+        starts, ends = self._starts[index], self._ends[index]
+        if not 0 < len(ends) <= _READ:
+            return StoredEvents(self._response, starts, ends)
+        at = int(starts[0])
+        block = self._response[at : int(ends[-1])]
+        places = zip((starts - at).tolist(), (ends - at).tolist(), strict=True)
+        return [block[start:end] for start, end in places]
+
+
+def split_events(data: Bytes, start: int) -> tuple[Sequence[bytes], Ints] | None:
     """Parse a chunked body, which begins at `start`, directly into events, if it is a simple one.
 
     Returns the data of each event, and the offset in the response at which it is complete. Returns
@@ -109,29 +150,42 @@ def split_events(data: bytes, start: int) -> tuple[list[bytes], NDArray[np.int64
     the form is checked, and any other body goes to the general parser (http1, content,
     `parse_events`), which gives the same events.
     """
-    if not data.endswith(_END):
+    if data[-len(_END) :] != _END:
         return None
-    end = len(data) - len(b"0\r\n\r\n")
-    contents: list[bytes] = []
-    steps: list[NDArray[np.int64]] = []
+    end = len(data) - len(_LAST)
+    short = end - start <= SHORT
+    steps, lengths = list[Ints](), list[Ints]()
+    events = list[bytes]()
     at = start
     while at < end:
-        # In blocks, so that an answer of any length takes little memory more than its events do.
-        cut = end if end - at <= BLOCK else data.rfind(_BETWEEN, at, at + BLOCK) + len(_BETWEEN)
-        chunks = _SIMPLE.findall(data, at, cut) if cut > at else []
+        # In blocks, so that an answer of any length takes little memory.
+        until = min(at + BLOCK, end)
+        block, first = (data, at) if isinstance(data, bytes) else (data[at:until], 0)
+        cut = block.rfind(_BETWEEN, first, first + until - at) + len(_BETWEEN)
+        chunks = _SIMPLE.findall(block, first, cut)
         if not chunks:
             return None
-        sizes, block = map(list, zip(*chunks, strict=True))
-        lengths = {size: int(size, 16) - _AROUND for size in set(sizes)}
+        sizes, contents = map(list, zip(*chunks, strict=True))
+        sized = {size: int(size, 16) - _AROUND for size in set(sizes)}
+        length = list(map(len, contents))
         # Each chunk has the size that it states; a CR inside an event would end a line.
-        if list(map(lengths.get, sizes)) != list(map(len, block)) or b"\r" in b"".join(block):
+        if list(map(sized.get, sizes)) != length or b"\r" in b"".join(contents):
             return None
-        wires = {size: length + len(size) + _AROUND + _FRAME for size, length in lengths.items()}
+        wires = {size: length + len(size) + _AROUND + _FRAME for size, length in sized.items()}
         step = np.fromiter(map(wires.get, sizes), np.int64, len(sizes))
         # Nothing is between the chunks: together they are as long as the block.
-        if int(step.sum()) != cut - at:
+        if int(step.sum()) != cut - first:
             return None
-        contents += block
         steps.append(step)
-        at = cut
-    return (contents, np.cumsum(np.concatenate(steps)) + (start - _AFTER)) if steps else None
+        at += cut - first
+        if short:
+            events += contents
+        else:
+            lengths.append(np.array(length, np.int64))
+    if not steps:
+        return None
+    complete = np.cumsum(np.concatenate(steps)) + (start - _AFTER)
+    if short:
+        return events, complete
+    ends = complete - len(b"\n\n")
+    return StoredEvents(data, ends - np.concatenate(lengths), ends), complete

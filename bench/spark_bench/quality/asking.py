@@ -85,7 +85,7 @@ class ItemAsker:
         exchange = self._server.recorder.exchange(
             job.wire, self._protocol.timeout, self._api.most_bytes(1)
         )
-        parsed = content.parse_response(content.Tape.of(exchange), exchange.ended)
+        parsed = content.parse_response(exchange)
         if parsed.body is None or not read_message(parsed.body).tokens:
             self._asking = before
 
@@ -131,7 +131,7 @@ class ItemAsker:
         if request.failure and request.failure != Failure.NO_TOKENS:
             detail = self._server.hidden(request.detail)
             return replace(answered, failure=request.failure, detail=detail)
-        parsed = content.parse_response(content.Tape.of(exchange), exchange.ended)
+        parsed = content.parse_response(exchange)
         if parsed.body is None:
             detail = "events of a stream, though none was requested"
             return replace(answered, failure=Failure.MALFORMED_JSON, detail=detail)

@@ -157,11 +157,7 @@ def _send_one(
         exchange, job, agreement.dialect, agreement.asking, usage_expected=False
     )
     request.detail = server.hidden(request.detail)
-    body = (
-        content.parse_response(content.Tape.of(exchange), exchange.ended, most).body
-        if request.failure
-        else b""
-    )
+    body = content.parse_response(exchange, most).body if request.failure else b""
     return request, body or request.detail.encode()
 
 

@@ -146,16 +146,6 @@ def compute_figures(
     return {
         "summary": summary,
         "bounds": bounds,
-        "audit": judge.audit(
-            recording,
-            tls=context.server.recorder.target.tls is not None,
-            requests=requests,
-            summary=summary,
-            bounds=bounds,
-            parse_seconds=responses.cpu_seconds,
-            closed=slots is not None and options.load.profile.request_rate is None,
-            unseen=blank_events_note(requests),
-        ),
         "lengths": assemble.compare_lengths(requests, tokens.name if tokens.exact else None),
         "distributions": distributions(timed),
         "intervals": intervals.over_requests(timed, seed=options.load.seed),
@@ -173,6 +163,17 @@ def compute_figures(
         if (long_every := options.load.profile.long_every)
         else UNSET,
         "nodes": assemble.node_figures(side, summary.total_output_tokens) if side else None,
+        # At the end, as it has the most memory that the process took.
+        "audit": judge.audit(
+            recording,
+            tls=context.server.recorder.target.tls is not None,
+            requests=requests,
+            summary=summary,
+            bounds=bounds,
+            parse_seconds=responses.cpu_seconds,
+            closed=slots is not None and options.load.profile.request_rate is None,
+            unseen=blank_events_note(requests),
+        ),
     }
 
 

@@ -167,7 +167,7 @@ class Bench:
                         exchange, job, self._agreement.dialect, self._agreement.asking
                     )
                 )
-                if match := ID.search(exchange.data, 0, HEAD):
+                if match := ID.search(exchange.data[:HEAD]):
                     ids[exchange.index] = int(match[1])
             parse_seconds = tally.cpu_seconds() - before
         timed = times.TimedRequests(requests)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import resource
 import tempfile
+import tracemalloc
 from array import array
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import wire_bytes as wire
 from hypothesis import given, strategies as st
 from spark_bench.client import clock, response_store
 from spark_bench.client.response_store import Piece, RequestOutcome, ResponseStore
-from spark_bench.record import Ended
+from spark_bench.protocol import sse
+from spark_bench.protocol.dialects import Asking, dialect
+from spark_bench.protocol.reading import Count, read_exchange
+from spark_bench.record import Ended, Exchange, Request
 
 OFFSET = 5_000_000_000
 
@@ -48,7 +53,11 @@ def check(store: ResponseStore, responses: dict[int, list[list[bytes]]]) -> None
     assert [e.index for e in exchanges] == sorted(responses)
     for exchange in exchanges:
         reads = [read for pieces in responses[exchange.index] for read in pieces]
-        assert exchange.data == b"".join(reads)
+        whole = b"".join(reads)
+        assert bytes(exchange.data) == whole and len(exchange.data) == len(whole)
+        for start in range(0, len(whole), 97):
+            assert exchange.data[start : start + 150] == whole[start : start + 150]
+        assert exchange.data[-5:] == whole[-5:]
         assert list(exchange.ends) == [len(b"".join(reads[: i + 1])) for i in range(len(reads))]
         assert list(exchange.stamps) == [1000 + i for i in range(len(reads))]
         assert (exchange.scheduled_ns, exchange.sent_ns, exchange.ended_ns) == (1, 2, 3)
@@ -131,6 +140,41 @@ def test_a_missing_spill_folder_loses_nothing(
             store.note == f"no room for responses in {tmp_path}/missing: No such file or directory"
         )
         check(store, MANY)
+
+
+def by_letters(texts: list[str]) -> list[int]:
+    return [len(text) for text in texts]
+
+
+def test_a_stored_answer_is_read_as_in_memory_with_a_part_of_its_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sse, "SHORT", 100_000)
+
+    def read(exchange: Exchange, count: Count | None) -> Request:
+        asked = wire.job(), dialect("chat"), Asking("")
+        return read_exchange(exchange, *asked, count=count, usage_expected=False)
+
+    sizes = [number % 5 + 1 for number in range(3000)]
+    long = {"logprobs": "p" * 400}
+    events = [wire.event(wire.delta(content="x" * size) | long) for size in sizes]
+    reads = wire.chunked([*events, wire.DONE])
+    with closing(ResponseStore(OFFSET, budget=0)) as store:
+        for at in range(0, len(reads), 700):
+            store.keep(0, piece(reads[at : at + 700], 1000 + at))
+        store.end(outcome(0))
+        tracemalloc.start()
+        (exchange,) = store.exchanges()
+        read(exchange, None)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        requests = [read(exchange, by_letters)]
+        exchange.data = bytes(exchange.data)
+        requests.append(read(exchange, by_letters))
+    for request in requests:  # the texts are read from the file again
+        assert request.token_counts.tolist() == sizes
+        assert request.token_ns.tolist() == [1001 + number for number in range(3000)]
+    assert peak < sum(map(len, reads)) / 2
 
 
 def test_the_spill_file_leaves_nothing_behind(

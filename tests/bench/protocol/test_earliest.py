@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from spark_bench.protocol.content import Tape, parse_response
+from spark_bench.protocol.content import parse_response
 from spark_bench.protocol.dialects import Asking, dialect
 from spark_bench.protocol.reading import earliest_ns, read_exchange
 from spark_bench.record import Ended, Exchange
@@ -97,7 +97,7 @@ def test_an_event_never_came_before_its_earliest_time(seed: int) -> None:
     sizes = np.cumsum([len(each) for _, each in segments])
     came = [segments[int(np.searchsorted(sizes, end))][0] for end in ends]
     recorded = SimulatedLoop(rng, segments).record(rng.choice([0.0, 0.25, 5.0]))
-    answer = parse_response(Tape.of(recorded), Ended.COMPLETE)
+    answer = parse_response(recorded)
     since = earliest_ns(recorded, answer)
     earliest = answer.stamps if since is None else since
     assert len(came) == len(answer.stamps)

@@ -10,7 +10,6 @@ import wire_bytes as wire
 from hypothesis import given, strategies as st
 from spark_bench.protocol import sse
 from spark_bench.protocol.content import ParsedResponse, Tape, parse_response, read_response
-from spark_bench.record import Ended
 
 
 @pytest.mark.parametrize(
@@ -115,8 +114,8 @@ def test_the_fast_path_gives_the_same_events_as_the_general_one(
         chunks = [b"0" + c.split(b"\r")[0].upper() + c[len(c.split(b"\r")[0]) :] for c in chunks]
     data = wire.CHUNKED + b"".join(chunks) + wire.LAST_CHUNK
     reads = wire.split(data, cuts)
-    fast, slow = parse_response(Tape.of(wire.exchange(reads)), Ended.COMPLETE), general(reads)
-    assert (fast.data, fast.errors, fast.problem) == (slow.data, slow.errors, slow.problem)
+    fast, slow = parse_response(wire.exchange(reads)), general(reads)
+    assert (list(fast.data), fast.errors, fast.problem) == (slow.data, slow.errors, slow.problem)
     assert fast.reads.tolist() == slow.reads.tolist()
     assert fast.stamps.tolist() == slow.stamps.tolist()
     if all(piece.startswith(b"data: {") for piece in pieces) and pieces:
@@ -131,7 +130,7 @@ def test_both_paths_agree_on_any_changed_byte(pieces: list[bytes], at: int, byte
     fast = sse.split_events(bytes(data), start)
     if fast is not None:
         slow = general([bytes(data)])
-        assert (fast[0], slow.problem, slow.errors) == (slow.data, "", set())
+        assert (list(fast[0]), slow.problem, slow.errors) == (slow.data, "", set())
         assert slow.reads.tolist() == [0] * len(fast[0])
 
 
@@ -155,11 +154,15 @@ def test_the_fast_path_declines_any_other_stream(body: bytes) -> None:
 @pytest.mark.parametrize("size", [64, 100, 4096])
 def test_a_long_answer_is_parsed_in_blocks(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "BLOCK", size)
+    monkeypatch.setattr(sse, "SHORT", size)
     reads = wire.chunked([b"data: %s\n\n" % (b"x" * (i % 30 + 1)) for i in range(200)])
     data, slow = b"".join(reads), general(reads)
     fast = sse.split_events(data, len(wire.CHUNKED))
-    assert fast is not None and fast[0] == slow.data
-    assert (fast[1] + len(b"\r\n")).tolist() == np.cumsum([len(r) for r in reads])[1:-1].tolist()
+    assert fast is not None and list(fast[0]) == slow.data
+    assert [fast[0][i] for i in (199, 0, 150, -1)] == [slow.data[i] for i in (199, 0, 150, -1)]
+    assert list(fast[0][20:150]) == slow.data[20:150]
+    complete = np.cumsum([len(r) for r in reads])[1:-1] - len(b"\r\n")
+    assert fast[1].tolist() == complete.tolist()
     assert sse.split_events(data.replace(b"x\n", b"xx\n", 1), len(wire.CHUNKED)) is None
 
 
@@ -171,7 +174,7 @@ def test_the_fast_path_needs_the_last_chunk(last: bytes) -> None:
 def test_one_read_may_complete_several_events() -> None:
     reads = [wire.CHUNKED, b"".join(map(wire.chunk, [b"data: a\n\n", b"data: b\n\n"]))]
     reads += [wire.chunk(b"data: c\n\n"), wire.chunk(b"data: d\n\n") * 3 + wire.LAST_CHUNK]
-    response = parse_response(Tape.of(wire.exchange(reads)), Ended.COMPLETE)
+    response = parse_response(wire.exchange(reads))
     assert response.stamps.tolist() == [2000, 2000, 3000, 4000, 4000, 4000]
     assert response.merged_reads == 2
 

@@ -17,7 +17,7 @@ from spark_bench.results.codec import read_result
 
 FAST = {"ttft_us": 2_000, "itl_us": 1_000}
 SHORT = [*short(), "--no-metrics"]
-MOST_BYTES = 150e6
+MOST_BYTES = 125e6
 
 
 def python(here: Path, *words: str) -> subprocess.CompletedProcess[str]:
