@@ -23,6 +23,8 @@ from cluster.rank.spec import EVERYWHERE
 from cluster.settings import declaration, inventory as names, schema, ssh_config
 
 GROUPS = ("head", "workers")
+# The group of a host that serves nothing: deploys/monitoring.py alone connects to it.
+MONITOR = "monitor"
 # The file for the run's outcome (control/run.py). It comes from --data alone, for any deploy.
 REPORT = "report"
 CONFIG = "~/.ssh/config"
@@ -59,6 +61,7 @@ def load_inventory(
     *,
     ours: bool = True,
     connect: bool = True,
+    monitor: bool = False,
 ) -> Inventory:
     """pyinfra's own reading of an inventory: a file, a host, or hosts with commas between.
 
@@ -70,6 +73,7 @@ def load_inventory(
     + folders: further group data
     + ours: it must have our groups
     + connect: its hosts will be connected to, so ~/.ssh/config is checked too
+    + monitor: a host that only monitors is among them
     """
     # Imported only when needed: pyinfra's CLI replaces the threads of the process (gevent).
     from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
@@ -91,6 +95,8 @@ def load_inventory(
     except Exception as e:
         # pyinfra lets errors through that it does not expect of an inventory.
         raise Refused(_unusable(name, e)) from None
+    if not monitor:
+        drop_monitor(inventory)
     if not len(inventory):
         raise Refused(
             error(
@@ -146,10 +152,21 @@ def _unusable(file: str, e: BaseException) -> Finding:
     return error(f"the inventory {file} can't be used{at}: {type(e).__name__}: {e}", cure=cure)
 
 
+def drop_monitor(inventory: Inventory) -> None:
+    """Make an inventory as if it named no host that only monitors: none is connected to."""
+    serving = {host.name for host in all_hosts(inventory)}
+    for name in set(inventory.hosts) - serving:
+        host = inventory.hosts.pop(name)
+        for group in host.groups:
+            inventory.groups[group] = [h for h in inventory.groups[group] if h is not host]
+
+
 def all_hosts(inventory: Inventory) -> list[Host]:
-    """Every host, rank order: the head, then the workers as the inventory lists them."""
+    """Every host, rank order: the head, then the workers as the inventory lists them; none that
+    only monitors."""
     grouped = [host for group in GROUPS for host in inventory.groups.get(group, [])]
-    return list(dict.fromkeys([*grouped, *inventory]))
+    others = [host for host in inventory if MONITOR not in host.groups]
+    return list(dict.fromkeys([*grouped, *others]))
 
 
 def declared_data(host: Host) -> declaration.HostData:
@@ -204,16 +221,16 @@ def api_url(head: Host, to: Launch | schema.Settings, reached_at: str = "") -> s
     return f"http://{f'[{host}]' if ':' in host else host}:{to.port}"
 
 
-def address(head: Host) -> str:
-    """The head's address, as SSH came to it or would."""
-    client = getattr(getattr(head, "connector", None), "client", None)
+def address(host: Host) -> str:
+    """A host's address, as SSH came to it or would."""
+    client = getattr(getattr(host, "connector", None), "client", None)
     if transport := client.get_transport() if client else None:
         came_to = str(transport.getpeername()[0]).removeprefix("::ffff:")
         # The API listens on IPv4: if SSH came by IPv6, the name may still lead to IPv4.
         if ":" not in came_to:
             return came_to
-    name = str(head.data.get("ssh_hostname") or head.name)
-    config = get_ssh_config(head.data.get("ssh_config_file"))
+    name = str(host.data.get("ssh_hostname") or host.name)
+    config = get_ssh_config(host.data.get("ssh_config_file"))
     return str(config.lookup(name).get("hostname", name)) if config else name
 
 

@@ -16,6 +16,7 @@ from cluster.plan.decide import fabric_options
 from cluster.plan.specs import cache_root
 from cluster.printable import printable
 from cluster.rank.spec import EVERYWHERE
+from cluster.settings.declaration import parse_monitor
 from cluster.settings.schema import Settings
 from cluster.transfer import images
 from control import converge, deployment as nodes, inventory, lease, run
@@ -47,6 +48,17 @@ def monitoring_run(host: Host) -> MonitoringRun:
 
 def _plan(state: State) -> MonitoringRun:
     deployment = converge.declared_deployment(state)
+    watched = deployment.declaration
+    hosts = state.inventory.groups.get(inventory.MONITOR, [])
+    only = parse_monitor([inventory.declared_data(host) for host in hosts], watched)
+    # It is read and changed as a node that serves nothing.
+    limited = {host.name: host for host in hosts if state.is_host_in_limit(host)}
+    deployment.hosts = {**deployment.hosts, **limited}
+    beyond = {host.name: host for host in hosts if host.name not in limited}
+    deployment.left_out = {**deployment.left_out, **beyond}
+    deployment.decision = replace(
+        deployment.decision, declaration=replace(watched, idle={**watched.idle, **only})
+    )
     run.report_on(deployment)
     settings, declaration = deployment.settings, deployment.declaration
     if settings.runtime != "docker":
@@ -65,9 +77,20 @@ def _plan(state: State) -> MonitoringRun:
         serving = [facts[name] for name in declaration.names]
         fabric = choose_fabric(serving, fabric_options(declaration))
         fabric_address = fabric.nodes[0].address
-        management = inventory.address(deployment.head)
-        address = wanted.listen_address(settings, facts[declaration.head], management)
-        desired |= wanted.wanted_parts(declaration, fabric, address, _private(settings))
+        scraped, monitor = wanted.fabric_addresses(declaration, fabric), next(iter(only), "")
+        if monitor:
+            scraped = {n: inventory.address(host) for n, host in deployment.serving.items()}
+            refuse_errors(wanted.unreached(declaration, facts, scraped, monitor))
+            ports = [settings.node_exporter_port] + [settings.port] * settings.enable_metrics
+            logger.info(
+                f"    note: {monitor} must reach the ports {' and '.join(map(str, ports))} of each "
+                "node that serves, and deploys/firewall.py does not open them to it"
+            )
+        at = monitor or declaration.head
+        management = inventory.address(deployment.hosts[at])
+        address = wanted.listen_address(settings, facts[at], management)
+        private = _private(settings)
+        desired |= wanted.wanted_parts(declaration, scraped, address, private, monitor)
         there = _compared(deployment, desired, there)
     orders = _image_orders(deployment, facts, desired, there, fabric_address)
     plans = {n: wanted.plan_node(desired[n], there[n], settings) for n in deployment.hosts}
@@ -156,7 +179,8 @@ def _image_orders(
     there: Mapping[str, MonitoringReading],
     address: str,
 ) -> tuple[tuple[ImageOrder, bool], ...]:
-    """Each image for the nodes that run it, the head first: pulled there, and spread from it."""
+    """Each image for the nodes that run it, the head first: pulled there, and spread from it. A
+    host that only monitors pulls its own."""
     settings, orders = deployment.settings, []
     for kind, image in wanted.images(settings).items():
         at = [n for n in desired if kind in {w.part.kind for w in desired[n].parts}]
@@ -166,7 +190,9 @@ def _image_orders(
             image=image,
             pull=settings.pull,
             hosts={name: deployment.hosts[name] for name in at},
-            records={n: cache_root(deployment.declaration.nodes[n], facts[n]) for n in at},
+            records={
+                n: cache_root(deployment.settings_of(deployment.hosts[n]), facts[n]) for n in at
+            },
             address=address,
             seconds=settings.pull_timeout,
         )
@@ -183,7 +209,7 @@ def _remarks(deployment: nodes.Deployment) -> list[Finding]:
         what = "enable_metrics = false: Prometheus scrapes the nodes, and nothing of SGLang"
         remarks.append(warning(what, cure="--data enable_metrics=true, with deploy.py"))
     if settings.monitoring_address == EVERYWHERE:
-        what = f"monitoring_address = {EVERYWHERE!r}: anyone who reaches the head may use them"
+        what = f"monitoring_address = {EVERYWHERE!r}: anyone who reaches their host may use them"
         remarks.append(warning(what, cure="--data monitoring_address=loopback"))
     if not settings.alert_receiver:
         what = "alert_receiver is not set: nobody is notified of an alert"

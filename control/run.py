@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from gevent.lock import RLock
 from pyinfra import logger
-from pyinfra.api import DeployError, Host, State
+from pyinfra.api import DeployError, Host, Inventory, State
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.state import BaseStateCallback, StateStage
 from pyinfra.context import ctx_state
@@ -28,6 +28,8 @@ from operations import outcome
 
 T = TypeVar("T")
 INTERRUPTED = 128 + signal.SIGINT
+# The one deploy file that connects to a host which only monitors.
+MONITORING = "monitoring.py"
 
 # ---- once for all hosts
 
@@ -86,12 +88,20 @@ def check_command_line() -> None:
     _note_interrupts()
     try:
         _open_report(data.get(inventory.REPORT, ""), ctx_state.get())  # type: ignore[no-untyped-call]
+        ours = all(str(word).endswith(".py") for word in operations)
+        monitors = not ours or MONITORING in {Path(str(word)).name for word in operations}
         hosts = inventory.load_inventory(
             str(params.get("inventory") or ""),
             data,
             params.get("group_data") or (),
-            ours=all(str(word).endswith(".py") for word in operations),
+            ours=ours,
+            monitor=monitors,
         )
+        if not monitors:
+            _drop_monitor()
+        elif ours and len(operations) > 1 and len(inventory.all_hosts(hosts)) < len(hosts):
+            what = f"{MONITORING} runs with other files, which leave the group `monitor` alone"
+            raise Refused(error(what, cure=f"run deploys/{MONITORING} by itself"))
         limits, excluded = params.get("limit") or (), params.get("exclude") or ()
         left = [host for host in hosts if not limits or _matches(host, limits)]
         if not [host for host in left if not _matches(host, excluded)]:
@@ -100,6 +110,17 @@ def check_command_line() -> None:
             raise Refused(error(f"{' '.join(words)} leaves no host; there are: {names}"))
     except Refused as refused:
         raise _refusal(refused) from None
+
+
+def _drop_monitor() -> None:
+    """Have pyinfra connect to no host that only monitors, in whatever state of this run."""
+    initialize = State.init
+
+    def init(self: State, hosts: Inventory, *more: Any, **options: Any) -> None:
+        inventory.drop_monitor(hosts)
+        initialize(self, hosts, *more, **options)
+
+    State.init = init  # type: ignore[method-assign, assignment]
 
 
 def _matches(host: Host, patterns: Sequence[str]) -> bool:

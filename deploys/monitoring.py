@@ -1,4 +1,5 @@
-"""Watch the group: Prometheus on its head, node_exporter and the GPUs' figures on every node.
+"""Watch the group: Prometheus on its head, or on the host in the group `monitor`; node_exporter and
+the GPUs' figures on every node that serves.
 
 pyinfra -y inventories/spark.py deploys/monitoring.py
 pyinfra -y inventories/spark.py deploys/monitoring.py --data monitoring=absent
@@ -14,7 +15,7 @@ from operations import images, monitoring
 
 run = monitoring_run(host)
 
-# The head's operations bring the images to all nodes.
+# The head's operations bring the images to all hosts.
 if host.name == run.head:
     for order, needed in run.orders:
         images.delivered(name=f"Image {order.image}", order=order, needed=needed)

@@ -110,7 +110,7 @@ def _literal(value: Any) -> str:
 # For a deploy's checks, which include whether the nodes reach each other.
 SECONDS = 240
 # File names that an inventory can't have: pyinfra makes a group of the file's name.
-GROUPS = ("all", "head", "workers", "self")
+GROUPS = ("all", "head", "workers", "monitor", "self")
 HEAD = ("node", "SSH", "GPU", "driver", "Docker", "hf_cache", "free", "python", "QSFP ports Up")
 COLORS = {"error": "red", "warning": "yellow"}
 QUESTION = "Create an API key? Without one, anyone who can reach the API may use it"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 import msgspec
 
@@ -117,36 +118,77 @@ class Private:
     password: str = field(default="", repr=False)
 
 
-def wanted_parts(
-    declaration: Declaration, fabric: Fabric, address: str, private: Private
-) -> dict[str, NodeWanted]:
-    """Node → what it should have: an exporter on every node that serves; on the head Prometheus,
-    Alertmanager and Grafana too.
+def fabric_addresses(declaration: Declaration, fabric: Fabric) -> dict[str, str]:
+    """Node that serves → its address, as Prometheus on the head reaches it."""
+    return {m.name: m.address for m in fabric.nodes} | {declaration.head: LOOPBACK}
 
-    + fabric: of these nodes
+
+def wanted_parts(
+    declaration: Declaration,
+    scraped: Mapping[str, str],
+    address: str,
+    private: Private,
+    monitor: str = "",
+) -> dict[str, NodeWanted]:
+    """Node → what it should have: an exporter on every node that serves; on the head, or on the
+    host that only monitors, Prometheus, Alertmanager and Grafana.
+
+    + scraped: node that serves → its address, as Prometheus reaches it
     + address: where these listen (`listen_address`)
+    + monitor: the host that only monitors; "" if there is none
     """
-    settings = declaration.common
-    scraped = {m.name: m.address for m in fabric.nodes} | {declaration.head: LOOPBACK}
-    wanted = {}
+    settings, at = declaration.common, monitor or declaration.head
+    # In the order in which each needs the one before it.
+    there = [
+        alertmanager(settings, address, private.receiver),
+        prometheus(settings, targets(declaration, scraped, address, at), address),
+    ]
+    if private.password:
+        there.append(grafana(settings, address, private.password))
+    wanted = {at: NodeWanted(tuple(there))}
     for node, own in declaration.nodes.items():
-        there = [node_exporter(own, scraped[node])]
-        if node == declaration.head:
-            # In the order in which each needs the one before it.
-            there.append(alertmanager(settings, address, private.receiver))
-            there.append(prometheus(settings, targets(declaration, scraped, address), address))
-            if private.password:
-                there.append(grafana(settings, address, private.password))
-        wanted[node] = NodeWanted(tuple(there), gpus=own.gpus != "none")
+        others = there if node == at else ()
+        parts = (node_exporter(own, scraped[node]), *others)
+        wanted[node] = NodeWanted(parts, gpus=own.gpus != "none")
     return wanted
 
 
+def unreached(
+    declaration: Declaration,
+    facts: Mapping[str, NodeFacts],
+    addresses: Mapping[str, str],
+    monitor: str,
+) -> Iterator[findings.Finding]:
+    """Why the host that only monitors could not reach what it should scrape.
+
+    + addresses: node that serves → the one that SSH connects to
+    """
+    settings = declaration.common
+    if settings.enable_metrics and ip_address(settings.host).is_loopback:
+        yield findings.error(
+            f"host = {settings.host!r}: SGLang listens on loopback alone, and {monitor} can't "
+            "reach its /metrics",
+            declaration.head,
+            f"--data host={EVERYWHERE}, with deploy.py; or --data enable_metrics=false",
+        )
+    for node in declaration.names:
+        own = {str(a.ip) for interface in facts[node].interfaces for a in interface.addresses}
+        if addresses[node] not in own - {LOOPBACK}:
+            yield findings.error(
+                f"{monitor} would scrape it at {addresses[node]}, as SSH connects to it, but it "
+                f"has no such address; it has: {', '.join(sorted(own)) or 'none'}",
+                node,
+                f'("{node}", {{"ssh_hostname": "…"}}), an address that {monitor} reaches',
+            )
+
+
 def targets(
-    declaration: Declaration, scraped: Mapping[str, str], address: str
+    declaration: Declaration, scraped: Mapping[str, str], address: str, at: str
 ) -> tuple[scrape.Target, ...]:
     """All that Prometheus scrapes.
 
     + scraped: node → its address, as Prometheus reaches it
+    + at: the host where Prometheus runs
     """
     settings = declaration.common
     # A single node's API may listen on one address alone.
@@ -161,15 +203,12 @@ def targets(
         for node in declaration.nodes
     ]
     ports = {"prometheus": settings.prometheus_port, "alertmanager": settings.alertmanager_port}
-    own = [
-        scrape.Target(job, f"{_reached(address)}:{port}", declaration.head)
-        for job, port in ports.items()
-    ]
+    own = [scrape.Target(job, f"{_reached(address)}:{port}", at) for job, port in ports.items()]
     return (*ranks, *nodes, *own)
 
 
 def _reached(address: str) -> str:
-    """Where the head itself reaches what listens on an address of its own."""
+    """Where a host reaches what listens on an address of its own."""
     return LOOPBACK if address == EVERYWHERE else address
 
 
@@ -279,23 +318,24 @@ def node_exporter(settings: Settings, address: str) -> WantedPart:
     return WantedPart(part=part, contents={}, url=f"http://{at}/metrics")
 
 
-def listen_address(settings: Settings, head: NodeFacts, management: str) -> str:
-    """The address on which Prometheus listens. Raises Refused where the head has no such address.
+def listen_address(settings: Settings, at: NodeFacts, management: str) -> str:
+    """The address on which Prometheus listens. Raises Refused where its host has no such address.
 
-    + management: the head's address that SSH connects to
+    + at: its host
+    + management: that host's address that SSH connects to
     """
     chosen = settings.monitoring_address
     if chosen == "loopback":
         return LOOPBACK
     address = management if chosen == "management" else chosen
-    own = {str(a.ip) for interface in head.interfaces for a in interface.addresses}
+    own = {str(a.ip) for interface in at.interfaces for a in interface.addresses}
     if address in (EVERYWHERE, LOOPBACK) or address in own:
         return address
     raise findings.Refused(
         findings.error(
-            f"monitoring_address = {chosen!r}: {head.name} has no address {address}; "
+            f"monitoring_address = {chosen!r}: {at.name} has no address {address}; "
             f"it has: {', '.join(sorted(own)) or 'none'}",
-            head.name,
+            at.name,
             "--data monitoring_address=loopback, and ssh -L 9090:127.0.0.1:9090 to it",
         )
     )

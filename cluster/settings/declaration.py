@@ -1,7 +1,7 @@
 """What an inventory declares for the whole cluster, validated at once."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cluster.catalog.entry import DraftModel, EngineImage, Evidence
@@ -114,6 +114,37 @@ def parse_declaration(declared: Sequence[HostData]) -> Declaration:
         idle={h.name: settings[h.name] for h in ordered if h not in serving},
         choice=Choice(sources=given),
     )
+
+
+def parse_monitor(declared: Sequence[HostData], serving: Declaration) -> dict[str, schema.Settings]:
+    """The host that only monitors → its settings: the head's, but for those in PER_NODE. {} if
+    there is none. Raises Refused with what is wrong with it.
+
+    + declared: the hosts in the group `monitor`
+    """
+    findings, settings = [], {}
+    if len(declared) > 1:
+        names = ", ".join(host.name for host in declared)
+        what = f"the group `monitor` has {len(declared)} hosts ({names}): it must have at most one"
+        findings.append(error(what, cure='monitor = ["watcher"] in the inventory'))
+    for host in declared:
+        if serves := [group for group in ("head", "workers") if group in host.groups]:
+            what = f"{host.name} is in both `{serves[0]}` and `monitor`"
+            cure = "remove the group `monitor`: Prometheus runs on the head then"
+            findings.append(error(what, cure=cure))
+            continue
+        own = parse_settings(host)
+        common = {n: getattr(serving.common, n) for n in schema.NAMES if n not in schema.PER_NODE}
+        findings += _disagreements(
+            {
+                serving.head: serving.common,
+                host.name: replace(own, **{n: common[n] for n in common if n not in host.data}),
+            }
+        )
+        settings[host.name] = replace(own, **common)
+    if findings:
+        raise Refused(*findings)
+    return settings
 
 
 def parse_settings(host: HostData) -> schema.Settings:

@@ -13,7 +13,7 @@ from typing import Any
 
 from cluster.findings import Finding, error, nearest_names
 
-GROUPS = ("head", "workers")
+GROUPS = ("head", "workers", "monitor")
 # pyinfra's own group of all hosts, which an inventory may define.
 ALL = "all"
 _PORT = re.compile(r"(?P<host>[^:]+):(?P<port>[0-9]{1,5})")
@@ -54,7 +54,7 @@ def _is_group(value: Any) -> bool:
 
 
 def _group(file: str, name: str, value: Any) -> Iterator[Finding]:
-    node = "spark-2" if name == "workers" else "spark-1"
+    node = "spark-2" if name == "workers" else "watcher" if name == "monitor" else "spark-1"
     usual = f'{name} = (["{node}"], SETTINGS), or {name} = ["{node}"]'
     if not _is_group(value):
         yield error(

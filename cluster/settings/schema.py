@@ -306,15 +306,16 @@ class Settings:
     """What happens to Prometheus' data, and to silences, with `monitoring=absent`."""
     monitoring_address: MonitoringAddress = "loopback"
     """Where Prometheus, Alertmanager and Grafana listen: `loopback`, `management` (the address that
-    SSH comes in by), or another IPv4 address of the head. The first two have no password."""
+    SSH comes in by), or another IPv4 address of their host. The first two have no password."""
     prometheus_port: Port = 9090
-    """Port of Prometheus on the head."""
+    """Port of Prometheus on the head, or on the host in `monitor`."""
     alertmanager_port: Port = 9093
     """Port of Alertmanager on the head."""
     grafana_port: Port = 3000
     """Port of Grafana on the head."""
     node_exporter_port: Port = 9100
-    """Port of node_exporter on every node, on its fabric address; on the head, on loopback."""
+    """Port of node_exporter on every node, on its fabric address, on the head on loopback; with a
+    host in `monitor`, on the address that SSH comes in by."""
     monitoring_retention: Retention = "15d"
     """How long Prometheus keeps its data."""
     monitoring_disk: Annotated[int, Meta(ge=1, le=100000)] = 10

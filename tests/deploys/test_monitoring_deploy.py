@@ -29,7 +29,8 @@ def sparks(tmp_path: Path) -> Fakes:
         [HostData(s.name, g, {}) for s, g in zip(fakes.sparks, groups, strict=True)]
     )
     facts = [NodeReading().process(spark.reading(full=False)) for spark in fakes.sparks]
-    desired = wanted.wanted_parts(declaration, choose_fabric(facts), "127.0.0.1", wanted.Private())
+    scraped = wanted.fabric_addresses(declaration, choose_fabric(facts))
+    desired = wanted.wanted_parts(declaration, scraped, "127.0.0.1", wanted.Private())
     for spark in fakes.sparks:
         spark.answers[READ] = reading(desired[spark.name])
     return fakes
@@ -148,3 +149,63 @@ def test_what_does_not_answer_fails_the_run_with_its_log(sparks: Fakes) -> None:
     assert f"plan: {spark.name}: start sglang-node-exporter: is exited" in run.text
     assert "sglang-node-exporter does not answer at http://192.168.100.11:9100/metrics" in run.text
     assert "| bind: cannot assign requested address" in run.text
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Fakes:
+    """Two bare nodes, and a host in the group `monitor`."""
+    fakes = Fakes.of(tmp_path, 3)
+    head, worker, monitor = (spark.name for spark in fakes.sparks)
+    fakes.groups = {"head": [head], "workers": [worker], "monitor": [monitor]}
+    for spark in fakes.sparks:
+        spark.answers[READ] = []
+        spark.data = {"ssh_hostname": f"10.0.0.{5 + spark.rank}"}
+    fakes.sparks[2].data = {"ssh_hostname": "203.0.113.9"}
+    return fakes
+
+
+def test_a_host_that_only_monitors_has_prometheus_and_pulls_its_own_images(watched: Fakes) -> None:
+    run = deploy(watched)
+    assert run.code == 0, run.text
+    head, worker, monitor = (changes(run)[spark.name] for spark in watched.sparks)
+    assert any("sglang-prometheus" in command for command in monitor)
+    assert not any("node-exporter" in command or PLACE in command for command in monitor)
+    assert not any("sglang-prometheus" in command for command in (*head, *worker))
+    assert "http://10.0.0.5:9100/metrics" in head[-1]
+    assert "http://10.0.0.6:9100/metrics" in worker[-1]
+    assert "must reach the ports 9100 and 30000 of each node" in run.text
+
+
+def test_absent_reaches_the_host_that_only_monitors(watched: Fakes, sparks: Fakes) -> None:
+    watched.sparks[2].answers[READ] = sparks.sparks[0].answers[READ]
+    run = deploy(watched, "--data", "monitoring=absent")
+    assert run.code == 0, run.text
+    assert "docker rm --force" in changes(run)[watched.sparks[2].name][0]
+
+
+def test_a_node_that_the_monitor_can_t_reach_is_refused(watched: Fakes) -> None:
+    watched.sparks[1].data = {}
+    run = deploy(watched)
+    assert run.code == 1
+    assert "ssh_hostname" in run.text and "refused, nothing was changed" in run.text
+    assert changes(run) == {}
+
+
+def test_other_files_do_not_run_with_it(watched: Fakes) -> None:
+    run = watched.pyinfra(str(watched.inventory()), "-y", "deploys/prune.py", PROGRAM)
+    assert run.code == 1
+    assert "run deploys/monitoring.py by itself" in run.text
+    assert not any(run.commands.values())
+
+
+def test_a_deploy_and_status_connect_to_no_monitor(tmp_path: Path) -> None:
+    fakes = Fakes.of(tmp_path)
+    fakes.run_ranks()
+    path = fakes.inventory()
+    # No resolver knows this name, and a host that can't be reached would end the run.
+    path.write_text(path.read_text() + 'monitor = ["watcher.invalid"]\n')
+    status = ("@local", "deploys/status.py", "--data", f"inventory={path}")
+    for words in (str(path), "deploy.py", "deploys/check.py", "--dry"), status:
+        run = fakes.pyinfra("-y", *words)
+        assert run.code == 0, run.text
+        assert "[@fake/spark-2] Connected" in run.text and "watcher" not in run.text

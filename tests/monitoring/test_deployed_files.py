@@ -14,6 +14,7 @@ from cluster.monitoring.wanted import (
     CONFIG_FILE,
     RULES_FILE,
     Private,
+    fabric_addresses,
     wanted_parts,
 )
 
@@ -28,7 +29,12 @@ RECEIVERS = {
 def test_promtool_and_amtool_accept_them(programs: Path, tmp_path: Path, text: str) -> None:
     declaration = want(2)
     private = Private(receiver=read_receiver(text) if text else None)
-    wanted = wanted_parts(declaration, fabric_of(declaration, sparks()), "127.0.0.1", private)
+    wanted = wanted_parts(
+        declaration,
+        fabric_addresses(declaration, fabric_of(declaration, sparks())),
+        "127.0.0.1",
+        private,
+    )
     for each in wanted["spark-1"].parts:
         for path, content in each.contents.items():
             place = tmp_path / path.lstrip("/")

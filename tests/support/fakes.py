@@ -65,6 +65,7 @@ class Spark:
     container: dict[str, Any] | None = None
     sections: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -358,7 +359,8 @@ class Fakes:
     def inventory(self) -> Path:
         path = self.folder / "sparks.py"
         hosts = {
-            s.name: (s.name, self.data | {"fake_responses": s.responses(self)}) for s in self.sparks
+            s.name: (s.name, self.data | s.data | {"fake_responses": s.responses(self)})
+            for s in self.sparks
         }
         groups = self.groups or {
             "head": [self.sparks[0].name],

@@ -26,7 +26,7 @@ def desired(
     nodes: int = 2, address: str = "127.0.0.1", **data: object
 ) -> dict[str, wanted.NodeWanted]:
     declaration = want(nodes, **data)
-    fabric = fabric_of(declaration, sparks(nodes))
+    fabric = wanted.fabric_addresses(declaration, fabric_of(declaration, sparks(nodes)))
     return wanted.wanted_parts(declaration, fabric, address, NOBODY)
 
 
@@ -67,7 +67,12 @@ def test_ports_and_switches_of_the_settings_count() -> None:
 def test_head_only_leaves_nothing_on_the_others() -> None:
     declaration = want(2, head_only=True)
     assert list(
-        wanted.wanted_parts(declaration, fabric_of(declaration, sparks()), "127.0.0.1", NOBODY)
+        wanted.wanted_parts(
+            declaration,
+            wanted.fabric_addresses(declaration, fabric_of(declaration, sparks())),
+            "127.0.0.1",
+            NOBODY,
+        )
     ) == ["spark-1"]
 
 
@@ -116,12 +121,64 @@ def test_on_every_address_the_head_reaches_them_by_loopback() -> None:
     assert "--web.listen-address=0.0.0.0:9090" in parts_there[1].part.args
 
 
+MANAGEMENT = {"spark-1": "10.0.0.5", "spark-2": "10.0.0.6"}
+
+
+def test_a_host_that_only_monitors_has_no_exporter_and_scrapes_management_addresses() -> None:
+    declaration = want(2)
+    there = wanted.wanted_parts(declaration, MANAGEMENT, "127.0.0.1", NOBODY, "watcher")
+    kinds = {node: [w.part.kind for w in each.parts] for node, each in there.items()}
+    assert kinds == {
+        "watcher": ["alertmanager", "prometheus"],
+        "spark-1": ["node_exporter"],
+        "spark-2": ["node_exporter"],
+    }
+    assert not there["watcher"].gpus and there["spark-1"].gpus
+    assert [there[n].parts[0].part.at for n in MANAGEMENT] == ["10.0.0.5:9100", "10.0.0.6:9100"]
+    scraped = json.loads(there["watcher"].parts[1].contents[wanted.CONFIG_FILE])["scrape_configs"]
+    assert [
+        (job["job_name"], at, s["labels"]["node"])
+        for job in scraped
+        for s in job["static_configs"]
+        for at in s["targets"]
+    ] == [
+        ("sglang", "10.0.0.5:30000", "spark-1"),
+        ("sglang", "10.0.0.6:30000", "spark-2"),
+        ("node", "10.0.0.5:9100", "spark-1"),
+        ("node", "10.0.0.6:9100", "spark-2"),
+        ("prometheus", "127.0.0.1:9090", "watcher"),
+        ("alertmanager", "127.0.0.1:9093", "watcher"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "data", "addresses", "says"),
+    [
+        (2, {}, MANAGEMENT, []),
+        (1, {"host": "10.0.0.5"}, MANAGEMENT, []),
+        (1, {"host": "127.0.0.1", "enable_metrics": False}, MANAGEMENT, []),
+        (1, {"host": "127.0.0.1"}, MANAGEMENT, ["host = '127.0.0.1'", "--data host=0.0.0.0"]),
+        (1, {}, {"spark-1": "127.0.0.1"}, ["spark-1", "at 127.0.0.1", "ssh_hostname"]),
+        (2, {}, MANAGEMENT | {"spark-2": "203.0.113.7"}, ["spark-2", "10.0.0.6"]),
+        (1, {}, {"spark-1": "@local"}, ["at @local", "ssh_hostname"]),
+    ],
+)
+def test_what_a_host_that_only_monitors_can_t_reach_is_refused(
+    nodes: int, data: dict[str, object], addresses: dict[str, str], says: list[str]
+) -> None:
+    text = "; ".join(
+        map(str, wanted.unreached(want(nodes, **data), sparks(), addresses, "watcher"))
+    )
+    assert bool(text) == bool(says)
+    assert all(words in text for words in says), text
+
+
 SECRET = "https://hooks.example.org/T0/B0/x9"
 
 
 def test_a_receiver_s_secret_is_in_no_label_argument_or_plan() -> None:
     declaration = want(2)
-    fabric = fabric_of(declaration, sparks())
+    fabric = wanted.fabric_addresses(declaration, fabric_of(declaration, sparks()))
     private = wanted.Private(read_receiver(SECRET))
     head = wanted.wanted_parts(declaration, fabric, "127.0.0.1", private)["spark-1"]
     alertmanager = head.parts[1]
@@ -160,7 +217,8 @@ def test_an_address_that_the_head_lacks_is_refused_with_those_that_it_has() -> N
 
 def test_grafana_comes_with_a_password_alone_and_shows_our_boards() -> None:
     declaration = want(2, grafana_anonymous=True)
-    fabric, private = fabric_of(declaration, sparks()), wanted.Private(password="hush-9")
+    fabric = wanted.fabric_addresses(declaration, fabric_of(declaration, sparks()))
+    private = wanted.Private(password="hush-9")
     assert [w.part.kind for w in desired()["spark-1"].parts][-1] == "prometheus"
     grafana = wanted.wanted_parts(declaration, fabric, "127.0.0.1", private)["spark-1"].parts[-1]
     assert grafana.part.kind == "grafana" and grafana.part.memory == "300m"
