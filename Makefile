@@ -73,7 +73,7 @@ test-quick: setup  ## the pure core, facts, commands, and deploys on fakes: 75 s
 DOCKER_28_TESTS := test_newer_docker test_deploy test_drift test_images test_moved_tag test_reboot \
   test_switch test_vocabularies
 
-test-docker28: setup  ## the simulated cluster with Docker 28, both image stores: 40 min, root on Linux
+test-docker28: setup  ## the simulated cluster with Docker 28, both image stores: 70 min, root on Linux
 	@tests/cluster/testbed/install-packages
 	@[ -d .cache/docker28 ] || tests/cluster/testbed/docker28 .cache/docker28 || { \
 	  echo "make test-docker28: skipped: Docker 28 can't be had here" >&2; [ "$$CI" != true ]; }

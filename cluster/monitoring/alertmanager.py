@@ -181,7 +181,6 @@ def _inhibitions() -> list[dict[str, Any]]:
     node, group = ["group", "node"], ["group"]
     chains = (
         ("node-silent", "rank-silent|gpu-samples-old", node),
-        ("node-silent", "router-silent", group),
         ("node-silent|rank-silent", "tokens-still|queue-growing", group),
         ("memory-low", "memory-falling|swapping", node),
     )
