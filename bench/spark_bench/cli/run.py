@@ -141,7 +141,7 @@ RUN_OPTIONS = [
         "--depth",
         "depths",
         metavar="TOKENS,...",
-        help="A run at each depth: so many tokens of context before every prompt, -c prompts at "
+        help="A run at each depth: that many tokens of context before every prompt, -c prompts at "
         "once, --repeat times (3). Default profile: depth.",
     ),
     load(

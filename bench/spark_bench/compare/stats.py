@@ -38,7 +38,7 @@ Floats = NDArray[np.float64]
 
 LEVEL = 0.95
 TRIM = 0.2  # at each end, as Wilcox and Yuen recommend
-FEW = 10  # below so many repeats, none is trimmed
+FEW = 10  # with fewer repeats, none is trimmed
 # Smallest relative spread that is believed: clocks and schedulers vary at least this much.
 FINEST = 1e-4
 

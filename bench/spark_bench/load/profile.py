@@ -41,7 +41,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     request_rate: requests per second, on average; None: as fast as the slots allow
     concurrency: requests in flight at most; None: no limit
     use: what it is good for, a sentence
-    long_every: every so many prompts, one is a long one; None: all are alike
+    long_every: one prompt in this many is long; None: all are alike
     long_input_len, long_output_len: tokens of each long prompt and of its answer
 
     Raises BadInput for values that no run can have.

@@ -39,7 +39,7 @@ class Batch(Struct, frozen=True, kw_only=True):
 
 
 class DepthFigures(Struct, frozen=True, kw_only=True):
-    """A load at a depth: what its prompts cost after a context of so many tokens.
+    """A load at a depth: what its prompts cost after a context of that many tokens.
 
     depth: tokens of the context before each prompt
     cached: the contexts were sent before, for the prefix cache, and `pp` counts only the prompts;

@@ -53,7 +53,7 @@ class MixedFigures(Struct, frozen=True, kw_only=True):
 
 
 def mixed_figures(timed: TimedRequests, every: int) -> MixedFigures:
-    """The figures of a run. every: every so many conversations, one is long"""
+    """The figures of a run. every: one conversation in this many is long"""
     kinds: dict[bool, KindFigures] = {}
     answered = timed.answered
     long = np.array([is_long(r.conversation, every) for r in timed.requests], np.bool_)

@@ -24,14 +24,14 @@ from spark_bench.metrics.times import NS_PER_MS, Ints, TimedRequests, Times
 # Chunks of one step are delivered one after another; first tokens of a batch come within this of
 # each other, and streams that overlap by less may not have run at once.
 TOGETHER_NS = 1_000_000
-# Explanations that leave at most so many times what the best one leaves are as good.
+# An explanation is as good as the best one if it leaves at most this many times as much.
 AS_GOOD = 1.15
 # A wait is found if it leaves at most this share of what is left without one.
 EXPLAINED = 1 / 3
 # Mean waits that differ by this share of the mean TTFT are the same, and one below it is none.
 SHARE = 0.05
 # A closed loop of equal answers shows its limit only at its start, so what is left there counts as
-# much as what is left of the whole run: the first so many times the most in flight.
+# much as what is left of the whole run. The start: this many times the most in flight.
 EARLY = 4
 # Work below this share of a token's time is none: no server reads a prompt so quickly.
 LEAST_WORK = 0.1

@@ -63,7 +63,7 @@ class PromptShape(msgspec.Struct, frozen=True):
         verbatim, and made-up answers between them: all bytes are known before the run. A prefix
         cache that holds what the server generated itself doesn't find its own answers again; it
         reuses a turn's prompt up to the end of its last question
-    long_every: every so many conversations, one is a long one; None: all are alike
+    long_every: one conversation in this many is long; None: all are alike
     long_input_tokens, long_output_tokens: of a long one, instead of the two above
     """
 
