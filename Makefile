@@ -66,7 +66,7 @@ else
 endif
 	@$(LAYERS)
 
-test-quick: setup  ## the pure core, facts, commands, and deploys on fakes: 100 s
+test-quick: setup  ## the pure core, facts, commands, and deploys on fakes: 74 to 100 s
 	@$(LAYERS) --quick
 
 # What an engine may do otherwise: images, containers' ends and starts, GPUs.
