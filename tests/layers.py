@@ -119,6 +119,8 @@ def start(layer: Layer) -> Run:
         old.unlink()
     log = (LOGS / f"{layer.name}.log").open("w")
     environment = {**os.environ, "TEST_COSTS": str(LOGS / f"{layer.name}.costs")}
+    # Tests start thousands of Python processes: compile modules once, whatever this shell wants.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     process = subprocess.Popen(
         layer.argv(), cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
     )

@@ -167,14 +167,12 @@ def undisturbed() -> Iterator[None]:
     What is garbage by then stays, since collecting it takes as long as reading 5,000 chunks.
     """
     interval, collecting = sys.getswitchinterval(), gc.isenabled()
-    gc.freeze()
     gc.disable()
     sys.setswitchinterval(0.0005)
     try:
         yield
     finally:
         sys.setswitchinterval(interval)
-        gc.unfreeze()
         if collecting:
             gc.enable()
 
