@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -51,6 +53,35 @@ def failed(index: int, kind: str, *, sent: float = 0.0, ends: float = 50.0) -> R
     sent_ns = START + round(sent * MS)
     done_ns = sent_ns + round(ends * MS)
     return Request(index, sent_ns, sent_ns, done_ns=done_ns, failure=kind, asked_output=8)
+
+
+def widened(rng: random.Random, request: Request) -> tuple[Request, Request]:
+    """The request as it is recorded, with spans of time, and as it may really have been."""
+    at = request.token_ns
+    early = np.maximum.accumulate(
+        at - np.array([rng.choice([0, 0, 1, 30]) * rng.randrange(MS) for _ in at])
+    )
+    early = np.maximum(early, request.sent_ns)
+    share = np.array([rng.random() for _ in at])
+    true = np.maximum.accumulate((early + (at - early) * share).astype(np.int64))
+    send = rng.randrange(MS)
+    recorded = replace(
+        request,
+        sent_by_ns=request.sent_ns + send,
+        token_since_ns=early,
+        first_event_since_ns=int(early[0]),
+        text_since_ns=int(early[0]),
+        done_since_ns=int(early[-1]),
+    )
+    real = replace(
+        request,
+        sent_ns=request.sent_ns + rng.randrange(send + 1),
+        token_ns=true,
+        first_event_ns=int(true[0]),
+        text_ns=int(true[0]),
+        done_ns=int(true[-1] + (request.done_ns - true[-1]) * rng.random()),
+    )
+    return recorded, real
 
 
 def closed_loop(

@@ -15,7 +15,9 @@ SUMMARY = tuple(name for name, kind in get_type_hints(Summary).items() if kind i
 STEADY = tuple(name for name, kind in get_type_hints(Steady).items() if kind in _NUMBERS)
 GOODPUT = ("request_goodput", "slo_attainment")
 JOULE = "tokens_per_joule"
-KNOWN = (*SUMMARY, *(f"steady.{name}" for name in STEADY), JOULE)
+# Tokens of each decode step with speculative decoding, where a result claims them.
+ACCEPTED = "accepted.mean"
+KNOWN = (*SUMMARY, *(f"steady.{name}" for name in STEADY), JOULE, ACCEPTED)
 
 DEFAULT = (
     "output_throughput",
@@ -28,6 +30,7 @@ DEFAULT = (
         for name in ("ttft", "itl", "tpot", "e2e_latency")
         for figure in ("mean", "median", "p99")
     ),
+    ACCEPTED,
 )
 
 # What a gate without a figure's name is about. Which of them repeats have nearly alike depends on
@@ -66,12 +69,16 @@ _STATISTICS = {
     "p99_9": "p99_9",
     "max": "max",
 }
-_HIGHER = ("max_output_tokens_per_s", JOULE, *GOODPUT)
+_HIGHER = ("max_output_tokens_per_s", JOULE, ACCEPTED, *GOODPUT)
 _LOWER = ("duration", "failed", "stopped_early")
 
 
 # ttft → median_ttft_ms, ttft_p99 and p99_ttft → p99_ttft_ms, and so on.
-ALIASES = {"throughput": "output_throughput", "goodput": "request_goodput"} | {
+ALIASES = {
+    "throughput": "output_throughput",
+    "goodput": "request_goodput",
+    "accepted": ACCEPTED,
+} | {
     alias: f"{statistic}_{latency}_ms"
     for name, latency in _LATENCIES.items()
     for word, statistic in (("", "median"), *_STATISTICS.items())
@@ -123,6 +130,8 @@ def collect_figures(measured: Measurement) -> dict[str, float]:
         figures |= {f"steady.{name}": value for name, value in _numbers(steady, STEADY)}
     if nodes and nodes.tokens_per_joule is not None:
         figures[JOULE] = nodes.tokens_per_joule
+    if measured.accepted and not measured.accepted.unclear:
+        figures[ACCEPTED] = measured.accepted.mean
     return figures
 
 

@@ -1,6 +1,6 @@
 """A result in sentences: requests, failures, throughput, goodput, stalls, server, nodes, client."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import UNSET
 
@@ -11,7 +11,7 @@ from spark_bench.metrics.bounds import Bound, is_exact
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.histograms import Reconciliation
 from spark_bench.metrics.intervals import Interval
-from spark_bench.metrics.mixed import MixedFigures
+from spark_bench.metrics.mixed import LatencySpread, MixedFigures
 from spark_bench.metrics.queues import Queue
 from spark_bench.metrics.stalls import Stalls
 from spark_bench.metrics.steady import Steady
@@ -103,9 +103,7 @@ def steady_line(steady: Steady | None, reason: str, bounds: Mapping[str, Bound])
         return f"no steady part: {reason or 'see each repeat'}"
 
     def figure(name: str) -> str:
-        value = getattr(steady, name)
-        shown, off = digits(value), bound_text(name, value, bounds.get(f"steady.{name}"))
-        return f"{shown} ({off})" if off else shown
+        return figure_text(name, getattr(steady, name), bounds.get(f"steady.{name}"))
 
     latencies = [
         f"{title} {figure(f'median_{name}_ms')}/{figure(f'p99_{name}_ms')} ms"
@@ -128,6 +126,16 @@ def off_text(off: float) -> str:
     return f"≤{digits(off)}"
 
 
+def widest_off(figures: Iterable[tuple[float | None, Bound | None]]) -> str:
+    """How far any of the figures of a row is off at most, in percent of it; "" if unknown.
+
+    >>> widest_off([(200.0, Bound(198.0, 200.0)), (0.5, None), (None, None)])
+    '≤1.00%'
+    """
+    shares = [bound.off(value) / abs(value) for value, bound in figures if value and bound]
+    return f"{off_text(100 * max(shares))}%" if shares else ""
+
+
 def bound_text(
     name: str, value: float | None, bound: Bound | None, places: int | None = None
 ) -> str:
@@ -147,6 +155,12 @@ def bound_text(
     if is_exact(name, value, bound):
         return f"{off_text(off)} off"
     return f"{digits(bound.low)} to {digits(bound.high)}"
+
+
+def figure_text(name: str, value: float | None, bound: Bound | None, unit: str = "") -> str:
+    """A figure, with `bound_text` in parentheses where there is something to say."""
+    off = bound_text(name, value, bound)
+    return f"{digits(value, unit)} ({off})" if off else digits(value, unit)
 
 
 def lengths_line(lengths: Lengths) -> str:
@@ -178,7 +192,7 @@ def mixed_lines(mixed: MixedFigures) -> Iterator[tuple[str, str]]:
     """A line per kind of prompt, and one on what prefill of long ones does to short ones."""
     for name, kind in (("short", mixed.short), ("long", mixed.long)):
         latencies = ", ".join(
-            f"{title} {digits(spread.p50)}/{digits(spread.p99)} ms"
+            f"{title} {spread_text(spread)} ms"
             for title, spread in (
                 ("TTFT", kind.ttft_ms),
                 ("ITL", kind.itl_ms),
@@ -192,10 +206,19 @@ def mixed_lines(mixed: MixedFigures) -> Iterator[tuple[str, str]]:
         yield (
             "prefill",
             f"while a long prompt waited for its first token ({mixed.share:.0%} of the time), ITL "
-            f"of short answers p50/p99 {digits(during.p50)}/{digits(during.p99)} ms, otherwise "
-            f"{digits(otherwise.p50)}/{digits(otherwise.p99)} ms; "
+            f"of short answers p50/p99 {spread_text(during)} ms, otherwise "
+            f"{spread_text(otherwise)} ms; "
             f"{digits(during.mean / otherwise.mean)} times as long on average",
         )
+
+
+def spread_text(spread: LatencySpread) -> str:
+    """p50 and p99, with the bounds that their digits do not hold: "12.3/45.6 (≤0.6 off)"."""
+    bounds = spread.bounds or {}
+    return "/".join(
+        figure_text(f"{name}_ms", getattr(spread, name), bounds.get(name))
+        for name in ("p50", "p99")
+    )
 
 
 SOURCES = {
@@ -255,26 +278,28 @@ def queue_lines(result: Result) -> Iterator[tuple[str, str]]:
         of_server = compared.ttft_queue_ms if compared else None
         own = f"; {digits(of_server, 'ms')} by its own metrics" if of_server is not None else ""
         yield "queue", queue_line(queue) + own
+    bounds = shown.bounds or {}
     prefills = shown.stalls.prefills if shown.stalls else UNSET
     if prefills and prefills.p99_share is not None and prefills.p99_share >= 0.005:
         yield (
             "prompts",
             f"reading prompts of other requests causes {prefills.p99_share:.0%} of p99 ITL: "
-            f"{digits(prefills.p99_itl_ms, 'ms')}, "
+            f"{figure_text('p99_itl_ms', prefills.p99_itl_ms, bounds.get('p99_itl_ms'), 'ms')}, "
             f"{digits(prefills.others_p99_itl_ms, 'ms')} without",
         )
 
 
 def queue_line(queue: Queue) -> str:
     """Whether the server had a limit, and how much of TTFT was waiting for it."""
-    ttft = digits(queue.ttft_ms, "ms")
+    ttft = figure_text("mean_ttft_ms", queue.ttft_ms, queue.ttft_bounds or None, "ms")
     if queue.verdict == "queue":
-        slots = f"{queue.slots}"
+        slots, within = f"{queue.slots}", wait_range(queue)
         if queue.slots_low != queue.slots_high:
             slots = f"{queue.slots_low} to {queue.slots_high}"
         return (
             f"the server ran {slots} of {queue.in_flight} in flight: "
-            f"{digits(queue.wait_ms, 'ms')} of {ttft} mean TTFT was its queue"
+            f"{digits(queue.wait_ms, 'ms')}{within and f' ({within})'} of {ttft} mean TTFT was its "
+            "queue"
         )
     if queue.verdict == "unknown":
         return (
@@ -286,6 +311,13 @@ def queue_line(queue: Queue) -> str:
             f"none: all {queue.in_flight} in flight ran at once" if queue.in_flight > 1 else "none"
         )
     return f"none found: {queue.emitting} of {queue.in_flight} in flight emitted at once"
+
+
+def wait_range(queue: Queue) -> str:
+    """The shortest and the longest mean wait, where that is found: "85.3 to 92.1"; "": the digits
+    hold both, or it isn't known."""
+    low, high = digits(queue.wait_low_ms), digits(queue.wait_high_ms)
+    return "" if low == high or queue.wait_ms is None else f"{low} to {high}"
 
 
 def client_line(result: Result) -> str:

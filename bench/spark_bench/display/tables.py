@@ -19,6 +19,7 @@ from spark_bench.display.result_lines import (
     off_text,
     queue_lines,
     server_lines,
+    widest_off,
 )
 from spark_bench.load.profile import Profile
 from spark_bench.load.sweep import MeasuredPoint, Sweep, knee, knee_between, power_between
@@ -37,10 +38,16 @@ def outcome_tables(
         # Only the last one can have been interrupted.
         yield _head(outcome.results[-1], sweep.over)
         yield sweep_table(outcome.results, sweep)
+        ordered = sorted(outcome.results, key=lambda result: load_value(result, sweep.over))
+        yield labeled_lines(
+            _merged_lines((f"at {load_value(r, sweep.over):g}", _client_lines(r)) for r in ordered)
+        )
     elif any(result.config.depth is not UNSET for result in outcome.results):
         yield _head(outcome.results[-1], "depth")
         yield depth_table(outcome.results)
-        yield labeled_lines(_depth_lines(outcome.results))
+        yield labeled_lines(
+            _merged_lines((f"depth {r.config.depth}", _depth_lines(r)) for r in outcome.results)
+        )
     else:
         for result in outcome.results:
             yield from result_tables(result)
@@ -199,7 +206,8 @@ SWEEP_FIGURES = (
 
 
 def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
-    """A row per load, the knee marked; latencies in milliseconds, E2E the mean."""
+    """A row per load, the knee marked; latencies in milliseconds, E2E the mean. "off": how far any
+    figure of a row is off at most, in percent of it."""
     ordered = sorted(results, key=lambda result: load_value(result, sweep.over))
     points = [sweep_point(result, sweep.over) for result in ordered]
     # An interrupted point doesn't show what its load would have given.
@@ -216,19 +224,22 @@ def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
         caption = f"Ended: {ended}."
     else:
         caption = "No knee yet: the server can take more load."
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption)
     table.caption_justify = "left"
     option = "-c" if sweep.over == "concurrency" else "-r"
     table.add_column(option, justify="right", no_wrap=True)
-    for head in SWEEP_HEADS:
+    for head in (*SWEEP_HEADS, *["off"] * any(result.bounds for result in ordered)):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for result, point in zip(ordered, points, strict=True):
         mark = "knee" if point is best else ""
         cells = [formats.digits(getattr(result.summary, name)) for name in SWEEP_FIGURES]
-        failed = str(result.summary.failed or "")
-        style = "bold" if mark else ""
-        table.add_row(f"{point.value:g}", *cells, failed, mark, style=style)
+        cells.append(str(result.summary.failed or ""))
+        if any(each.bounds for each in ordered):
+            limits = result.bounds or {}
+            figures = ((getattr(result.summary, n), limits.get(n)) for n in SWEEP_FIGURES)
+            cells.append(widest_off(figures))
+        table.add_row(f"{point.value:g}", *cells, mark, style="bold" if mark else "")
     return table
 
 
@@ -279,16 +290,24 @@ DEPTH_COLUMNS = {
 
 
 def depth_table(results: Sequence[Result]) -> Table:
-    """The rows as llama-benchy's users publish them: means, ± the standard deviation."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    """The rows as llama-benchy's users publish them: means, ± the standard deviation. "off": how
+    far any mean of a row is off at most, in percent of it."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("test", no_wrap=True, style="bold")
     rows = [row for result in results for row in result_rows(result)]
     columns = {head: [getattr(row, name) for row in rows] for head, name in DEPTH_COLUMNS.items()}
     present = {head: cells for head, cells in columns.items() if any(cells)}
     for head in present:
         table.add_column(head, justify="right", no_wrap=True)
+    off = [
+        widest_off((cells[n].mean, cells[n].bound) for cells in present.values() if cells[n])
+        for n in range(len(rows))
+    ]
+    if any(off):
+        table.add_column("off", justify="right", no_wrap=True)
     for number, row in enumerate(rows):
-        table.add_row(row.test, *(speed_text(cells[number]) for cells in present.values()))
+        cells = [speed_text(column[number]) for column in present.values()]
+        table.add_row(row.test, *cells, *[off[number]] * any(off))
     return table
 
 
@@ -297,24 +316,36 @@ def speed_text(speed: Speed | None) -> str:
     return f"{formats.digits(speed.mean)} ± {formats.digits(speed.std)}" if speed else ""
 
 
-def _depth_lines(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
-    """What is to be known about each depth beside its rows: once, if it is the same."""
-    lines = dict[tuple[str, str], list[str]]()
-    for result in results:
-        every = [*failure_lines(result.summary)]
-        if result.status == "partial":
-            every.append(("partial", result.reason))
-        if isinstance(result.accepted, Accepted):
-            every.append(("accepted", accepted_line(result.accepted)))
-        every += (line for line in expectations.expectation_lines(result) if line[0] == "published")
-        if reasons := result.audit.reasons:
-            more = f"; {len(reasons) - 1} more in its file" if len(reasons) > 1 else ""
-            every.append(("client", f"{result.audit.verdict}: {reasons[0]}{more}"))
-        for line in [*every, *(("note", note) for note in result.notes)]:
-            lines.setdefault(line, []).append(f"depth {result.config.depth}")
-    for (about, text), depths in lines.items():
-        where = "" if len(depths) == len(results) else f"{', '.join(depths)}: "
-        yield about, where + text
+def _depth_lines(result: Result) -> Iterator[tuple[str, str]]:
+    """What is to be known about a depth beside its rows."""
+    yield from failure_lines(result.summary)
+    if result.status == "partial":
+        yield "partial", result.reason
+    if isinstance(result.accepted, Accepted):
+        yield "accepted", accepted_line(result.accepted)
+    yield from (line for line in expectations.expectation_lines(result) if line[0] == "published")
+    yield from _client_lines(result)
+    yield from (("note", note) for note in result.notes)
+
+
+def _client_lines(result: Result) -> Iterator[tuple[str, str]]:
+    """The client's verdict on itself and the first reason for it; nothing if it is exact."""
+    if reasons := result.audit.reasons:
+        more = f"; {len(reasons) - 1} more in its file" if len(reasons) > 1 else ""
+        yield "client", f"{result.audit.verdict}: {reasons[0]}{more}"
+
+
+def _merged_lines(
+    points: Iterable[tuple[str, Iterable[tuple[str, str]]]],
+) -> Iterator[tuple[str, str]]:
+    """The lines of several results, which are called by their loads: those of all only once."""
+    lines, names = dict[tuple[str, str], list[str]](), list[str]()
+    for name, own in points:
+        names.append(name)
+        for line in own:
+            lines.setdefault(line, []).append(name)
+    for (about, text), where in lines.items():
+        yield about, text if where == names else f"{', '.join(where)}: {text}"
 
 
 def load_value(result: Result, over: str) -> float:

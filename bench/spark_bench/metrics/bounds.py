@@ -11,10 +11,11 @@ this run; how far another run would be from it is in `intervals`.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
+from statistics import median
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.goodput import NAMES, Slo
@@ -54,6 +55,11 @@ def is_exact(name: str, value: float, bound: Bound) -> bool:
     """Whether a figure is known well enough to be used in place of the true one."""
     absolute = EXACT_MS if name.endswith("_ms") else 0.0
     return bound.off(value) <= max(EXACT_SHARE * abs(value), absolute)
+
+
+def mean_bound(lows: Floats, highs: Floats) -> Bound:
+    """The bounds of a mean, by those of its values."""
+    return Bound(float(lows.mean()), float(highs.mean()))
 
 
 class LatencyBounds:
@@ -116,6 +122,13 @@ class LatencyBounds:
         times = self.times
         shortest = np.maximum(self.last_since_ns - times.first_ns, 0) / NS_PER_MS
         return shortest, (times.last_ns - self.first_since_ns) / NS_PER_MS
+
+    def mean_gap_ms(self, gaps: int) -> Bound:
+        """The mean of that many gaps, all those of answers of several tokens. What shortens a gap
+        lengthens the next, so it is that of whole answers, known better than their gaps are."""
+        several = self.times.after > 0
+        low, high = (float(spans[several].sum()) / gaps for spans in self.spans_ms)
+        return Bound(low, high)
 
     def _longest_itl(self) -> tuple[Floats, Floats]:
         owners, longest = self.times.gap_owners(), []
@@ -224,21 +237,26 @@ def _steady(timed: TimedRequests, latencies: LatencyBounds, steady: Steady) -> d
         "concurrency": Bound(
             float(shortest.sum()) / (end - start), float(longest.sum()) / (end - start)
         ),
-        **_uncertain("ttft", latencies.by_request("ttft"), inside, around),
-        **_uncertain(
-            "itl", (gaps.each_ms() for gaps in (low, high)), gaps_in, gaps_around, low.tokens
+        **_named("ttft", uncertain(latencies.by_request("ttft"), inside, around)),
+        **_named(
+            "itl",
+            uncertain((low.each_ms(), high.each_ms()), gaps_in, gaps_around, low.tokens),
         ),
     }
 
 
-def _uncertain(
-    name: str,
-    spans: Iterable[Floats],
-    sure: Bools,
-    possible: Bools,
-    counts: Counts | None = None,
+def _named(latency: str, bounds: Mapping[str, Bound]) -> dict[str, Bound]:
+    """The bounds that the steady part states, by its keys."""
+    statistics = {"mean": "mean", "median": "p50", "p99": "p99"}
+    return {
+        f"{word}_{latency}_ms": bounds[key] for word, key in statistics.items() if key in bounds
+    }
+
+
+def uncertain(
+    spans: Iterable[Floats], sure: Bools, possible: Bools, counts: Counts | None = None
 ) -> dict[str, Bound]:
-    """The bounds of a latency's mean, median and p99 over the sure ones and any of the possible.
+    """The bounds of the mean, p50, p99 and max over the sure values and any of the possible.
 
     Adding a value moves each of these toward it. So the lowest figure is that of the sure ones at
     their shortest, alone or with the lowest value of the others as often as there are others.
@@ -246,9 +264,10 @@ def _uncertain(
     spans: at their shortest, and at their longest; counts: how often each value counts
     """
     statistics: dict[str, Callable[[Floats], Any]] = {
-        f"mean_{name}_ms": np.mean,
-        f"median_{name}_ms": np.median,
-        f"p99_{name}_ms": partial(np.percentile, q=99),
+        "mean": np.mean,
+        "p50": np.median,
+        "p99": partial(np.percentile, q=99),
+        "max": np.max,
     }
     lows, highs = dict[str, float](), dict[str, float]()
     for values, extreme, figures in zip(spans, (np.min, np.max), (lows, highs), strict=True):
@@ -292,16 +311,13 @@ def _latency(name: str, shortest: Floats, longest: Floats, summary: Summary) -> 
 
 
 def _gaps(latencies: LatencyBounds, summary: Summary) -> dict[str, Bound]:
-    """The bounds of ITL and ICL. What shortens a gap lengthens the next: a mean is that of whole
-    answers, which is valid better than its gaps are."""
+    """The bounds of ITL and ICL."""
     shortest, longest = latencies.times.gap_bounds()
     bounds = _latency("itl", shortest.itl_ms(), longest.itl_ms(), summary)
     bounds |= _latency("icl", shortest.ns / NS_PER_MS, longest.ns / NS_PER_MS, summary)
-    several = latencies.times.after > 0
     for name, count in (("itl", int(latencies.times.after.sum())), ("icl", shortest.ns.size)):
         if f"mean_{name}_ms" in bounds and count:
-            low, high = (float(spans[several].sum()) / count for spans in latencies.spans_ms)
-            bounds[f"mean_{name}_ms"] = Bound(low, high)
+            bounds[f"mean_{name}_ms"] = latencies.mean_gap_ms(count)
     return bounds
 
 
@@ -327,3 +343,20 @@ def _goodput(
     if summary.request_goodput is not None and seconds.low > 0:
         bounds["request_goodput"] = Bound(fewest / seconds.high, most / seconds.low)
     return bounds
+
+
+def median_bounds(
+    repeats: Sequence[dict[str, Bound] | UnsetType],
+) -> dict[str, Bound] | UnsetType:
+    """The bounds of the medians over several repeats: the medians of their bounds."""
+    present = [bounds for bounds in repeats if bounds is not UNSET]
+    if not present or len(present) < len(repeats):
+        return UNSET
+    names = [name for name in present[0] if all(name in bounds for bounds in present)]
+    return {
+        name: Bound(
+            median(bounds[name].low for bounds in present),
+            median(bounds[name].high for bounds in present),
+        )
+        for name in names
+    }

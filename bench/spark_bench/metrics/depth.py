@@ -9,9 +9,10 @@ it does; theirs are spread evenly over an answer's chunks.
 from collections.abc import Sequence
 
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, TimedRequests, Times
+from spark_bench.metrics.bounds import Bound, LatencyBounds, mean_bound
+from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, Ints, TimedRequests, Times
 from spark_bench.record import Request
 
 # Seconds over which a peak is taken.
@@ -26,6 +27,8 @@ class Batch(Struct, frozen=True, kw_only=True):
     peak: the most tokens of all answers within a second
     pp_each, tg_each, peak_each: the same of each whole answer, by itself
     ttfr_ms, ttft_ms: from the send of each request to its first event, and to its first token
+    bounds: the lowest and the highest value that each of these can have, where there are several
+        that their mean can have; left out: unknown, as in files of earlier versions
     """
 
     pp: float | None
@@ -36,6 +39,7 @@ class Batch(Struct, frozen=True, kw_only=True):
     peak_each: tuple[float, ...]
     ttfr_ms: tuple[float, ...]
     ttft_ms: tuple[float, ...]
+    bounds: dict[str, Bound] | UnsetType = UNSET
 
 
 class DepthFigures(Struct, frozen=True, kw_only=True):
@@ -56,8 +60,12 @@ class DepthFigures(Struct, frozen=True, kw_only=True):
     contexts: tuple[Batch, ...] = ()
 
 
-def measure_batch(requests: Sequence[Request], cached: int = 0) -> Batch:
-    """The figures of a batch. cached: tokens of each prompt that count for nothing"""
+def measure_batch(requests: Sequence[Request], cached: int = 0, clock_error_ns: int = 0) -> Batch:
+    """The figures of a batch.
+
+    cached: tokens of each prompt that count for nothing
+    clock_error_ns: how far the kernel's clock may be off against the client's
+    """
     timed = TimedRequests(requests)
     times = timed.answered
     whole = {r.index: r.prompt_tokens or r.asked_input or 0 for r in requests}
@@ -78,14 +86,59 @@ def measure_batch(requests: Sequence[Request], cached: int = 0) -> Batch:
         peak=_peak(times),
         pp_each=tuple((prompts * NS_PER_S / np.maximum(ttft_ns, 1)).tolist()),
         tg_each=tuple((times.after[decoded] * NS_PER_S / spans[decoded]).tolist()),
-        peak_each=tuple(
-            peak
-            for number in range(len(times))
-            if (peak := _peak(times.where(np.arange(len(times)) == number))) is not None
-        ),
+        peak_each=tuple(peak for each in _each(times) if (peak := _peak(each)) is not None),
         ttfr_ms=tuple(((times.first_event_ns - times.sent_ns) / NS_PER_MS).tolist()),
         ttft_ms=tuple((ttft_ns / NS_PER_MS).tolist()),
+        bounds=_bounds(LatencyBounds(times, clock_error_ns / NS_PER_MS), prompts)
+        if len(times)
+        else UNSET,
     )
+
+
+def _bounds(latencies: LatencyBounds, prompts: Floats) -> dict[str, Bound]:
+    """The bounds of a batch's figures, without those that have no highest value, since all tokens
+    may have come at once. prompts: tokens of each that count"""
+    times, error = latencies.times, latencies.error_ms
+    ttfr, ttft = latencies.by_request("ttfc"), latencies.by_request("ttft")
+    decoded = (times.last_ns > times.first_ns) & (times.after > 0)
+    spans = [each[decoded] for each in latencies.spans_ms]
+    whole = [
+        (
+            int(latencies.first_since_ns.max()) - int(latencies.sent_by_ns.min()),
+            int(times.first_ns.max()) - int(times.sent_ns.min()),
+        ),
+        (
+            int(latencies.last_since_ns.max()) - int(times.first_ns.min()),
+            int(times.last_ns.max()) - int(latencies.first_since_ns.min()),
+        ),
+    ]
+    prefill, decode = ([np.array([ns / NS_PER_MS]) for ns in ends] for ends in whole)
+    peaks = [bound for each in _each(times) if (bound := _peak_bound(each))]
+    bounds = {
+        "pp": _speed_bound(prompts.sum(), prefill[0] - error, prefill[1] + error),
+        "tg": _speed_bound(times.after.sum(), *decode),
+        "peak": _peak_bound(times),
+        "pp_each": _speed_bound(prompts, *ttft),
+        "tg_each": _speed_bound(times.after[decoded], *spans),
+        "peak_each": mean_bound(*np.array([(b.low, b.high) for b in peaks]).T)
+        if len(peaks) == len(times)
+        else None,
+        "ttfr_ms": mean_bound(*ttfr),
+        "ttft_ms": mean_bound(*ttft),
+    }
+    return {name: bound for name, bound in bounds.items() if bound}
+
+
+def _speed_bound(tokens: Ints | Floats, shortest: Floats, longest: Floats) -> Bound | None:
+    """The bounds of the mean of tokens per second; shortest, longest: what they took, in ms"""
+    if not shortest.size or not (shortest > 0).all():
+        return None
+    return mean_bound(tokens / longest * 1e3, tokens / shortest * 1e3)
+
+
+def _each(times: Times) -> list[Times]:
+    """Each request's times by themselves."""
+    return [times.where(np.arange(len(times)) == number) for number in range(len(times))]
 
 
 def _peak(times: Times) -> float | None:
@@ -103,12 +156,38 @@ def _peak(times: Times) -> float | None:
     return float((so_far - earlier).max()) / PEAK_SECONDS
 
 
+def _peak_bound(times: Times) -> Bound | None:
+    """The bounds of `_peak`: by the tokens that surely came within a second of each other, and by
+    those that may have. None: all may have come at once."""
+    at, since, window = times.token_ns, times.token_since_ns, int(PEAK_SECONDS * NS_PER_S)
+    tokens = int(times.token_counts.sum())
+    shortest, longest = int(since.max() - at.min()), int(at.max() - since.min())
+    if shortest <= 0:
+        return None
+    if longest < window:
+        return Bound(tokens * NS_PER_S / longest, tokens * NS_PER_S / shortest)
+    by_at, by_since = np.argsort(at, kind="stable"), np.argsort(since, kind="stable")
+    came, begun = at[by_at], since[by_since]
+    over = np.append(0, np.cumsum(times.token_counts[by_at]))
+    begun_by = np.append(0, np.cumsum(times.token_counts[by_since]))
+    # Until the end of a window all that had come, less what may have come before it.
+    fewest = over[1:] - begun_by[np.searchsorted(begun, came - window, side="right")]
+    # Until then what may have come, less what surely had before.
+    most = begun_by[1:] - over[np.searchsorted(came, begun - window, side="right")]
+    highest = float(most.max()) if shortest >= window else tokens * NS_PER_S / shortest
+    return Bound(float(fewest.max()) / PEAK_SECONDS, highest / PEAK_SECONDS)
+
+
 def depth_figures(
-    depth: int, requests: Sequence[Request], contexts: Sequence[Request] = ()
+    depth: int,
+    requests: Sequence[Request],
+    contexts: Sequence[Request] = (),
+    clock_error_ns: int = 0,
 ) -> DepthFigures:
     """The figures of one repeat at a depth.
 
     contexts: the requests that sent the contexts before; empty: they were sent with the prompts
+    clock_error_ns: how far the kernel's clock may be off against the client's
     """
     hits = [r.cached_tokens for r in requests if r.ok and r.cached_tokens is not None]
     share = sum(min(hit, depth) for hit in hits) / (depth * len(hits)) if depth and hits else None
@@ -116,8 +195,8 @@ def depth_figures(
         depth=depth,
         cached=bool(contexts),
         in_cache=share,
-        batches=(measure_batch(requests, cached=depth if contexts else 0),),
-        contexts=(measure_batch(contexts),) if contexts else (),
+        batches=(measure_batch(requests, depth if contexts else 0, clock_error_ns),),
+        contexts=(measure_batch(contexts, 0, clock_error_ns),) if contexts else (),
     )
 
 
@@ -134,11 +213,15 @@ def merge_depth(repeats: Sequence[DepthFigures]) -> DepthFigures:
 
 
 class Speed(Struct, frozen=True):
-    """Values of several batches or requests; mean, and the population's standard deviation."""
+    """Values of several batches or requests; mean, and the population's standard deviation.
+
+    bound: the lowest and the highest value that the mean can have; None: unknown
+    """
 
     mean: float
     std: float
     values: tuple[float, ...]
+    bound: Bound | None = None
 
 
 class SpeedRow(Struct, frozen=True, kw_only=True):
@@ -155,15 +238,22 @@ class SpeedRow(Struct, frozen=True, kw_only=True):
     ttft_ms: Speed | None
 
 
-def speed_of(values: Sequence[float | None]) -> Speed | None:
-    """The values that there are; None if there are none."""
-    there = tuple(value for value in values if value is not None)
-    return Speed(float(np.mean(there)), float(np.std(there)), there) if there else None
-
-
-def pooled(batches: Sequence[Batch], name: str) -> Speed | None:
-    """A figure of every request of all batches."""
-    return speed_of([value for batch in batches for value in getattr(batch, name)])
+def speed_of(batches: Sequence[Batch], name: str) -> Speed | None:
+    """A figure of all batches, or of all their requests; None: no batch has it."""
+    having = [(value, b.bounds) for b in batches if (value := getattr(b, name)) not in (None, ())]
+    if not having:
+        return None
+    values = np.concatenate([np.atleast_1d(value) for value, _ in having])
+    weights = [np.size(value) for value, _ in having]
+    limits = [bounds[name] for _, bounds in having if bounds and name in bounds]
+    bound = None
+    if len(limits) == len(having):
+        low, high = (
+            float(np.average([getattr(limit, end) for limit in limits], weights=weights))
+            for end in ("low", "high")
+        )
+        bound = Bound(low, high)
+    return Speed(float(values.mean()), float(values.std()), tuple(values.tolist()), bound)
 
 
 def speed_rows(
@@ -175,34 +265,21 @@ def speed_rows(
     at = f" @ d{figures.depth}"
     here = at if figures.depth else ""
     rows = []
-    for names, batches in (
-        ((f"ctx_pp{at}", f"ctx_tg{at}"), figures.contexts),
-        ((f"pp{input_len}{here}", f"tg{output_len}{here}"), figures.batches),
+    for test, name, batches in (
+        (f"ctx_pp{at}", "pp", figures.contexts),
+        (f"ctx_tg{at}", "tg", figures.contexts),
+        (f"pp{input_len}{here}", "pp", figures.batches),
+        (f"tg{output_len}{here}", "tg", figures.batches),
     ):
-        prefill, decode = (
-            pooled(batches, f"{name}_each")
-            if alone
-            else speed_of([getattr(b, name) for b in batches])
-            for name in ("pp", "tg")
+        if not (speed := speed_of(batches, f"{name}_each" if alone else name)):
+            continue
+        rows.append(
+            SpeedRow(
+                test=test + suffix,
+                speed=speed,
+                each=None if alone else speed_of(batches, f"{name}_each"),
+                peak=speed_of(batches, "peak") if name == "tg" else None,
+                ttft_ms=speed_of(batches, "ttft_ms") if name == "pp" else None,
+            )
         )
-        if prefill:
-            rows.append(
-                SpeedRow(
-                    test=names[0] + suffix,
-                    speed=prefill,
-                    each=None if alone else pooled(batches, "pp_each"),
-                    peak=None,
-                    ttft_ms=pooled(batches, "ttft_ms"),
-                )
-            )
-        if decode:
-            rows.append(
-                SpeedRow(
-                    test=names[1] + suffix,
-                    speed=decode,
-                    each=None if alone else pooled(batches, "tg_each"),
-                    peak=speed_of([batch.peak for batch in batches]),
-                    ttft_ms=None,
-                )
-            )
     return rows

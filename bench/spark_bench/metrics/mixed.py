@@ -9,20 +9,36 @@ from collections.abc import Sequence
 from statistics import median
 
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from spark_bench.load.profile import is_long
-from spark_bench.metrics.times import Floats, Ints, TimedRequests, without_nan
+from spark_bench.metrics.bounds import Bound, LatencyBounds, median_bounds, uncertain
+from spark_bench.metrics.times import (
+    NS_PER_MS,
+    Bools,
+    Floats,
+    Gaps,
+    Ints,
+    TimedRequests,
+    Times,
+    without_nan,
+)
 
 
 class LatencySpread(Struct, frozen=True):
-    """A latency in milliseconds over `n` values; null: there are none."""
+    """A latency in milliseconds over `n` values; null: there are none.
+
+    bounds: the lowest and the highest value that each of the others can have; left out: unknown, as
+        in files of earlier versions
+    """
 
     n: int
     mean: float | None
     p50: float | None
     p99: float | None
     max: float | None
+    bounds: dict[str, Bound] | UnsetType = UNSET
 
 
 class KindFigures(Struct, frozen=True, kw_only=True):
@@ -52,52 +68,101 @@ class MixedFigures(Struct, frozen=True, kw_only=True):
     share: float
 
 
-def mixed_figures(timed: TimedRequests, every: int) -> MixedFigures:
-    """The figures of a run. every: one conversation in this many is long"""
-    kinds: dict[bool, KindFigures] = {}
-    answered = timed.answered
-    long = np.array([is_long(r.conversation, every) for r in timed.requests], np.bool_)
-    whose = {request.index: kind for request, kind in zip(timed.requests, long, strict=True)}
-    of_long = np.array([whose[index] for index in answered.index.tolist()], np.bool_)
-    for kind in (False, True):
-        times = answered.where(of_long == kind)
-        failed = sum(
-            not r.ok for r, other in zip(timed.requests, long, strict=True) if other == kind
-        )
-        kinds[kind] = KindFigures(
-            completed=len(times),
-            failed=failed,
-            itl_ms=_spread(times.gaps().itl_ms()),
-            **{
-                f"{name}_ms": _spread(without_nan(times.latency_ms(name)))
-                for name in ("ttft", "tpot", "e2e_latency")
-            },
-        )
+def mixed_figures(timed: TimedRequests, every: int, clock_error_ns: int = 0) -> MixedFigures:
+    """The figures of a run.
+
+    every: one conversation in this many is long
+    clock_error_ns: how far the kernel's clock may be off against the client's
+    """
+    long = {r.index: is_long(r.conversation, every) for r in timed.requests}
+    answered, streamed = timed.answered, timed.streamed
+    of_long, reading = (
+        np.array([long[index] for index in times.index.tolist()], np.bool_)
+        for times in (answered, streamed)
+    )
+    short, whole = (answered.where(chosen) for chosen in (~of_long, of_long))
+    failed = [long[request.index] for request in timed.requests if not request.ok]
     # A long prompt that failed later was read all the same.
-    streamed = timed.streamed
-    reading = streamed.where(np.array([whose[i] for i in streamed.index.tolist()], np.bool_))
-    spans = merge_spans(reading.sent_ns, reading.first_ns)
-    gaps = answered.where(~of_long).gaps()
-    begun = np.searchsorted(spans[0], gaps.end_ns, side="left")
-    over = np.searchsorted(spans[1], gaps.end_ns - gaps.ns, side="right")
-    inside = begun > over
+    prompts = LatencyBounds(streamed.where(reading), clock_error_ns / NS_PER_MS)
+    during, otherwise = _apart(short, prompts, clock_error_ns)
+    spans = merge_spans(prompts.times.sent_ns, prompts.times.first_ns)
     ended = int(answered.last_ns.max(initial=timed.began_ns))
     covered = (np.minimum(spans[1], ended) - np.minimum(spans[0], ended)).sum()
     return MixedFigures(
-        short=kinds[False],
-        long=kinds[True],
-        during=_spread(gaps.where(inside).itl_ms()),
-        otherwise=_spread(gaps.where(~inside).itl_ms()),
+        short=_kind(short, failed.count(False), prompts.error_ms),
+        long=_kind(whole, failed.count(True), prompts.error_ms),
+        during=during,
+        otherwise=otherwise,
         share=float(covered) / max(1, ended - timed.began_ns),
     )
 
 
-def _spread(values: Floats) -> LatencySpread:
+def _kind(times: Times, failed: int, error_ms: float) -> KindFigures:
+    latencies = LatencyBounds(times, error_ms)
+    every, gaps = np.ones(len(times), np.bool_), times.gaps()
+    each = np.ones(gaps.ns.size, np.bool_)
+    itl = _gap_spread(gaps, times.gap_bounds(), each, each, each)
+    if itl.bounds:
+        itl = replace(itl, bounds=itl.bounds | {"mean": latencies.mean_gap_ms(itl.n)})
+    return KindFigures(
+        completed=len(times),
+        failed=failed,
+        itl_ms=itl,
+        **{
+            f"{name}_ms": _spread(
+                without_nan(times.latency_ms(name)),
+                uncertain(latencies.by_request(name), every, every),
+            )
+            for name in ("ttft", "tpot", "e2e_latency")
+        },
+    )
+
+
+def _apart(
+    short: Times, prompts: LatencyBounds, error_ns: int
+) -> tuple[LatencySpread, LatencySpread]:
+    """The ITL of gaps in which one of these prompts waited for its first token, and of all others.
+
+    Which gaps those are is uncertain where a time is: surely the ones that even at their shortest
+    overlap a wait at its shortest, and possibly those that do at their longest.
+    """
+    waits, (low, high) = prompts.times, short.gap_bounds()
+    gaps = short.gaps()
+    begun_by, begun_since = gaps.end_ns - gaps.ns, gaps.end_ns - high.ns
+    inside = _overlaps(begun_by, gaps.end_ns, waits.sent_ns, waits.first_ns)
+    sure = (low.ns > 0) & _overlaps(
+        begun_by, begun_by + low.ns, prompts.sent_by_ns + error_ns, prompts.first_since_ns
+    )
+    possible = _overlaps(begun_since, gaps.end_ns, waits.sent_ns - error_ns, waits.first_ns)
+    return (
+        _gap_spread(gaps, (low, high), inside, sure, possible),
+        _gap_spread(gaps, (low, high), ~inside, ~possible, ~sure),
+    )
+
+
+def _overlaps(begins: Ints, ends: Ints, starts: Ints, stops: Ints) -> Bools:
+    """Which of the intervals overlap one of the others; empty ones of these don't count."""
+    valid = stops > starts
+    starts, stops = merge_spans(starts[valid], stops[valid])
+    begun = np.searchsorted(starts, ends, side="left")
+    over = np.searchsorted(stops, begins, side="right")
+    return np.asarray(begun > over)
+
+
+def _gap_spread(
+    gaps: Gaps, ends: tuple[Gaps, Gaps], chosen: Bools, sure: Bools, possible: Bools
+) -> LatencySpread:
+    """The ITL of the chosen gaps: all that are sure, and some of the possible ones."""
+    each = (end.each_ms() for end in ends)
+    return _spread(gaps.where(chosen).itl_ms(), uncertain(each, sure, possible, gaps.tokens))
+
+
+def _spread(values: Floats, bounds: dict[str, Bound]) -> LatencySpread:
     if not values.size:
         return LatencySpread(0, None, None, None, None)
     p50, p99 = np.percentile(values, [50, 99])
     return LatencySpread(
-        values.size, float(values.mean()), float(p50), float(p99), float(values.max())
+        values.size, float(values.mean()), float(p50), float(p99), float(values.max()), bounds
     )
 
 
@@ -117,11 +182,13 @@ def merge_mixed(repeats: Sequence[MixedFigures]) -> MixedFigures:
     """Several repeats: counts are sums, others medians over the repeats that have the figure."""
 
     def together(spreads: Sequence[LatencySpread]) -> LatencySpread:
-        middles = [
-            median(there) if (there := [v for v in values if v is not None]) else None
-            for values in zip(*((s.mean, s.p50, s.p99, s.max) for s in spreads), strict=True)
-        ]
-        return LatencySpread(sum(spread.n for spread in spreads), *middles)
+        middles = {
+            name: median(there) if (there := [v for v in values if v is not None]) else None
+            for name in ("mean", "p50", "p99", "max")
+            for values in [[getattr(spread, name) for spread in spreads]]
+        }
+        bounds = median_bounds([spread.bounds for spread in spreads if spread.n])
+        return LatencySpread(n=sum(spread.n for spread in spreads), bounds=bounds, **middles)
 
     def kind(kinds: Sequence[KindFigures]) -> KindFigures:
         return KindFigures(

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
+from spark_bench.metrics.bounds import Bound, LatencyBounds, mean_bound
 from spark_bench.metrics.times import NS_PER_MS, Ints, TimedRequests, Times
 
 # Chunks of one step are delivered one after another; first tokens of a batch come within this of
@@ -58,6 +59,8 @@ class Queue(Struct, frozen=True):
     behind_ms: from there until the last first token of another request before its own: as much of
         TTFT may be a wait for prompts of others
     ttft_ms: of the same requests
+    ttft_bounds: the lowest and the highest value that it can have; left out: unknown, as in files
+        of earlier versions
     """
 
     emitting: int
@@ -71,6 +74,7 @@ class Queue(Struct, frozen=True):
     wait_high_ms: float
     behind_ms: float
     ttft_ms: float
+    ttft_bounds: Bound | UnsetType = UNSET
 
 
 class _Explanation(Struct, frozen=True):
@@ -84,9 +88,12 @@ class _Explanation(Struct, frozen=True):
     behind_ms: float
 
 
-def queue(timed: TimedRequests) -> Queue | None:
+def queue(timed: TimedRequests, clock_error_ns: int = 0) -> Queue | None:
     """The server's queue, by all requests with a token, even those that failed later; None if there
-    are none."""
+    are none.
+
+    clock_error_ns: how far the kernel's clock may be off against the client's
+    """
     times = timed.streamed
     if not len(times):
         return None
@@ -119,6 +126,9 @@ def queue(timed: TimedRequests) -> Queue | None:
         wait_high_ms=high,
         behind_ms=best.behind_ms,
         ttft_ms=ttft,
+        ttft_bounds=mean_bound(
+            *LatencyBounds(times, clock_error_ns / NS_PER_MS).by_request("ttft")
+        ),
     )
 
 

@@ -5,12 +5,15 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from spark_bench import errors, expectations, formats
 from spark_bench.compare.comparison import METHOD, compare_runs
 from spark_bench.compare.differences import Matrix
-from spark_bench.display.result_lines import bound_text
+from spark_bench.display.result_lines import bound_text, wait_range
 from spark_bench.expectations.published import FIGURES, measured_text, percent_text
+from spark_bench.metrics.bounds import Bound
+from spark_bench.metrics.queues import Queue
 from spark_bench.report import named_runs, page_table
 from spark_bench.report.quality_section import score_cells, score_columns
 
@@ -180,15 +183,20 @@ def _figures(runs: Sequence[named_runs.NamedRun]) -> list[tuple[page_table.Cell,
             if cell.value is None or figure is None:
                 continue
             details = []
+            cell = _bounded(cell, name, named.run.bounds.get(name))
             if name == "output_throughput" and figure.low is not None and figure.high is not None:
                 half = (figure.high - figure.low) / 2
                 details.append(f"± {half:,.0f}" if half >= 10 else f"± {half:.2g}")
-            places = len(cell.text.partition(".")[2])
-            details.append(bound_text(name, cell.value, named.run.bounds.get(name), places))
-            detail = ", ".join(filter(None, details))
-            cells[index] = page_table.Cell(cell.text, cell.value, detail, tone=cell.tone)
+            details.append(cell.detail)
+            cells[index] = replace(cell, detail=", ".join(filter(None, details)))
         columns.append(cells)
     return list(zip(*columns, strict=True))
+
+
+def _bounded(cell: page_table.Cell, name: str, bound: Bound | None) -> page_table.Cell:
+    """The cell of a figure, with how far it may be off where its decimals do not hold that."""
+    places = len(cell.text.partition(".")[2])
+    return replace(cell, detail=bound_text(name, cell.value, bound, places))
 
 
 def _present(runs: Sequence[named_runs.NamedRun]) -> list[tuple[str, str, str]]:
@@ -214,13 +222,6 @@ def _roofline(expectation: expectations.Expectation) -> page_table.Cell:
     return page_table.Cell(expectation.verdict, href="#expectations", tone=tone)
 
 
-# What a row says where no limit was found.
-_LIMITS: dict[str, tuple[str, page_table.Tone]] = {
-    "none": ("no limit", ""),
-    "unknown": ("can't be told", "warn"),
-}
-
-
 def waits_table(runs: Sequence[named_runs.NamedRun]) -> page_table.Table | None:
     """How many requests each server ran at once, how long the others waited, and what prompts did
     to ITL; None if no run tells."""
@@ -229,50 +230,61 @@ def waits_table(runs: Sequence[named_runs.NamedRun]) -> page_table.Table | None:
         return None
     queues = [named.run.queue for named in chosen]
     prompts = [named.run.prefills for named in chosen]
-    numbers = [
-        page_table.number_cells(values)
-        for values in (
-            [queue.wait_ms if queue else None for queue in queues],
-            [queue.ttft_ms if queue else None for queue in queues],
-            [named.run.server_queue_ms for named in chosen],
-            [each.p99_itl_ms if each else None for each in prompts],
-            [each.others_p99_itl_ms if each else None for each in prompts],
-        )
-    ]
-    rows = []
-    for index, named in enumerate(chosen):
-        wait, ttft, of_server, p99, without = (column[index] for column in numbers)
-        queue, read = queues[index], prompts[index]
-        share = read.p99_share if read else None
-        ran = in_flight = emitting = page_table.NONE
+
+    def column(of: Sequence[object], name: str) -> list[page_table.Cell]:
+        return page_table.number_cells([getattr(each, name, None) for each in of])
+
+    waits, ttfts, p99s = (
+        column(queues, "wait_ms"),
+        column(queues, "ttft_ms"),
+        column(prompts, "p99_itl_ms"),
+    )
+    for index, queue in enumerate(queues):
         if queue:
-            in_flight = page_table.Cell(f"{queue.in_flight:,}", queue.in_flight)
-            emitting = page_table.Cell(f"{queue.emitting:,}", queue.emitting)
-        if queue and queue.slots is not None:
-            between = f"{queue.slots_low} to {queue.slots_high}"
-            several = queue.slots_low != queue.slots_high
-            ran = page_table.Cell(str(queue.slots), queue.slots, between if several else "")
-        elif queue:
-            text, tone = _LIMITS[queue.verdict]
-            ran = page_table.Cell(text, tone=tone)
-        caused = page_table.NONE if share is None else page_table.Cell(f"{share:.0%}", share)
-        name = page_table.Cell(
-            f"#{named.number}",
-            named.number,
-            f"{named.label} {named.run.entry.load}",
-            f"#{named.anchor}",
+            waits[index] = replace(waits[index], detail=wait_range(queue))
+            ttfts[index] = _bounded(ttfts[index], "mean_ttft_ms", queue.ttft_bounds or None)
+        p99s[index] = _bounded(p99s[index], "p99_itl_ms", chosen[index].run.itl_bound)
+    shares = [each.p99_share if each else None for each in prompts]
+    columns = {
+        ("Run", ""): [
+            page_table.Cell(
+                f"#{named.number}",
+                named.number,
+                f"{named.label} {named.run.entry.load}",
+                f"#{named.anchor}",
+            )
+            for named in chosen
+        ],
+        ("In flight", ""): column(queues, "in_flight"),
+        ("Emitted at once", ""): column(queues, "emitting"),
+        ("Slots", ""): [_slots_cell(queue) for queue in queues],
+        ("Queue", "ms"): waits,
+        ("TTFT mean", "ms"): ttfts,
+        ("Queue by its metrics", "ms"): column([each.run for each in chosen], "server_queue_ms"),
+        ("ITL p99", "ms"): p99s,
+        ("Without prompts", "ms"): column(prompts, "others_p99_itl_ms"),
+        ("By prompts", ""): [
+            page_table.NONE if share is None else page_table.Cell(f"{share:.0%}", share)
+            for share in shares
+        ],
+    }
+    heads = (page_table.Column(head, unit, numeric=head != "Run") for head, unit in columns)
+    rows = tuple(zip(*columns.values(), strict=True))
+    return page_table.Table("Queues and prompts, by the streams", tuple(heads), rows)
+
+
+def _slots_cell(queue: Queue | None) -> page_table.Cell:
+    """How many requests the server ran at once, and the fewest and the most that may be."""
+    if queue is None:
+        return page_table.NONE
+    if queue.slots is None:
+        none = queue.verdict == "none"
+        return (
+            page_table.Cell("no limit") if none else page_table.Cell("can't be told", tone="warn")
         )
-        rows.append((name, in_flight, emitting, ran, wait, ttft, of_server, p99, without, caused))
-    heads = (
-        *(("In flight", ""), ("Emitted at once", ""), ("Slots", ""), ("Queue", "ms")),
-        *(("TTFT mean", "ms"), ("Queue by its metrics", "ms"), ("ITL p99", "ms")),
-        *(("Without prompts", "ms"), ("By prompts", "")),
-    )
-    columns = (
-        page_table.Column("Run", numeric=False),
-        *(page_table.Column(head, unit) for head, unit in heads),
-    )
-    return page_table.Table("Queues and prompts, by the streams", columns, tuple(rows))
+    several = queue.slots_low != queue.slots_high
+    between = f"{queue.slots_low} to {queue.slots_high}" if several else ""
+    return page_table.Cell(str(queue.slots), queue.slots, between)
 
 
 class Published(Struct, frozen=True):

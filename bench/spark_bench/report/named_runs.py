@@ -171,6 +171,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     mixed: short and long prompts apart; None: all were alike
     queue, server_queue_ms, prefills: what its streams show, of several repeats the one with the
         median wait, and the mean time in the queue by the server's own metrics; None: unknown
+    itl_bound: the lowest and the highest p99 ITL of that repeat; None: unknown
     power: the lowest and the highest power that it can have (see `load.sweep.power`); None: unknown
     bounds: the lowest and the highest value that its figures can have, by key; empty: unknown
     """
@@ -199,6 +200,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     queue: Queue | None = None
     server_queue_ms: float | None = None
     prefills: Prefills | None = None
+    itl_bound: Bound | None = None
     power: tuple[float, float] | None = None
     bounds: dict[str, Bound] = {}
 
@@ -263,6 +265,7 @@ def report_run(result: schema.Result, path: Path) -> ReportRun:
         queue=result.queue or None,
         server_queue_ms=compared.ttft_queue_ms if compared else None,
         prefills=(streams.stalls.prefills or None) if streams.stalls else None,
+        itl_bound=(streams.bounds or {}).get("p99_itl_ms"),
         power=power_between(result.bounds or {}),
         bounds=result.bounds or {},
     )

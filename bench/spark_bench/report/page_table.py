@@ -47,12 +47,12 @@ def number_cells(values: Sequence[float | None]) -> list[Cell]:
 
 
 def decimals(values: Iterable[float]) -> int:
-    """Decimals that give the median three digits; at most 2.
+    """Decimals that give the median three digits; at most 2, and none for counts.
 
     >>> decimals([812.0, 90.5, 1203.0]), decimals([12.0, 33.3]), decimals([0.02, 4.5])
     (0, 1, 2)
     """
     sizes = [abs(value) for value in values if value and math.isfinite(value)]
-    if not sizes:
+    if all(isinstance(value, int) for value in sizes):
         return 0
     return min(2, max(0, 2 - math.floor(math.log10(median(sizes)))))

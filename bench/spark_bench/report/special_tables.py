@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from spark_bench.display.result_lines import NONE_ACCEPTED, SOURCES, course_text
+from spark_bench.display.result_lines import NONE_ACCEPTED, SOURCES, bound_text, course_text
 from spark_bench.formats import digits
 from spark_bench.metrics.accepted import Accepted
-from spark_bench.metrics.depth import SpeedRow
+from spark_bench.metrics.depth import Speed, SpeedRow
 from spark_bench.metrics.mixed import LatencySpread, MixedFigures
 from spark_bench.report.named_runs import NamedRun
 from spark_bench.report.page_table import NONE, Cell, Column, Table, Tone, number_cells
@@ -87,13 +87,17 @@ def _depth_table(deep: Sequence[tuple[NamedRun, SpeedRow]]) -> Table:
         Column("Peak", "tok/s"),
         Column("TTFT", "ms"),
     )
-    rows = []
-    for named, row in deep:
-        speeds = [
-            Cell(f"{speed.mean:,.2f}", speed.mean, f"± {speed.std:.2f}") if speed else NONE
-            for speed in (row.speed, row.each, row.peak, row.ttft_ms)
-        ]
-        rows.append((Cell(row.test), run_cell(named), *speeds))
+    rows = [
+        (
+            Cell(row.test),
+            run_cell(named),
+            *(
+                _speed_cell(name, getattr(row, name))
+                for name in ("speed", "each", "peak", "ttft_ms")
+            ),
+        )
+        for named, row in deep
+    ]
     return Table("Speed at depths", columns, tuple(rows))
 
 
@@ -122,6 +126,21 @@ def _mixed_table(mixes: Sequence[tuple[NamedRun, MixedFigures]]) -> Table:
     return Table("Long prompts among short ones", columns, tuple(rows))
 
 
+def _speed_cell(name: str, speed: Speed | None) -> Cell:
+    """A mean with its standard deviation, and how far it may be off."""
+    if speed is None:
+        return NONE
+    off = bound_text(name, speed.mean, speed.bound, places=2)
+    detail = ", ".join(filter(None, (f"± {speed.std:.2f}", off)))
+    return Cell(f"{speed.mean:,.2f}", speed.mean, detail)
+
+
 def _pairs(spreads: Sequence[LatencySpread]) -> list[Cell]:
-    values = [value for spread in spreads for value in (spread.p50, spread.p99)]
-    return [NONE if value is None else Cell(digits(value), value) for value in values]
+    """p50 and p99 of each, and how far they may be off."""
+    cells = []
+    for spread in spreads:
+        bounds = spread.bounds or {}
+        for name, value in (("p50", spread.p50), ("p99", spread.p99)):
+            off = bound_text(f"{name}_ms", value, bounds.get(name))
+            cells.append(NONE if value is None else Cell(digits(value), value, off))
+    return cells

@@ -6,12 +6,12 @@ from statistics import median
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics import figures, histograms, intervals
 from spark_bench.metrics.accepted import Accepted, merge_accepted
-from spark_bench.metrics.bounds import Bound
+from spark_bench.metrics.bounds import median_bounds
 from spark_bench.metrics.depth import DepthFigures, merge_depth
 from spark_bench.metrics.mixed import MixedFigures, merge_mixed
 from spark_bench.metrics.steady import Steady
@@ -180,23 +180,6 @@ def median_summary(summaries: Sequence[figures.Summary]) -> figures.Summary:
         "steady_reason": reasons[0] if reasons else "",
     }
     return figures.Summary(**apart, **_medians(summaries, apart))
-
-
-def median_bounds(
-    repeats: Sequence[dict[str, Bound] | UnsetType],
-) -> dict[str, Bound] | UnsetType:
-    """The bounds of the medians over several repeats: the medians of their bounds."""
-    present = [bounds for bounds in repeats if bounds is not UNSET]
-    if len(present) < len(repeats):
-        return UNSET
-    names = [name for name in present[0] if all(name in bounds for bounds in present)]
-    return {
-        name: Bound(
-            median(bounds[name].low for bounds in present),
-            median(bounds[name].high for bounds in present),
-        )
-        for name in names
-    }
 
 
 def worst_audit(audits: Sequence[Audit]) -> Audit:

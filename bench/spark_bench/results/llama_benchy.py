@@ -14,9 +14,7 @@ from spark_bench.errors import BadInput
 from spark_bench.metrics.depth import (
     Batch,
     DepthFigures,
-    Speed,
     SpeedRow,
-    pooled,
     speed_of,
     speed_rows,
 )
@@ -81,29 +79,28 @@ def _run(result: Result, depth: int, batches: Sequence[Batch], context: bool) ->
     """A `BenchmarkRun`: throughput of batches, and where they have one request each, of those."""
     config = result.config
     alone = (config.concurrency or 1) == 1
-    each = {name: pooled(batches, f"{name}_each") for name in ("pp", "tg", "peak")}
-    whole = {name: speed_of([getattr(batch, name) for batch in batches]) for name in each}
-    pp, tg = (each[name] if alone else whole[name] for name in ("pp", "tg"))
-    ttft = _metric(pooled(batches, "ttft_ms"))
+
+    def metric(name: str) -> dict[str, Any] | None:
+        speed = speed_of(batches, name)
+        if not speed:
+            return None
+        return {"mean": speed.mean, "std": speed.std, "values": list(speed.values)}
+
     return {
         "concurrency": config.concurrency or 1,
         "context_size": depth,
         "prompt_size": config.input_len,
         "response_size": config.output_len,
         "is_context_prefill_phase": context,
-        "pp_throughput": _metric(pp),
-        "pp_req_throughput": _metric(each["pp"]),
-        "tg_throughput": _metric(tg),
-        "tg_req_throughput": _metric(each["tg"]),
-        "peak_throughput": _metric(whole["peak"]),
-        "peak_req_throughput": _metric(each["peak"]),
-        "ttfr": _metric(pooled(batches, "ttfr_ms")),
-        "est_ppt": ttft,
-        "e2e_ttft": ttft,
+        "pp_throughput": metric("pp_each" if alone else "pp"),
+        "pp_req_throughput": metric("pp_each"),
+        "tg_throughput": metric("tg_each" if alone else "tg"),
+        "tg_req_throughput": metric("tg_each"),
+        "peak_throughput": metric("peak"),
+        "peak_req_throughput": metric("peak_each"),
+        "ttfr": metric("ttfr_ms"),
+        "est_ppt": metric("ttft_ms"),
+        "e2e_ttft": metric("ttft_ms"),
         "throughput_over_time": None,
         "requests_throughput_over_time": None,
     }
-
-
-def _metric(speed: Speed | None) -> dict[str, Any] | None:
-    return None if speed is None else {**msgspec.to_builtins(speed), "values": list(speed.values)}

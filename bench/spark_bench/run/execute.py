@@ -203,7 +203,10 @@ def _run_repeat(
     measured = measure.measure_repeat(options, context, load, engine, number, label)
     measured.warmup = prepared.warmup
     if options.load.depth is not None:
-        depth = depth_figures(options.load.depth, measured.requests, prepared.contexts)
+        error_ns = max(measured.clock_error_ns, prepared.clock_error_ns)
+        depth = depth_figures(
+            options.load.depth, measured.requests, prepared.contexts, clock_error_ns=error_ns
+        )
         measured.repeat = replace(measured.repeat, depth=depth)
     return measured
 

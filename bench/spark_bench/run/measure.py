@@ -39,6 +39,7 @@ class MeasuredRepeat:
     note: why responses stayed in memory instead of going to a temporary file; "": they did not
     uncounted: why the tokenizer did not count all the tokens it should have; "": it did
     warmup: number of uncounted requests sent before it
+    clock_error_ns: how far the kernel's clock may be off against the client's
     """
 
     repeat: Repeat
@@ -50,6 +51,7 @@ class MeasuredRepeat:
     note: str = ""
     uncounted: str = ""
     warmup: int = 0
+    clock_error_ns: int = 0
 
 
 @dataclass
@@ -58,11 +60,13 @@ class Prepared:
 
     warmup: number of uncounted requests sent
     contexts: the requests that sent the load's contexts; empty: it has none
+    clock_error_ns: how far the kernel's clock may be off against the client's meanwhile
     notes: sentences on what went wrong; none of it prevents the run
     """
 
     warmup: int = 0
     contexts: list[record.Request] = field(default_factory=list)
+    clock_error_ns: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -86,7 +90,8 @@ def prepare_server(
     _flush(options, context, prepared)
     if load.contexts and not context.interrupts.came:
         sent = replace(load, jobs=load.contexts, contexts=())
-        prepared.contexts = _send_counted(sent, context, prepared, "requests of contexts").requests
+        contexts = _send_counted(sent, context, prepared, "requests of contexts")
+        prepared.contexts, prepared.clock_error_ns = contexts.requests, contexts.clock_error_ns
     return prepared
 
 
@@ -148,10 +153,14 @@ def _send(load: record.Load, context: RunContext, prepared: Prepared) -> float |
 
 @dataclass
 class Sent:
-    """Requests outside the measured load, and the seconds that they took."""
+    """Requests outside the measured load, and the seconds that they took.
+
+    clock_error_ns: how far the kernel's clock may be off against the client's
+    """
 
     requests: list[record.Request]
     seconds: float
+    clock_error_ns: int
 
 
 def _send_counted(load: record.Load, context: RunContext, prepared: Prepared, what: str) -> Sent:
@@ -168,7 +177,8 @@ def _send_counted(load: record.Load, context: RunContext, prepared: Prepared, wh
         prepared.notes.append(
             f"{failed.total()} of {len(load.jobs)} {what} failed ({failed.most_common(1)[0][0]})"
         )
-    return Sent(requests, (recording.ended_ns - recording.started_ns) / 1e9)
+    seconds = (recording.ended_ns - recording.started_ns) / 1e9
+    return Sent(requests, seconds, recording.tally.step_ns)
 
 
 # ---- the measured load
@@ -213,6 +223,7 @@ def measure_repeat(
         recording.interrupted,
         recording.store.note,
         responses.uncounted,
+        clock_error_ns=recording.tally.step_ns,
     )
 
 

@@ -150,7 +150,7 @@ def compute_figures(
         "distributions": distributions(timed),
         "intervals": intervals.over_requests(timed, seed=options.load.seed),
         "stalls": stalls.stalls(timed),
-        "queue": queues.queue(timed) or UNSET,
+        "queue": queues.queue(timed, recording.tally.step_ns) or UNSET,
         "server": assemble.server_figures(side, compared) if side else None,
         "accepted": accepted_lengths(
             timed,
@@ -159,7 +159,7 @@ def compute_figures(
             engine=side.accept_length if side else None,
         )
         or UNSET,
-        "mixed": mixed_figures(timed, long_every)
+        "mixed": mixed_figures(timed, long_every, recording.tally.step_ns)
         if (long_every := options.load.profile.long_every)
         else UNSET,
         "nodes": assemble.node_figures(side, summary.total_output_tokens) if side else None,

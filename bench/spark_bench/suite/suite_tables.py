@@ -132,9 +132,12 @@ def _figures(result: Result) -> dict[str, Any]:
         "queue_ms": UNSET if queue is UNSET else queue.wait_ms,
         "prompts_p99_share": UNSET if not shares else median(values) if values else None,
         "bounds": {
-            name: (bounds[key].low, bounds[key].high)
-            for name, key in FIGURES.items()
-            if key in bounds
+            **{
+                name: (bounds[key].low, bounds[key].high)
+                for name, key in FIGURES.items()
+                if key in bounds
+            },
+            **({} if queue is UNSET else {"queue_ms": (queue.wait_low_ms, queue.wait_high_ms)}),
         }
         or UNSET,
     }
@@ -271,15 +274,14 @@ def matrix_rows(rows: Sequence[CaseRow], bounded: bool = False) -> list[list[str
 
     bounded: with how far each figure may be off, where that is more than its last digit
     """
-    from spark_bench.display.result_lines import bound_text
+    from spark_bench.display.result_lines import figure_text
     from spark_bench.metrics.bounds import Bound
 
     tasks = score_tasks(rows)
 
     def figure(row: CaseRow, name: str) -> str:
-        value, ends = getattr(row, name), (row.bounds or {}).get(name)
-        off = bound_text(name, value, Bound(*ends)) if bounded and ends else ""
-        return f"{digits(value)} ({off})" if off else digits(value)
+        ends = (row.bounds or {}).get(name) if bounded else None
+        return figure_text(name, getattr(row, name), Bound(*ends) if ends else None)
 
     return [
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,21 @@ import pytest
 from compare_samples import a_file
 from result_samples import a_provenance
 from spark_bench.client.audit import Audit
+from spark_bench.compare import metric_names
 from spark_bench.compare.comparison import (
     FREE,
     SHOWN,
     CantCompare,
     Difference,
     by_value,
+    compare_runs,
     find_differences,
     refuse_differences,
     values,
 )
 from spark_bench.compare.runs import ComparedRun, load_runs
+from spark_bench.history.entry import EntryFigure, collect_results
+from spark_bench.metrics.accepted import Accepted, CoursePart
 from spark_bench.results.schema import Config, Conversations, Dataset, LongPrompts, RateRamp
 
 CHANGED: dict[str, Any] = {
@@ -193,3 +198,36 @@ def test_a_refusal_counts_many_values(tmp_path: Path) -> None:
     runs = load_runs([str(a_file(tmp_path, f"{n}", 1.0, seed=n)) for n in range(4)])
     with pytest.raises(CantCompare, match=r"differ in seed: 4 different values\. Measure again"):
         refuse_differences(find_differences(runs)[0], runs)
+
+
+def test_accepted_lengths_are_compared_where_both_runs_claim_them(tmp_path: Path) -> None:
+    claimed = Accepted(
+        unclear="",
+        source="usage",
+        mean=2.5,
+        std=0.5,
+        low=2.0,
+        high=3.0,
+        steps=(0, 50, 50),
+        left_out=0,
+        course=(CoursePart(0, 100, 2.5),),
+        engine=None,
+    )
+    fewer = msgspec.structs.replace(claimed, mean=2.0)
+    unclear = msgspec.structs.replace(claimed, unclear="steps come together")
+    paths = [
+        str(a_file(tmp_path, name, 100.0, accepted=accepted))
+        for name, accepted in (("a", claimed), ("b", fewer), ("c", unclear))
+    ]
+    matrix = compare_runs(paths, "accepted").matrix
+    assert matrix.names == ("accepted.mean",)
+    assert matrix.values[0, :2].tolist() == pytest.approx([2.5, 2.0])
+    assert matrix.percent[0, 1] == pytest.approx(-20.0)
+    assert math.isnan(matrix.values[0, 2])
+    assert metric_names.better("accepted.mean") == "higher"
+    entries = collect_results(paths).entries
+    assert [each.figures.get("accepted.mean") for each in entries] == [
+        EntryFigure(2.5),
+        EntryFigure(2.0),
+        None,
+    ]

@@ -316,6 +316,11 @@ NO_QUEUE: dict[str, Any] = {"slots": None, "slots_low": None, "slots_high": None
     ("changes", "words"),
     [
         ({}, "the server ran 8 of 24 in flight: 1,094 ms of 1,146 ms mean TTFT was its queue"),
+        (
+            {"wait_high_ms": 1099.8, "ttft_bounds": Bound(1100, 1146.4)},
+            "the server ran 8 of 24 in flight: 1,094 ms (1,094 to 1,100) of 1,146 ms "
+            "(1,100 to 1,146) mean TTFT was its queue",
+        ),
         ({"slots_high": 9}, "the server ran 8 to 9 of 24 in flight"),
         (
             {**NO_QUEUE, "verdict": "unknown", "wait_ms": None},
@@ -421,6 +426,18 @@ def test_a_sweep_has_a_row_per_load_with_the_knee_marked() -> None:
     ]
     text = printed(sweep_table(unsure, Sweep("concurrency", (1, 2, 4, 8))))
     assert "The knee is at 4 (2 to 4 by the bounds of the figures)" in text
+    rows = [line.split() for line in text.splitlines() if line.strip()[:1].isdigit()]
+    assert [row[8] for row in rows] == ["≤0%", "≤0%", "≤50.0%", "≤0%"]
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_sweep_says_at_which_loads_the_client_is_not_exact() -> None:
+    audit = replaced(a_result().audit, verdict="approximate", reasons=("the client was late", "b"))
+    results = (at(1), replaced(at(2), audit=audit), replaced(at(4), audit=audit))
+    text = printed(
+        *outcome_tables(RunOutcome(results, (), failed=0, total=30), Sweep("concurrency"))
+    )
+    assert "client      at 2, at 4: approximate: the client was late; 1 more in its file" in text
 
 
 def test_a_sweep_without_a_knee_says_so() -> None:

@@ -9,44 +9,14 @@ from itertools import pairwise
 import msgspec
 import numpy as np
 import pytest
-from made_requests import MS, S, answer, closed_loop
+from made_requests import MS, S, answer, closed_loop, widened
 from spark_bench.metrics.bounds import Bound, bound_figures, is_exact
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.goodput import parse_slo
 from spark_bench.metrics.summary import summarize
 from spark_bench.metrics.times import TimedRequests
-from spark_bench.record import Request
 
 SLO = parse_slo("ttft=180,tpot=12,itl=25,e2e=400")
-
-
-def widened(rng: random.Random, request: Request) -> tuple[Request, Request]:
-    """The request as it is recorded, with spans of time, and as it may really have been."""
-    at = request.token_ns
-    early = np.maximum.accumulate(
-        at - np.array([rng.choice([0, 0, 1, 30]) * rng.randrange(MS) for _ in at])
-    )
-    early = np.maximum(early, request.sent_ns)
-    share = np.array([rng.random() for _ in at])
-    true = np.maximum.accumulate((early + (at - early) * share).astype(np.int64))
-    send = rng.randrange(MS)
-    recorded = replace(
-        request,
-        sent_by_ns=request.sent_ns + send,
-        token_since_ns=early,
-        first_event_since_ns=int(early[0]),
-        text_since_ns=int(early[0]),
-        done_since_ns=int(early[-1]),
-    )
-    real = replace(
-        request,
-        sent_ns=request.sent_ns + rng.randrange(send + 1),
-        token_ns=true,
-        first_event_ns=int(true[0]),
-        text_ns=int(true[0]),
-        done_ns=int(true[-1] + (request.done_ns - true[-1]) * rng.random()),
-    )
-    return recorded, real
 
 
 @pytest.mark.parametrize("seed", range(200))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from made_requests import answer, failed
-from msgspec.structs import replace
+from made_requests import MS, answer, failed, widened
+from msgspec.structs import replace as replace_field
 from result_samples import a_repeat
 from spark_bench.metrics.depth import depth_figures, measure_batch, merge_depth, speed_rows
 from spark_bench.record import Request
@@ -57,6 +59,43 @@ def test_a_batch_is_as_plain_arithmetic_has_it(seed: int, size: int) -> None:
         assert batch.ttft_ms[index] == pytest.approx((one[0] - sent[index]) * 1e3)
 
 
+@pytest.mark.parametrize("seed", range(100))
+def test_the_true_speeds_lie_within_their_bounds(seed: int) -> None:
+    rng = random.Random(seed)
+    slow = rng.random() < 0.5
+    requests = [
+        answer(
+            index,
+            sent=rng.randrange(50),
+            ttft=rng.randrange(60, 300),
+            gaps=[rng.randrange(1, 160 if slow else 20) for _ in range(rng.randrange(2, 30))],
+        )
+        for index in range(rng.randrange(1, 5))
+    ]
+    recorded, true = zip(*(widened(rng, request) for request in requests), strict=True)
+    batch, truth = measure_batch(recorded, 32), measure_batch(true, 32)
+    assert batch.bounds
+    assert {"pp", "pp_each", "ttfr_ms", "ttft_ms"} <= batch.bounds.keys()
+    for name, bound in batch.bounds.items():
+        for figure in (getattr(truth, name), getattr(batch, name)):
+            assert bound.low - 1e-6 <= np.mean(figure) <= bound.high + 1e-6, name
+
+
+def test_exact_times_have_speeds_without_width() -> None:
+    requests = [replace(each, sent_by_ns=each.sent_ns) for each in drawn(1, 3)]
+    rows = speed_rows(depth_figures(0, requests), 32, 8, 3)
+    for speed in (each for row in rows for each in (row.speed, row.each, row.peak) if each):
+        assert speed.bound
+        assert speed.bound.low == pytest.approx(speed.mean) == speed.bound.high
+
+
+def test_tokens_that_may_all_have_come_at_once_have_no_highest_speed() -> None:
+    one = answer(gaps=[10.0, 10.0])
+    one.token_since_ns = np.full(3, one.sent_ns + MS)
+    bounds = measure_batch([one]).bounds
+    assert bounds and not {"tg", "tg_each", "peak", "peak_each"} & bounds.keys()
+
+
 def test_failed_answers_and_single_tokens_give_no_figures() -> None:
     nothing = measure_batch([failed(0, "timeout")])
     assert (nothing.pp, nothing.tg, nothing.peak, nothing.ttft_ms) == (None, None, None, ())
@@ -97,5 +136,5 @@ def test_a_context_that_was_not_in_the_cache_is_noted(
 ) -> None:
     figures = depth_figures(64, drawn(1, 2, cached_tokens=hits), drawn(2, 2))
     assert figures.in_cache == found
-    texts = [*uncached_depth_note([replace(a_repeat(0), depth=figures)])]
+    texts = [*uncached_depth_note([replace_field(a_repeat(0), depth=figures)])]
     assert len(texts) == bool(note) and note in "".join(texts)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
+from operator import attrgetter
 
 import numpy as np
 import pytest
-from made_requests import START, answer, failed
+from made_requests import START, answer, failed, widened
 from msgspec.structs import replace
 from spark_bench.metrics.mixed import merge_mixed, merge_spans, mixed_figures
 from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 
 EVERY = 4
+LATENCIES = ("ttft", "itl", "tpot", "e2e_latency")
 
 
 def load(seed: int, *, slower: float = 3.0) -> tuple[list[Request], list[float], list[float]]:
@@ -59,6 +62,25 @@ def test_gaps_with_a_prefill_in_them_are_apart(seed: int) -> None:
     waits = [r.token_ns[0] - r.sent_ns for r in requests[:5]]
     lasted = max(int(r.token_ns[-1]) for r in requests) - START
     assert mixed.share == pytest.approx(sum(waits) / lasted)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_the_true_latencies_of_each_kind_lie_within_their_bounds(seed: int) -> None:
+    rng = random.Random(seed)
+    recorded, true = zip(*(widened(rng, request) for request in load(seed)[0]), strict=True)
+    mixed, truth = (mixed_figures(TimedRequests(each), EVERY) for each in (recorded, true))
+    merged = merge_mixed([mixed, mixed])
+    for of in (
+        *(attrgetter(f"{kind}.{name}_ms") for kind in ("short", "long") for name in LATENCIES),
+        attrgetter("during"),
+        attrgetter("otherwise"),
+    ):
+        bounds = of(mixed).bounds
+        assert bounds.keys() == {"mean", "p50", "p99", "max"}
+        assert of(merged).bounds == bounds
+        for name, bound in bounds.items():
+            for figure in (getattr(of(truth), name), getattr(of(mixed), name)):
+                assert bound.low - 1e-6 <= figure <= bound.high + 1e-6, (of, name)
 
 
 def test_a_long_prompt_that_failed_later_was_read_all_the_same() -> None:
