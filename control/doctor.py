@@ -75,6 +75,7 @@ def _find_problems(
     overcome = all(r.healthy for r in status.ranks) or status.declared != "running"
     yield from doctor.log_problems(own, ready=overcome, rdma=rdma)
     yield from doctor.group_problems(status)
+    yield from doctor.watchdog_problems(status)
     yield from doctor.disk_problems(survey.nodes)
     yield from doctor.log_problems(others, ready=True, rdma=False)
     yield from doctor.leftover_problems(status, logs)

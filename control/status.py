@@ -195,6 +195,7 @@ def _ask_rank(survey: Survey, host: Host) -> RankAnswers:
         "" if unread or rank is None else rank.name,
         head=host.name == declaration.head,
         pid=rank.id if rank and settings.runtime == "process" else "",
+        group=settings.group if settings.runtime == "docker" else "",
     )
     reading = shell.read_fact(host, fact, script, ANSWER_SECONDS, failed=True)
     return reading.value or RankAnswers(lost=reading.why or "it answered nothing")
@@ -285,6 +286,7 @@ def _rank_status(survey: Survey, number: int, node: str, drift: Sequence[str]) -
         nccl=answers.nccl,
         age=answers.seconds,
         drift=drift,
+        watchdog=answers.watchdog,
     )
 
 

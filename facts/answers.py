@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from pyinfra.api import QuoteString, StringCommand
 
 from cluster.command import Command
@@ -16,6 +17,7 @@ from cluster.engine.nccl import loaded_nccl
 from cluster.node.readings import Shown
 from cluster.probes.exchange import MOST_BYTES, ProbeReply, Round
 from cluster.reports.status import ServerLoad
+from cluster.reports.watch import WatchdogStatus
 from facts import fact, serving
 
 # SGLang's names, and llama.cpp's for the same → ours. SGLang prints one line per rank of its group.
@@ -75,6 +77,12 @@ class Metrics(fact.Fact[ServerLoad]):
         )
 
 
+# Where a watchdog writes how it is: a line of JSON, of at most 20 events.
+WATCHDOGS = "/run/spark-watchdog"
+_WATCHDOG = """
+[ -f "$1" ] && at=$(stat -c %Y "$1") || exit 0
+printf 'watchdog %s ' $(($(date +%s) - at)); head -c 65536 "$1"; echo
+""".strip()
 # SGLang's /health generates a token: about a second where nothing else runs.
 SECONDS = 5
 LOG_LINES = 80
@@ -89,6 +97,7 @@ class RankAnswers(Shown):
     + models_status, models: of /v1/models, which only the head serves; 0 if it was not queried
     + seconds: since a process began; None for a container
     + log: its last lines; nccl: versions that the log names, the oldest first
+    + watchdog: its node's; None where there is none
     + lost: why it could not be reached; "" if it could
     """
 
@@ -99,6 +108,7 @@ class RankAnswers(Shown):
     seconds: float | None = None
     log: tuple[str, ...] = ()
     nccl: tuple[str, ...] = ()
+    watchdog: WatchdogStatus | None = None
     lost: str = ""
 
 
@@ -108,10 +118,17 @@ class Answers(fact.Fact[RankAnswers]):
     + url: where it serves, as its own node reaches it
     + rank: its name, "" if it has no log to be read
     + pid: of a process, to learn its age
+    + group: whose watchdog to look for; "": none
     """
 
     def command(
-        self, url: str, runtime: str, rank: str, head: bool = False, pid: str = ""
+        self,
+        url: str,
+        runtime: str,
+        rank: str,
+        head: bool = False,
+        pid: str = "",
+        group: str = "",
     ) -> StringCommand:
         parts = [
             fact.join(
@@ -138,6 +155,9 @@ class Answers(fact.Fact[RankAnswers]):
             # A Docker that does not answer is not asked twice.
             nccl = serving.nccl_lines(runtime, rank, LOG_SECONDS)
             rest += [fact.join('nccl=; [ -z "$log" ] || nccl=$(\n', nccl, ")\n")]
+        if group:
+            words = ("sh", "-c", _WATCHDOG, "sh", f"{WATCHDOGS}/{group}.json")
+            rest.append(fact.join(fact.quote(words), "\n"))
         shown = 'printf \'%s\\n\' "$log" "$nccl"\n' if rank else ""
         rest += [fact.join("wait\n", shown)]
         # Held back until the rest is printed: output written in blocks would end up inside other
@@ -165,7 +185,48 @@ class Answers(fact.Fact[RankAnswers]):
             seconds=fact.decimal(age) if age else None,
             log=tuple(by_kind.get("log", ())),
             nccl=loaded_nccl(by_kind.get("nccl", ())),
+            watchdog=_watchdog(next(iter(by_kind.get("watchdog", ())), "")),
         )
+
+
+_Words = Annotated[str, Meta(max_length=2000)]
+
+
+class _Done(Struct):
+    at: float
+    what: _Words
+    key: _Words
+    why: _Words
+    failed: _Words
+
+
+class _Written(Struct):
+    """What we read of a watchdog's file."""
+
+    at: float
+    duty: _Words
+    why: _Words
+    events: tuple[_Done, ...]
+
+
+def _watchdog(text: str) -> WatchdogStatus | None:
+    """A watchdog's file after its age; None where it is none."""
+    age, _, document = text.partition(" ")
+    try:
+        seconds, written = fact.count(age), msgspec.json.decode(document, type=_Written)
+    except fact.UNEXPECTED:
+        return None
+    last = written.events[-1] if written.events else _Done(written.at, "", "", "", "")
+    failed = f" (failed: {last.failed})" if last.failed else ""
+    return WatchdogStatus(
+        duty=written.duty,
+        age=seconds,
+        why=written.why,
+        last=last.what,
+        last_key=last.key,
+        last_why=last.why + failed,
+        last_age=max(0.0, written.at - last.at) + seconds,
+    )
 
 
 class _Entry(Struct):

@@ -70,7 +70,7 @@ def status_table(status: Mapping[str, Any], *, history: bool = False) -> Rendera
             head.append(Text(f"  {owner}'s deploy died {age} ago without releasing its lease"))
         else:
             head.append(Text(f"  {owner} is changing the group now: {holder['command']}"))
-    watch = _watch(status, history=history)
+    watch = [*_watch(status, history=history), *_watchdogs(status["ranks"])]
     return Group(*head, _Ranks(status["ranks"]), *_nccl(status["ranks"]), *watch, *_amiss(status))
 
 
@@ -144,6 +144,10 @@ def _nccl(ranks: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
         yield Text(f"NCCL       {next(iter(versions.values()))}")
 
 
+# A watchdog writes every 5 s.
+WATCHDOG_SECONDS = 60
+
+
 def _watch(status: Mapping[str, Any], *, history: bool) -> Iterator[Text]:
     """Where Prometheus is, the alerts that fire, and its last minutes."""
     if not (watch := status.get("watch")):
@@ -172,6 +176,29 @@ def _watch(status: Mapping[str, Any], *, history: bool) -> Iterator[Text]:
             if values:
                 label = form.format(values[-1] / scale)
                 yield Text(f"10 min     {sparkline(values)} {label}{f', {node}' if node else ''}")
+
+
+def _watchdogs(ranks: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
+    """How the nodes' watchdogs are, and what each did last; nothing where there is none."""
+    there = {rank["node"]: dog for rank in ranks if (dog := rank.get("watchdog"))}
+    silent = {node: dog["age"] for node, dog in there.items() if dog["age"] > WATCHDOG_SECONDS}
+    words = [
+        f"{node}: silent for {silent[node]:.0f} s" if node in silent else f"{node}: {dog['duty']}"
+        for node, dog in there.items()
+    ]
+    words += [f"{rank['node']}: none" for rank in ranks if there and rank["node"] not in there]
+    if words:
+        amiss = silent or len(there) < len(ranks)
+        yield Text(f"watchdog   {'; '.join(words)}", "yellow" if amiss else "")
+    for node, dog in there.items():
+        if dog["why"] and node not in silent:
+            yield Text(f"           {node}: {dog['why']}")
+        if dog["last"]:
+            done = {"end": "ended its rank", "stop": "stopped its rank"}.get(
+                dog["last"], dog["last"]
+            )
+            ago = f"{dog['last_age'] / 60:.0f} min ago"
+            yield Text(f"           {node}: {done} {ago}: {dog['last_why']}")
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -272,6 +272,55 @@ def _rank_problems(rank: RankStatus, status: Status) -> Iterator[Problem]:
         )
 
 
+# ---- watchdogs
+
+
+# A watchdog writes every 5 s. What it did longer ago is not why the group is as it is.
+WATCHDOG_SILENT = 60
+WATCHDOG_RECENT = 3600
+ENDED = {
+    "memory-floor": "memory ran out: the watchdog ended the rank before the node froze",
+    "silent-head": "the watchdog ended the rank, because its head did not answer",
+    "group-restart": "the watchdog restarted the group, because it did not serve",
+}
+
+
+def watchdog_problems(status: Status) -> Iterator[Problem]:
+    """Watchdogs that have stopped, or reached their limit, and what they did within an hour."""
+    for rank, dog in ((r, r.watchdog) for r in status.ranks if r.watchdog):
+        unit = f"spark-watchdog-{status.group}"
+        if dog.age > WATCHDOG_SILENT:
+            yield Problem(
+                level="warning",
+                key="watchdog-silent",
+                cause="its watchdog has stopped: nobody restarts the group, or ends a rank in time",
+                where=rank.node,
+                evidence=f"it last wrote {dog.age:.0f} s ago",
+                cure=f"journalctl -u {unit} on it; pyinfra INVENTORY deploys/watchdog.py",
+            )
+        elif dog.duty == "limit":
+            yield Problem(
+                level="error",
+                key="watchdog-limit",
+                cause="the watchdog has restarted as often as it may within an hour, and waits",
+                where=rank.node,
+                evidence=dog.why,
+                cure=f"journalctl -u {unit} on it shows each; then {DEPLOY}",
+            )
+        if dog.last_key in ENDED and dog.last_age < WATCHDOG_RECENT:
+            stays, memory = dog.last == "stop", dog.last_key == "memory-floor"
+            yield Problem(
+                level="warning" if rank.healthy else "error",
+                key=dog.last_key,
+                cause=ENDED[dog.last_key] + ", for the third time, and left it stopped" * stays,
+                where=rank.node,
+                evidence=f"{dog.last_age / 60:.0f} min ago: {dog.last_why}",
+                cure=f"{DEPLOY} --data mem_fraction=0.75 leaves more memory free"
+                if memory
+                else f"journalctl -u {unit} on it; docker logs of the ranks before it",
+            )
+
+
 # ---- logs
 
 

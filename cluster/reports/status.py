@@ -13,7 +13,7 @@ from cluster.lease import MOST_SHOWN, STALE_SECONDS, LeaseAnswer
 from cluster.node.readings import NodeFacts, Rank, Shown
 from cluster.plan import decide, previous_group
 from cluster.printable import short_id
-from cluster.reports.watch import Watch
+from cluster.reports.watch import Watch, WatchdogStatus
 
 VERSION = 1
 
@@ -53,6 +53,7 @@ class RankStatus:
     + image: id, 12 digits; spec: of the SHA-256 of its label, 12 digits
     + drift: what a deploy would change, one difference each
     + memory_used, memory_total: the node's, bytes; gpu_watts: of all its GPUs
+    + watchdog: its node's; None: there is none, or it could not be read
     """
 
     rank: int
@@ -73,6 +74,7 @@ class RankStatus:
     memory_used: int | None = None
     memory_total: int | None = None
     gpu_watts: float | None = None
+    watchdog: WatchdogStatus | None = None
 
     @property
     def healthy(self) -> bool:
@@ -152,6 +154,7 @@ def rank_status(
     nccl: tuple[str, ...] = (),
     age: float | None = None,
     drift: Sequence[str] = (),
+    watchdog: WatchdogStatus | None = None,
 ) -> RankStatus:
     """How one rank is, from what was read of its node; facts: None where nothing could be.
 
@@ -190,6 +193,7 @@ def rank_status(
         memory_used=memory.total - memory.available if memory else None,
         memory_total=memory.total if memory else None,
         gpu_watts=sum(watts) if watts else None,
+        watchdog=watchdog,
     )
 
 

@@ -48,3 +48,23 @@ class Watch(Shown):
     receiver: str = ""
     alerts: tuple[FiringAlert, ...] = ()
     history: dict[str, dict[str, tuple[float, ...]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchdogStatus(Shown):
+    """What a node's watchdog last wrote (docs/watchdog.md).
+
+    + duty: "serving", "loading", "held" …; why: what is wrong, "" where nothing is
+    + age: seconds since then; it writes every 5 s while it runs
+    + last: what it last did to its rank, "end" or "stop"; "" where it has done nothing
+    + last_key: what for: "group-restart", "silent-head", "memory-floor"
+    + last_why, last_age: why, and how many seconds ago
+    """
+
+    duty: str
+    age: float
+    why: str = ""
+    last: str = ""
+    last_key: str = ""
+    last_why: str = ""
+    last_age: float = 0.0

@@ -299,6 +299,15 @@ class Settings:
     drop_caches: bool = False
     """Drop the page cache before loading a model; the GPU's allocator does not reclaim it."""
 
+    watchdog: Literal["on", "off"] = "on"
+    """`deploys/watchdog.py` has every node watch the group, and restart it where it no longer
+    serves; or removes that."""
+    watchdog_port: Port = 9109
+    """Port of the head's watchdog on its fabric address; the workers' connect to it."""
+    memory_floor: Annotated[int, Meta(ge=0, le=64)] = 2
+    """GB: below this MemAvailable for 5 s, the watchdog ends the node's rank before the node
+    freezes. 0: never."""
+
     monitoring: Literal["present", "absent"] = "present"
     """`deploys/monitoring.py` runs Prometheus, Alertmanager, Grafana and exporters, or removes
     them."""
@@ -345,6 +354,7 @@ SECTIONS = {
     "What a node keeps": "hf_cache",
     "Time limits": "ready_timeout",
     "The node itself": "firewall",
+    "Watchdog": "watchdog",
     "Monitoring": "monitoring",
 }
 """Headings of docs/settings.md, each with the first setting below it."""

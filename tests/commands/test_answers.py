@@ -14,6 +14,7 @@ from http_engine import FakeEngine, listening
 from pyinfra.api import StringCommand
 
 from cluster.reports.status import ServerLoad
+from facts import answers
 from facts.answers import Answers, RankAnswers
 from facts.serving import RankLog
 
@@ -83,6 +84,25 @@ def test_workers_report_health_and_processes_their_age(url: str) -> None:
 def test_no_listener_gives_an_empty_answer() -> None:
     command = Answers().command("http://127.0.0.1:9", "docker", "", head=True)
     assert Answers().process(sh(command)) == RankAnswers()
+
+
+def test_what_a_watchdog_wrote_is_read(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "WATCHDOGS", str(tmp_path))
+    command = Answers().command(url, "docker", "", group="g")
+    assert Answers().process(sh(command)).watchdog is None
+    event = {"at": 100.0, "what": "end", "key": "group-restart", "why": "failing", "failed": ""}
+    document = {"at": 160.0, "duty": "serving", "why": "", "events": [event], "head": {}}
+    file = tmp_path / "g.json"
+    file.write_text(json.dumps(document))
+    dog = Answers().process(sh(command)).watchdog
+    assert dog and (dog.duty, dog.last, dog.last_why) == ("serving", "end", "failing")
+    assert 60 <= dog.last_age == 60 + dog.age < 120
+    for text in ("", "{", json.dumps({**document, "duty": "x" * 3000}), "[" * 9999):
+        file.write_text(text)
+        reading = Answers().process(sh(command))
+        assert (reading.watchdog, reading.health) == (None, 200)
 
 
 def test_a_log_drops_batches_and_keeps_transport_lines(path: str) -> None:

@@ -33,8 +33,13 @@ from facts.weights import CachedModels
 CASES = Path(__file__).parents[1] / "facts"
 ODD = [None, True, -1, 10**30, 1e308, "", "x" * 300, [], {}, [[]], {"a": None}, "\x1b[2J", "٣"]
 SPARK = Spark(0)
+DOG = (
+    'watchdog 3 {"at": 9.5, "duty": "serving", "why": "", "events": '
+    '[{"at": 1.0, "what": "end", "key": "memory-floor", "why": "w", "failed": ""}]}'
+)
 MORE: list[tuple[Fact[Any], list[str]]] = [
     (Answers(), ["health 200 0.05", 'models {"data": [{"id": "m"}]} 200 0.01', "age 7", "log hi"]),
+    (Answers(), ["health 200 0.05", DOG]),
     (CachedModels(), ["=== cached a/b", "model\ta/b", "path\t/x", "config", "5 a.safetensors"]),
     (Endpoints(), ["=== /health", "", "--- 200 0.01", "=== /v1/models", "{}", "--- 200 0.2"]),
     (Metrics(), ['sglang:gen_throughput{model_name="m"} 75.5', "sglang:token_usage 0.1"]),

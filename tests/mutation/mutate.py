@@ -55,6 +55,10 @@ TARGETS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["cluster/engine/readiness.py"],
         ["tests/core/engine/test_readiness.py", "tests/core/engine/test_serving.py"],
     ),
+    "watchdog": (
+        ["cluster/watchdog/duties.py", "cluster/watchdog/messages.py", "cluster/watchdog/proof.py"],
+        ["tests/core/watchdog"],
+    ),
 }
 
 # Mutants that change nothing a test could see: "FILE: source line", or "FILE: the line before it ->

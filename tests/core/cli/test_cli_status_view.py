@@ -129,3 +129,35 @@ def test_watching_shows_the_last_minutes() -> None:
         "10 min     ▁▄█ 10.0 tokens/s",
         "10 min     ▁▁ 3.0 W, spark-2",
     ]
+
+
+DOG = {
+    "duty": "serving",
+    "age": 3.0,
+    "why": "",
+    "last": "end",
+    "last_why": "failing for 92 s: rank 1 /health: no answer",
+    "last_age": 184.0,
+}
+
+
+def dogs(*each: object) -> list[str]:
+    """The lines after a status whose ranks have these watchdogs."""
+    ranks = [{**rank, "watchdog": dog} for rank, dog in zip(TOLD["ranks"], each, strict=True)]
+    lines = shown(200, ranks=ranks)
+    return lines[next((i for i, line in enumerate(lines) if "watchdog" in line), len(lines)) :]
+
+
+def test_the_watchdogs_and_what_they_did_are_shown() -> None:
+    assert dogs(DOG, {**DOG, "duty": "following", "last": ""}) == [
+        "watchdog   spark-1: serving; spark-2: following",
+        "           spark-1: ended its rank 3 min ago: failing for 92 s: rank 1 /health: no answer",
+    ]
+    quiet = {**DOG, "last": ""}
+    assert dogs({**quiet, "age": 99.0}, None) == [
+        "watchdog   spark-1: silent for 99 s; spark-2: none"
+    ]
+    assert dogs({**quiet, "duty": "off", "why": "rank 1 is not running"}, quiet)[1:] == [
+        "           spark-1: rank 1 is not running"
+    ]
+    assert dogs(None, None) == []

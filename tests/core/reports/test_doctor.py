@@ -20,8 +20,10 @@ from cluster.reports.doctor import (
     leftover_problems,
     log_problems,
     unreachable_nodes,
+    watchdog_problems,
 )
 from cluster.reports.status import LeaseHolder, Leftover, RankStatus, Status
+from cluster.reports.watch import WatchdogStatus
 
 SPEC = specs_of()["spark-1"]
 HEAD = RankStatus(rank=0, node="spark-1", container="sglang-head", state="running", health=200)
@@ -310,3 +312,42 @@ def test_a_report_with_only_warnings_is_ok():
         READY, [*findings, *check_problems([error("bad", "spark-2", "do")], [])], ()
     )
     assert (report.ok, [a.level for a in report.ailments]) == (False, ["error", "warning"])
+
+
+DOG = WatchdogStatus(duty="serving", age=3.0)
+
+
+@pytest.mark.parametrize(
+    ("dog", "health", "keys_"),
+    [
+        (DOG, 200, []),
+        (replace(DOG, age=61.0), 200, [("watchdog-silent", "warning")]),
+        (replace(DOG, duty="limit", why="no answer"), 0, [("watchdog-limit", "error")]),
+        (
+            replace(DOG, last="end", last_key="memory-floor", last_age=90.0),
+            0,
+            [("memory-floor", "error")],
+        ),
+        (
+            replace(DOG, last="end", last_key="group-restart", last_age=90.0),
+            200,
+            [("group-restart", "warning")],
+        ),
+        (replace(DOG, last="end", last_key="memory-floor", last_age=3600.0), 0, []),
+        (replace(DOG, last="end", last_key="else", last_age=3.0), 0, []),
+    ],
+)
+def test_what_watchdogs_did_and_could_not_do(
+    dog: WatchdogStatus, health: int, keys_: list[tuple[str, str]]
+) -> None:
+    status = replace(READY, ranks=(replace(HEAD, watchdog=dog, health=health), WORKER))
+    assert [(p.key, p.level) for p in watchdog_problems(status)] == keys_
+
+
+def test_a_rank_stopped_for_memory_is_reported_as_such() -> None:
+    dog = replace(DOG, last="stop", last_key="memory-floor", last_why="2 MB below", last_age=120.0)
+    rank = replace(HEAD, watchdog=dog, state="exited", health=0)
+    (problem,) = watchdog_problems(replace(DOWN, ranks=(rank,)))
+    assert problem.cause.endswith("before the node froze, for the third time, and left it stopped")
+    assert problem.evidence == "2 min ago: 2 MB below"
+    assert "mem_fraction" in problem.cure

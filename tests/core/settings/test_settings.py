@@ -56,6 +56,7 @@ VARIANT = "a variant's name, or auto"
 WATCH = "loopback, management, or an IPv4 address of the machine"
 RETENTION = "a number with the unit h, d, w or y: 15d"
 DISK = "an integer from 1 to 100000"
+FLOOR = "an integer from 0 to 64"
 DRAFT = "auto, none, or a repository on the hub: ORG/NAME"
 
 ALLOWED = {name: allowed_values(name) for name in NAMES}
@@ -98,6 +99,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     WATCH: ("", "every", "Loopback", "10.0.0.256", "::", "10.0.0.5\n", 0, True, None, ["loopback"]),
     RETENTION: ("", "forever", "0d", "15", "1.5d", "-1d", "15D", "15d\n", "1d12h", 15, None),
     DISK: (0, -1, 100001, "10", 1.5, True, None),
+    FLOOR: (-1, 65, "2", 1.5, True, None),
     MTU: (0, 1279, 9979, "9000", 1.5, True, None),
     WORDS: (5, True, None, ["a", 1], [None], {"a": 1}, ["nul\0"]),
     "a mapping of variable names to strings": (

@@ -1,0 +1,273 @@
+"""What a watchdog reads on its node, and the two things it does there: end a rank, or stop it.
+
+Runs on nodes: the standard library alone. Docker is queried over its socket: a `docker` command
+every few seconds would take more of a core than the watchdog may.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import json
+import os
+import signal
+import socket
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from cluster.watchdog.duties import OwnRank
+
+DOCKER = "/var/run/docker.sock"
+# A rank's label, and where its API key lies in it: as cluster.rank has them, which nodes lack.
+LABEL = "spark-serving.spec"
+KEYS = "/run/secrets/spark-serving-api"
+LEASES = ("/run/lock/spark-serving", "/tmp/spark-serving")
+# Seconds until a lease is stale, as cluster.lease has it.
+STALE_SECONDS = 60
+DOCKER_SECONDS = 10
+# Bytes of an answer that are read.
+MOST = 4_000_000
+
+
+class Unreadable(Exception):
+    """Docker did not answer, or not what Docker answers."""
+
+
+@dataclass(frozen=True)
+class RankContainer:
+    """The node's own rank.
+
+    + pid: of its first process, as the node has it; 0 where there is none
+    + started: when that started, in clock ticks since the node's boot
+    + port, host, model: where its API listens, and the id that it serves
+    + metrics: it serves /metrics; key: file with the API's key, "" where none is required
+    """
+
+    id: str
+    own: OwnRank
+    pid: int = 0
+    started: int = 0
+    host: str = "0.0.0.0"
+    port: int = 0
+    model: str = ""
+    metrics: bool = False
+    key: str = field(default="", repr=False)
+
+
+class _DockerConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("docker", timeout=DOCKER_SECONDS)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(DOCKER_SECONDS)
+        self.sock.connect(self.path)
+
+
+@dataclass(frozen=True)
+class Docker:
+    """The node's Docker.
+
+    + path: its socket; proc: where the kernel shows processes
+    """
+
+    path: str = DOCKER
+    proc: str = "/proc"
+
+    def call(self, method: str, path: str) -> Any:
+        """The JSON that Docker answers; None for an empty answer. Raises Unreadable."""
+        connection = _DockerConnection(self.path)
+        try:
+            connection.request(method, path)
+            response = connection.getresponse()
+            body = response.read(MOST)
+            if response.status >= 300:
+                raise Unreadable(f"Docker: {response.status} {body[:200]!r}")
+            return json.loads(body) if body else None
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as e:
+            raise Unreadable(f"Docker: {type(e).__name__}: {e}") from None
+        finally:
+            connection.close()
+
+    def find_rank(self, group: str, rank: int) -> RankContainer | None:
+        """The group's rank on this node, one that runs before one that is kept; None: there is
+        none. Raises Unreadable."""
+        filters = quote(json.dumps({"label": [LABEL]}))
+        try:
+            containers = self.call("GET", f"/containers/json?all=true&filters={filters}")
+            ours = [c for c in containers if _is_ours(c["Labels"].get(LABEL), group, rank)]
+            ours.sort(key=lambda c: c["State"] not in ("running", "restarting"))
+            return self.inspect(ours[0]["Id"]) if ours else None
+        except (LookupError, TypeError, AttributeError) as e:
+            raise Unreadable(f"Docker's list: {type(e).__name__}: {e}") from None
+
+    def inspect(self, id: str) -> RankContainer:
+        """A container of a rank. Raises Unreadable."""
+        answer = self.call("GET", f"/containers/{quote(id, safe='')}/json")
+        try:
+            state, spec = answer["State"], json.loads(answer["Config"]["Labels"][LABEL])
+            pid = int(state["Pid"])
+            starts = bool(state["Restarting"]) or pid == 0
+            started = 0 if starts else self.start_of(pid)
+            own = OwnRank(
+                life="" if starts else f"{answer['Id']}{state['StartedAt']}",
+                age=0.0 if starts else seconds_since(started),
+                armed=(answer["HostConfig"]["RestartPolicy"]["Name"] or "no") != "no",
+                running=bool(state["Running"] or state["Restarting"]) and not state["Paused"],
+            )
+            launch = spec["launch"]
+            sources = [v.split(":") for v in spec["volumes"]]
+            keys = [f"{v[0]}/api_key" for v in sources if v[1:2] == [KEYS]]
+            return RankContainer(
+                id=str(answer["Id"]),
+                own=own,
+                pid=0 if starts else pid,
+                started=started,
+                host=str(launch["host"]),
+                port=int(launch["port"]),
+                model=str(launch["served_model_name"]),
+                metrics=launch["enable_metrics"] is True,
+                key=keys[0] if keys else "",
+            )
+        except (LookupError, TypeError, ValueError, AttributeError, OSError, RecursionError) as e:
+            raise Unreadable(f"Docker's answer: {type(e).__name__}: {e}") from None
+
+    def start_of(self, pid: int) -> int:
+        """When a process started, in clock ticks since the node's boot. Raises OSError."""
+        return int(Path(self.proc, str(pid), "stat").read_text().rpartition(")")[2].split()[19])
+
+    def end(self, container: RankContainer, *, armed: bool) -> str:
+        """Kill a rank's first process, if it is still that one. Returns why not, "" if it was.
+
+        + armed: only where Docker still has it with its restart policy. Else Docker is not queried:
+          where memory runs out, it may take too long
+        """
+        if not container.pid:
+            return "it does not run"
+        try:
+            process = os.pidfd_open(container.pid)
+        except OSError as e:
+            return f"its process: {e.strerror}"
+        try:
+            # From here on the number can't become another process's.
+            if self.start_of(container.pid) != container.started:
+                return "it was started or stopped meanwhile"
+            if armed:
+                now = self.inspect(container.id).own
+                if now.life != container.own.life or not now.on_duty:
+                    return "it was started or stopped meanwhile"
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+        except (Unreadable, OSError, ValueError, LookupError) as e:
+            return str(e)
+        finally:
+            os.close(process)
+        return ""
+
+    def stop(self, container: RankContainer) -> str:
+        """Stop a rank, so that it stays down. Returns why not, "" if it was."""
+        try:
+            self.call("POST", f"/containers/{container.id}/stop?t=1")
+        except Unreadable as e:
+            return str(e)
+        return ""
+
+
+def seconds_since(ticks: int) -> float:
+    """Since so many clock ticks after boot, whatever the clock was set to since."""
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return max(0.0, now - ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def _is_ours(label: object, group: str, rank: int) -> bool:
+    try:
+        spec = json.loads(str(label))
+        return bool(spec["group"] == group and spec["rank"] == rank)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return False
+
+
+def lease_held(group: str, folders: tuple[str, ...] = LEASES) -> bool:
+    """Whether a lease on the group is live; only its age is read, never its content."""
+    for folder in folders:
+        try:
+            file = os.lstat(f"{folder}/{group}.lease")
+        except OSError:
+            continue
+        # A time in the future is no live lease's, beyond what clocks are corrected by.
+        if stat.S_ISREG(file.st_mode) and abs(time.time() - file.st_mtime) < STALE_SECONDS:
+            return True
+    return False
+
+
+def memory_available(path: str = "/proc/meminfo") -> int | None:
+    """MemAvailable in bytes; None where it can't be read."""
+    try:
+        with open(path) as file:
+            for line in file:
+                name, _, rest = line.partition(":")
+                if name == "MemAvailable":
+                    return int(rest.split()[0]) * 1024
+    except (OSError, ValueError, LookupError):
+        pass
+    return None
+
+
+def stay_in_memory() -> None:
+    """Keep this process's pages in memory as they are used, so that it works where memory runs
+    out; without effect where the node does not allow it."""
+    now_and_later_on_use = 1 | 2 | 4
+    ctypes.CDLL(None).mlockall(now_and_later_on_use)
+
+
+def has_address(address: str) -> bool:
+    """Whether an address is on this node."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def fetch(
+    url: tuple[str, int], path: str, seconds: float, body: Mapping[str, object] | None, key: str
+) -> tuple[int, str]:
+    """Status and text of an answer; (0, "") where none came in time. Each read is bounded, and so
+    is the answer; a server that drips bytes is cut off."""
+    connection = http.client.HTTPConnection(*url, timeout=seconds)
+    headers = {"Content-Type": "application/json"} if body is not None else {}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    end = time.monotonic() + seconds
+    try:
+        data = None if body is None else json.dumps(body).encode()
+        connection.request("GET" if data is None else "POST", path, data, headers)
+        response = connection.getresponse()
+        parts, size = [], 0
+        while part := response.read1(65536):
+            parts.append(part)
+            size += len(part)
+            if size > MOST or time.monotonic() > end:
+                return 0, ""
+        return response.status, b"".join(parts).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException, ValueError):
+        return 0, ""
+    finally:
+        connection.close()
+
+
+def read_key(path: str) -> str:
+    """The API's key; "" where none is required, or its file can't be read."""
+    if not path:
+        return ""
+    try:
+        with open(path) as file:
+            return file.read(4096).strip()
+    except (OSError, ValueError):
+        return ""
