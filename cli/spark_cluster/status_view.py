@@ -146,6 +146,12 @@ def _nccl(ranks: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
 
 # A watchdog writes every 5 s.
 WATCHDOG_SECONDS = 60
+DONE = {
+    "restart": "restarted the group",
+    "end": "ended its rank",
+    "stop": "stopped its rank",
+    "start": "started its rank",
+}
 
 
 def _watch(status: Mapping[str, Any], *, history: bool) -> Iterator[Text]:
@@ -194,9 +200,7 @@ def _watchdogs(ranks: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
         if dog["why"] and node not in silent:
             yield Text(f"           {node}: {dog['why']}")
         if dog["last"]:
-            done = {"end": "ended its rank", "stop": "stopped its rank"}.get(
-                dog["last"], dog["last"]
-            )
+            done = DONE.get(dog["last"], dog["last"])
             ago = f"{dog['last_age'] / 60:.0f} min ago"
             yield Text(f"           {node}: {done} {ago}: {dog['last_why']}")
 

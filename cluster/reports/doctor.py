@@ -282,6 +282,7 @@ ENDED = {
     "memory-floor": "memory ran out: the watchdog ended the rank before the node froze",
     "silent-head": "the watchdog ended the rank, because its head did not answer",
     "group-restart": "the watchdog restarted the group, because it did not serve",
+    "docker-killed": "dockerd was killed: the watchdog started the rank that went down with it",
 }
 
 
@@ -306,6 +307,15 @@ def watchdog_problems(status: Status) -> Iterator[Problem]:
                 where=rank.node,
                 evidence=dog.why,
                 cure=f"journalctl -u {unit} on it shows each; then {DEPLOY}",
+            )
+        elif dog.duty == "no address":
+            yield Problem(
+                level="error",
+                key="watchdog-no-address",
+                cause="the watchdog does nothing until the head's fabric address is there",
+                where=rank.node,
+                evidence=dog.why,
+                cure=f"ip addr on it; pyinfra INVENTORY deploys/network.py; then {DEPLOY}",
             )
         if dog.last_key in ENDED and dog.last_age < WATCHDOG_RECENT:
             stays, memory = dog.last == "stop", dog.last_key == "memory-floor"

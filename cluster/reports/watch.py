@@ -56,8 +56,9 @@ class WatchdogStatus(Shown):
 
     + duty: "serving", "loading", "held" …; why: what is wrong, "" where nothing is
     + age: seconds since then; it writes every 5 s while it runs
-    + last: what it last did to its rank, "end" or "stop"; "" where it has done nothing
-    + last_key: what for: "group-restart", "silent-head", "memory-floor"
+    + last: what it did last: "restart" (of the group), "end", "stop", "start" (of its rank); "":
+      nothing
+    + last_key: what for: "group-restart", "silent-head", "memory-floor", "docker-killed"
     + last_why, last_age: why, and how many seconds ago
     """
 

@@ -1,9 +1,10 @@
 """What a node's watchdog does next: the head's, a worker's, the memory floor's. No I/O, no clock.
 
-A rank is only ever ended (its first process is killed), and Docker's restart policy starts it
-again. The policy is set once a group serves, and turned off before an intended stop: a rank without
-one is a deploy's, or stopped on purpose, and is left alone. So nothing that a watchdog does looks
-like an intended stop after a reboot.
+A rank is ended (its first process is killed), and Docker's restart policy starts it again; it is
+started only where dockerd was killed, after which Docker starts none. The policy is set once a
+group serves, and turned off before an intended stop: a rank without one is a deploy's, or stopped
+on purpose, and is left alone. So nothing that a watchdog does looks like an intended stop after a
+reboot.
 
 Times are seconds of the node's own monotonic clock. Between nodes only durations are exchanged.
 """
@@ -17,7 +18,7 @@ from typing import Literal
 HOUR = 3600.0
 Wish = Literal["hold", "restart", "serve"]
 HeadDuty = Literal["held", "off", "no address", "loading", "serving", "failing", "waiting", "limit"]
-ActionKey = Literal["group-restart", "silent-head", "memory-floor"]
+ActionKey = Literal["group-restart", "silent-head", "memory-floor", "docker-killed"]
 WorkerDuty = Literal["held", "off", "alone", "following", "limit"]
 
 
@@ -35,6 +36,8 @@ class WatchLimits:
     + back_off: from one restart to the next, doubled with each until the group has served `steady`
     + floor: below the memory floor until the rank is ended; after `floor_ends` ends in an hour, at
       the next, it is stopped
+    + fallen: that a rank has lain since dockerd was killed until it is started; starts: in an hour
+    + address: that the fabric address may be missing until that is reported as a fault
     """
 
     fail: float = 90
@@ -48,6 +51,9 @@ class WatchLimits:
     steady: float = 600
     floor: float = 5
     floor_ends: int = 2
+    fallen: float = 5
+    starts: int = 4
+    address: float = 300
 
 
 @dataclass(frozen=True)
@@ -58,16 +64,18 @@ class OwnRank:
     + age: since that start
     + armed: its restart policy is set
     + running: or about to be started again by Docker; False: it was stopped, paused, never started
+    + fallen: it went down with a dockerd that was killed; nobody has stopped it
     """
 
     life: str
     age: float
     armed: bool = True
     running: bool = True
+    fallen: bool = False
 
     @property
     def on_duty(self) -> bool:
-        return self.armed and self.running
+        return self.armed and (self.running or self.fallen)
 
 
 @dataclass(frozen=True)
@@ -112,19 +120,22 @@ class HeadAnswer:
 
 @dataclass(frozen=True)
 class RankAction:
-    """What is done to the node's own rank.
+    """What is done to the node's own rank, or by the head's to the group.
 
-    + kind: "end": its first process is killed, and Docker starts it again; "stop": it stays down
+    + kind: "restart": the group, which its ranks' watchdogs do from now on; "end": the rank's first
+      process is killed, and Docker starts it again; "stop": it stays down; "start": it has fallen
     + why: for the journal and status
-    + key: what for, by a name that stays
+    + key: what for, by a name that stays; "": part of a restart
     """
 
-    kind: Literal["none", "end", "stop"] = "none"
+    kind: Literal["none", "restart", "end", "stop", "start"] = "none"
     why: str = ""
     key: ActionKey | Literal[""] = ""
 
 
 NOTHING = RankAction()
+# Instead of the life of a rank 0 that has fallen: its start begins a generation, however soon.
+_FELL = "fell"
 _RESTS = ("held", "off", "no address")
 
 
@@ -201,10 +212,12 @@ def decide_head(
         why = f"rank {stopped[0]} is not running, or has no restart policy"
         return _rest(state, "off", why), NOTHING
     if not view.address:
-        return _rest(state, "no address", "the fabric address is not on this node"), NOTHING
+        return _wait_for_address(state, now, limits), NOTHING
     if gap or state.duty in _RESTS:
         # Whatever was started meanwhile is the group: its generation stays, so no worker acts.
         state = _rest(replace(state, own=view.rank.life, ended="", since=now), "loading", "")
+    if view.rank.fallen:
+        return replace(state, own=_FELL), NOTHING
     state = _note_life(state, view.rank, now, limits)
     if state.ending is not None:
         return _end_own(state, view.rank, view.workers, now, limits)
@@ -234,6 +247,14 @@ def _rest(state: HeadState, duty: HeadDuty, why: str) -> HeadState:
     return replace(state, duty=duty, why=why, lives={}, blind=True, failing=None, ending=None)
 
 
+def _wait_for_address(state: HeadState, now: float, limits: WatchLimits) -> HeadState:
+    """Only an operator can bring it back: whether it comes late decides what is reported."""
+    since = state.since if state.duty == "no address" else now
+    late = f" for more than {limits.address:.0f} s" if now - since >= limits.address else ""
+    why = f"the fabric address has not been on this node{late}"
+    return replace(_rest(state, "no address", why), since=since)
+
+
 def _differs(before: str | None, life: str) -> bool:
     return bool(before and life and before != life)
 
@@ -245,7 +266,7 @@ def _note_life(state: HeadState, rank: OwnRank, now: float, limits: WatchLimits)
         return replace(state, own=rank.life or state.own)
     ours = state.own == state.ended or state.ending is not None
     # Docker starts one that ends at once again and again: the workers' are not ended for each.
-    short = now - state.since < limits.confirm
+    short = now - state.since < limits.confirm and state.own != _FELL
     state = replace(
         state,
         duty="loading",
@@ -304,7 +325,7 @@ def _restart(
         restarts=(*state.restarts, now),
         tries=state.tries + 1,
     )
-    return state, NOTHING
+    return state, RankAction("restart", why, "group-restart")
 
 
 def _end_own(
@@ -321,7 +342,7 @@ def _end_own(
     if behind and now - state.ending < limits.confirm:
         return state, NOTHING
     state = replace(state, ending=None, ended=state.own, since=now)
-    return state, RankAction("end", state.why, "group-restart") if rank.life else NOTHING
+    return state, RankAction("end", state.why) if rank.life else NOTHING
 
 
 # ---- a worker
@@ -446,6 +467,36 @@ def decide_floor(
     why = f"MemAvailable was {missing / 1e6:.0f} MB below the floor for {now - below:.0f} s"
     kind: Literal["end", "stop"] = "stop" if len(state.ends) >= limits.floor_ends else "end"
     return FloorState(None, (*state.ends, now), rank.life), RankAction(kind, why, "memory-floor")
+
+
+# ---- a dockerd that was killed, on every node
+
+
+@dataclass(frozen=True)
+class FallenState:
+    """+ since: when the rank was first seen to have fallen; None: it has not
+    + starts: when it was started for that, within the last hour
+    """
+
+    since: float | None = None
+    starts: tuple[float, ...] = ()
+
+
+def decide_start(
+    state: FallenState, rank: OwnRank | None, now: float, limits: WatchLimits, *, held: bool
+) -> tuple[FallenState, RankAction]:
+    """Start a rank that went down with its dockerd.
+
+    + held: a deploy holds the lease, or may, or another rank was stopped
+    """
+    state = replace(state, starts=_within_hour(state.starts, now))
+    if rank is None or not (rank.armed and rank.fallen):
+        return replace(state, since=None), NOTHING
+    since = now if state.since is None else state.since
+    if held or now - since < limits.fallen or len(state.starts) >= limits.starts:
+        return replace(state, since=since), NOTHING
+    why = "dockerd was killed, and starts no rank after that"
+    return FallenState(None, (*state.starts, now)), RankAction("start", why, "docker-killed")
 
 
 def _gap(looked: float | None, now: float, limits: WatchLimits) -> bool:

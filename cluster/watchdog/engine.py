@@ -1,4 +1,4 @@
-"""What a watchdog reads on its node, and the two things it does there: end a rank, or stop it.
+"""What a watchdog reads on its node, and what it does there: end a rank, stop it, or start it.
 
 Runs on nodes: the standard library alone. Docker is queried over its socket: a `docker` command
 every few seconds would take more of a core than the watchdog may.
@@ -16,6 +16,7 @@ import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -74,11 +75,13 @@ class _DockerConnection(http.client.HTTPConnection):
 class Docker:
     """The node's Docker.
 
-    + path: its socket; proc: where the kernel shows processes
+    + path: its socket; pid: where dockerd writes its process's number; proc: where the kernel shows
+      processes
     """
 
     path: str = DOCKER
     proc: str = "/proc"
+    pid: str = "/run/docker.pid"
 
     def call(self, method: str, path: str) -> Any:
         """The JSON that Docker answers; None for an empty answer. Raises Unreadable."""
@@ -115,11 +118,13 @@ class Docker:
             pid = int(state["Pid"])
             starts = bool(state["Restarting"]) or pid == 0
             started = 0 if starts else self.start_of(pid)
+            running = bool(state["Running"] or state["Restarting"])
             own = OwnRank(
                 life="" if starts else f"{answer['Id']}{state['StartedAt']}",
                 age=0.0 if starts else seconds_since(started),
                 armed=(answer["HostConfig"]["RestartPolicy"]["Name"] or "no") != "no",
-                running=bool(state["Running"] or state["Restarting"]) and not state["Paused"],
+                running=running and not state["Paused"],
+                fallen=not running and self.fell(state["StartedAt"], state["FinishedAt"]),
             )
             launch = spec["launch"]
             sources = [v.split(":") for v in spec["volumes"]]
@@ -137,6 +142,16 @@ class Docker:
             )
         except (LookupError, TypeError, ValueError, AttributeError, OSError, RecursionError) as e:
             raise Unreadable(f"Docker's answer: {type(e).__name__}: {e}") from None
+
+    def fell(self, started: str, finished: str) -> bool:
+        """Whether a rank that is down went down with a dockerd that was killed: the dockerd that
+        runs now found it running, ended it, and has never started it. Raises Unreadable."""
+        pid = int(Path(self.pid).read_text())
+        since = time.time() - seconds_since(self.start_of(pid))
+        if not seconds_of(started) < since < seconds_of(finished):
+            return False
+        # With it a rank outlives its dockerd, and the next one may have been told to stop it.
+        return self.call("GET", "/info")["LiveRestoreEnabled"] is False
 
     def start_of(self, pid: int) -> int:
         """When a process started, in clock ticks since the node's boot. Raises OSError."""
@@ -177,11 +192,28 @@ class Docker:
             return str(e)
         return ""
 
+    def start(self, container: RankContainer) -> str:
+        """Start a rank that has fallen, and has not been removed or disarmed meanwhile. Returns why
+        not, "" if it was."""
+        try:
+            now = self.inspect(container.id).own
+            if not (now.armed and now.fallen):
+                return "it was started or stopped meanwhile"
+            self.call("POST", f"/containers/{container.id}/start")
+        except Unreadable as e:
+            return str(e)
+        return ""
+
 
 def seconds_since(ticks: int) -> float:
     """Since so many clock ticks after boot, whatever the clock was set to since."""
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     return max(0.0, now - ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def seconds_of(text: str) -> float:
+    """Docker's time of day as seconds since 1970. Raises ValueError."""
+    return datetime.fromisoformat(text).timestamp()
 
 
 def _is_ours(label: object, group: str, rank: int) -> bool:

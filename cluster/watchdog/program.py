@@ -89,6 +89,7 @@ class Watchdog:
     head: duties.HeadState = field(default_factory=lambda: duties.HeadState(0, 0.0))
     worker: duties.WorkerState = field(default_factory=duties.WorkerState)
     low: duties.FloorState = field(default_factory=duties.FloorState)
+    fallen: duties.FallenState = field(default_factory=duties.FallenState)
     counts: dict[str, int] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     reports: dict[int, tuple[float, duties.RankReport]] = field(default_factory=dict)
@@ -196,6 +197,7 @@ class Watchdog:
                 silent=None if answer is None else answer is False,
             )
             self.worker, action = duties.decide_worker(self.worker, view, now, self.limits)
+            held = self.worker.wish == "hold"
             self.show(self.worker.duty, self.worker.why)
         else:
             with self.lock:
@@ -215,8 +217,11 @@ class Watchdog:
             state, action = duties.decide_head(self.head, head, now, self.limits)
             with self.lock:
                 self.head = state
+            held = state.duty in ("held", "off", "no address")
             self.show(state.duty, state.why)
         self.act(action, self.container, armed=True)
+        self.fallen, start = duties.decide_start(self.fallen, own, now, self.limits, held=held)
+        self.act(start, self.container, armed=True)
 
     def keep_floor(self) -> None:
         """Look at memory; in a thread of its own, for Docker may take long to answer."""
@@ -233,15 +238,22 @@ class Watchdog:
     def act(
         self, action: duties.RankAction, rank: engine.RankContainer | None, *, armed: bool
     ) -> None:
-        """Do it, unless a deploy has begun meanwhile; note what was done, and why."""
+        """Do it, unless a deploy has begun meanwhile; note what was done, and why.
+
+        A restart of the group is what the head's answers bring about; rank 0's end in it, noted
+        only where it fails, may come by itself before.
+        """
         if action.kind == "none" or rank is None:
             return
         if armed and engine.lease_held(self.config.group, self.pace.leases):
             return
+        failed = ""
         if action.kind == "end":
             failed = self.docker.end(rank, armed=armed)
-        else:
+        elif action.kind == "stop":
             failed = self.docker.stop(rank)
+        elif action.kind == "start":
+            failed = self.docker.start(rank)
         event = {
             "at": time.time(),
             "what": action.kind,
@@ -250,16 +262,18 @@ class Watchdog:
             "failed": failed,
         }
         with self.lock:
-            self.events = [*self.events, event][-MOST_EVENTS:]
-            if not failed:
+            if action.key or failed:
+                self.events = [*self.events, event][-MOST_EVENTS:]
+            if action.key and not failed:
                 self.counts[action.key] = self.counts.get(action.key, 0) + 1
-        verb = {"end": "ended", "stop": "stopped"}[action.kind]
-        outcome = f"could not be {verb}: {failed}" if failed else verb
-        print(f"rank {self.config.rank} {outcome}: {action.why}", flush=True)
+        what = "the group" if action.kind == "restart" else f"rank {self.config.rank}"
+        verb = {"restart": "restarted", "end": "ended", "stop": "stopped", "start": "started"}
+        done = f"could not be {verb[action.kind]}: {failed}" if failed else verb[action.kind]
+        print(f"{what} {done}: {action.why}", flush=True)
         self.looked = -1e9
 
     def show(self, duty: str, why: str) -> None:
-        if duty != self.duty:
+        if duty != self.duty or (duty == "no address" and why != self.why):
             print(f"{duty}{f': {why}' if why else ''}", flush=True)
         self.duty, self.why = duty, why
 

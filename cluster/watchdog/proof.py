@@ -88,11 +88,12 @@ def needs_completion(progress: Progress, load: EngineLoad | None, now: float) ->
 
 
 def wrong_health(statuses: Mapping[int, int]) -> str:
-    """The first rank whose /health is not 200; "" where all are. 0: nothing answered in time."""
-    for rank, status in sorted(statuses.items()):
-        if status != 200:
-            return f"rank {rank} /health: {status or 'no answer'}"
-    return ""
+    """The ranks whose /health is not 200; "" where all are. 0: nothing answered in time.
+
+    One that hangs keeps rank 0 from answering too.
+    """
+    wrong = [(rank, status) for rank, status in sorted(statuses.items()) if status != 200]
+    return ", ".join(f"rank {rank} /health: {status or 'no answer'}" for rank, status in wrong)
 
 
 def wrong_models(status: int, body: str, model: str) -> str:

@@ -46,10 +46,12 @@ class PlayedDocker:
     rank: int
     port: int
     policy: str = "unless-stopped"
+    live_restore: bool = False
     starts: int = 0
     process: Any = None
-    stopped: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
+    state: dict[str, object] = field(default_factory=dict)
 
     def start(self) -> None:
         self.starts += 1
@@ -63,6 +65,8 @@ class PlayedDocker:
         if path.startswith("/containers/json"):
             return [{"Id": "c0ffee", "State": "running", "Labels": self.labels}]
         running = self.process.poll() is None
+        if path == "/info":
+            return {"LiveRestoreEnabled": self.live_restore}
         return {
             "Id": "c0ffee",
             "State": {
@@ -71,6 +75,8 @@ class PlayedDocker:
                 "Paused": False,
                 "Pid": self.process.pid if running else 0,
                 "StartedAt": f"2026-11-27T15:00:0{self.starts}Z",
+                "FinishedAt": "0001-01-01T00:00:00Z",
+                **self.state,
             },
             "Config": {"Labels": self.labels},
             "HostConfig": {"RestartPolicy": {"Name": self.policy}},
@@ -87,7 +93,7 @@ class PlayedDocker:
                 self.reply(200, json.dumps(docker.answer(self.path)))
 
             def do_POST(self) -> None:
-                docker.stopped.append(self.path)
+                docker.requests.append(self.path)
                 self.reply(204, "")
 
         class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -158,6 +164,8 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
         own = free.getsockname()[1]
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 100 kB\nMemAvailable: 5000 kB\n")
+    pid = tmp_path / "docker.pid"
+    pid.write_text(str(os.getpid()))
     dogs, dockers = [], []
     for rank in (0, 1):
         docker = PlayedDocker(tmp_path / f"docker{rank}", rank, int(port))
@@ -169,7 +177,7 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
         pace = program.Pace(
             look=0, folder=folder, leases=leases, meminfo=str(meminfo), metrics=str(tmp_path)
         )
-        dogs.append(program.Watchdog(config, engine.Docker(str(docker.path)), pace))
+        dogs.append(program.Watchdog(config, engine.Docker(str(docker.path), pid=str(pid)), pace))
     threads = [threading.Thread(target=s.serve_forever, args=[0.01]) for s in servers]
     threads.append(threading.Thread(target=dogs[0].answer_workers, daemon=True))
     for thread in threads:
@@ -238,11 +246,11 @@ def test_memory_below_the_floor_ends_the_rank_then_stops_it(nodes: Nodes) -> Non
             nodes.clock.now += 2
             nodes.worker.step()
             nodes.worker.keep_floor()
-        if docker.process.poll() is not None or not docker.stopped:
+        if docker.process.poll() is not None or not docker.requests:
             docker.process.wait(5)
             docker.start()
     assert docker.starts == 3
-    assert docker.stopped[0] == "/containers/c0ffee/stop?t=1"
+    assert docker.requests[0] == "/containers/c0ffee/stop?t=1"
     assert [event["what"] for event in nodes.worker.events][:3] == ["end", "end", "stop"]
     assert "MemAvailable was 3 MB below the floor" in nodes.worker.events[0]["why"]
 
@@ -285,6 +293,32 @@ def test_a_rank_is_ended_only_as_it_was_read(nodes: Nodes) -> None:
     assert played.process.wait(5) == -9
     now = docker.find_rank("g", 0)
     assert now and (now.own.life, now.own.running) == ("", True)
+
+
+DOWN = {"Running": False, "Restarting": False, "Pid": 0}
+
+
+@pytest.mark.parametrize(
+    ("started", "finished", "live_restore", "starts"),
+    [
+        # this process plays the dockerd
+        ("2020-01-01T00:00:00.123456789Z", "2999-01-01T00:00:00Z", False, True),
+        ("2020-01-01T00:00:00.123456789Z", "2999-01-01T00:00:00Z", True, False),
+        ("2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z", False, False),
+        ("2998-01-01T00:00:00Z", "2999-01-01T00:00:00Z", False, False),
+    ],
+)
+def test_a_rank_that_fell_with_its_dockerd_is_started(
+    nodes: Nodes, started: str, finished: str, live_restore: bool, starts: bool
+) -> None:
+    nodes.step(5)
+    docker = nodes.dockers[1]
+    docker.live_restore = live_restore
+    docker.state = {**DOWN, "StartedAt": started, "FinishedAt": finished}
+    nodes.step(6)
+    nodes.step(6)
+    assert docker.requests == ["/containers/c0ffee/start"] * starts
+    assert nodes.worker.counts == ({"docker-killed": 1} if starts else {})
 
 
 @pytest.mark.parametrize("labels", [{}, {engine.LABEL: "{"}, {engine.LABEL: "[" * 9999}])

@@ -333,6 +333,12 @@ DOG = WatchdogStatus(duty="serving", age=3.0)
             200,
             [("group-restart", "warning")],
         ),
+        (replace(DOG, duty="no address"), 0, [("watchdog-no-address", "error")]),
+        (
+            replace(DOG, last="start", last_key="docker-killed", last_age=90.0),
+            200,
+            [("docker-killed", "warning")],
+        ),
         (replace(DOG, last="end", last_key="memory-floor", last_age=3600.0), 0, []),
         (replace(DOG, last="end", last_key="else", last_age=3.0), 0, []),
     ],

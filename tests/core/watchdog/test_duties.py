@@ -10,6 +10,7 @@ import pytest
 
 from cluster.watchdog.duties import (
     NOTHING,
+    FallenState,
     FloorState,
     HeadAnswer,
     HeadState,
@@ -23,6 +24,7 @@ from cluster.watchdog.duties import (
     WorkerView,
     decide_floor,
     decide_head,
+    decide_start,
     decide_worker,
 )
 
@@ -63,12 +65,11 @@ def test_a_group_that_fails_long_enough_is_restarted_workers_first(serving: Head
     state, action = fail(serving, 110, 190)
     assert (state.duty, action) == ("failing", NOTHING)
     state, action = look(state, 200.0, FAILS)
-    assert action == NOTHING and state.answer(200.0, LIMITS, held=False) == HeadAnswer(
-        6, "restart", 0
-    )
+    why = "failing for 90 s: rank 1 /health: no answer"
+    assert action == RankAction("restart", why, "group-restart")
+    assert state.answer(200.0, LIMITS, held=False) == HeadAnswer(6, "restart", 0)
     state, action = look(state, 205.0, workers={1: RankReport(6, "w2", True)})
-    assert action.kind == "end"
-    assert action.why == "failing for 90 s: rank 1 /health: no answer"
+    assert action == RankAction("end", why)
 
 
 def test_a_worker_that_does_not_confirm_is_not_waited_for_for_ever(serving: HeadState) -> None:
@@ -99,6 +100,18 @@ def test_it_never_acts_where_it_must_not(
     assert state.generation == serving.generation
 
 
+def test_a_fabric_address_that_does_not_come_is_reported_after_its_deadline(
+    serving: HeadState,
+) -> None:
+    why = "the fabric address has not been on this node"
+    for now, late in ((110, ""), (400, ""), (410, " for more than 300 s"), (900, " for more than")):
+        serving, _ = look(serving, float(now), address=False)
+        assert serving.why.startswith(why + late) and (late or serving.why == why)
+    serving, _ = look(serving, 910.0)
+    serving, _ = look(serving, 920.0, address=False)
+    assert (serving.duty, serving.why) == ("no address", why)
+
+
 def test_a_lease_taken_since_the_last_look_is_passed_on(serving: HeadState) -> None:
     assert serving.answer(101.0, LIMITS, held=False).wish == "serve"
     assert serving.answer(101.0, LIMITS, held=True).wish == "hold"
@@ -112,7 +125,7 @@ def test_loading_is_left_alone_until_its_limit() -> None:
     state, action = fail(HeadState(5, 0.0), 100, 690)
     assert (state.duty, action) == ("loading", NOTHING)
     state, action = fail(state, 700, 750)
-    assert action.kind == "end" and action.why.startswith("not serving ")
+    assert action.kind == "restart" and action.why.startswith("not serving ")
 
 
 def test_restarts_back_off_and_stop_at_the_limit_of_an_hour() -> None:
@@ -217,6 +230,34 @@ def test_a_worker_ends_its_rank_no_more_than_the_limit_an_hour() -> None:
 
 
 # ---- memory
+
+
+FALLEN = OwnRank("", 0.0, running=False, fallen=True)
+
+
+def test_a_rank_that_fell_with_its_dockerd_is_started_within_the_limit_of_an_hour() -> None:
+    state, starts = FallenState(), []
+    for now in range(0, 7200, 5):
+        state, action = decide_start(state, FALLEN, float(now), LIMITS, held=now < 20)
+        starts += [now] if action.kind == "start" else []
+    assert starts == [20, 30, 40, 50, 3620, 3630, 3640, 3650]
+
+
+@pytest.mark.parametrize(
+    "rank",
+    [
+        None,
+        OWN,
+        replace(FALLEN, armed=False),
+        replace(FALLEN, fallen=False),
+        replace(FALLEN, fallen=False, running=True),
+    ],
+)
+def test_no_other_rank_is_started(rank: OwnRank | None) -> None:
+    state = FallenState()
+    for now in range(0, 60, 5):
+        state, action = decide_start(state, rank, float(now), LIMITS, held=False)
+        assert action == NOTHING
 
 
 def test_the_floor_ends_a_rank_and_stops_it_at_the_third_time() -> None:

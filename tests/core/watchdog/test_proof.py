@@ -70,7 +70,7 @@ def test_a_rank_that_has_just_started_proves_itself_by_a_completion() -> None:
 def test_each_rank_must_be_healthy() -> None:
     assert proof.wrong_health({0: 200, 1: 200}) == ""
     assert proof.wrong_health({1: 0, 0: 200}) == "rank 1 /health: no answer"
-    assert proof.wrong_health({0: 503, 1: 0}) == "rank 0 /health: 503"
+    assert proof.wrong_health({0: 503, 1: 0}) == ("rank 0 /health: 503, rank 1 /health: no answer")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import given, settings, strategies as st
 
 from cluster.watchdog.duties import (
     HOUR,
+    FallenState,
     HeadState,
     HeadView,
     OwnRank,
@@ -24,14 +25,16 @@ from cluster.watchdog.duties import (
     WorkerState,
     WorkerView,
     decide_head,
+    decide_start,
     decide_worker,
 )
 
 STEP = 5
 LIMITS = WatchLimits()
 # Seconds: until a rank looks for a peer (it imports torch first); how long it waits for one; from
-# there until it serves; between two proofs; Docker's pause before it starts a rank again.
-IMPORT, MEET, LOAD, PROVE, PAUSE = 15, 300, 120, 30, 5
+# there until it serves; between two proofs; Docker's pause before it starts a rank again; until a
+# dockerd that was killed answers again.
+IMPORT, MEET, LOAD, PROVE, PAUSE, DOCKER = 15, 300, 120, 30, 5, 10
 # Faults begin within the first half hour. Whatever they were, the group serves a steady while
 # within one window of the limit and one more load after the last has ended.
 FAULTY, BOUND = 1800, HOUR + 2 * LIMITS.load
@@ -52,6 +55,8 @@ class Node:
 
     armed: bool = True
     stopped: bool = False
+    fallen: FallenState | None = None
+    mute: int = 0
     process: Process | None = None
     again: int = 0
     booted: int = 0
@@ -97,6 +102,7 @@ class World:
     def start(self, node: Node) -> None:
         self.lives += 1
         node.process, node.stopped = Process(f"life{self.lives}", self.now), False
+        node.fallen = None
 
     def begin(self, fault: Fault) -> None:
         node, until = self.nodes[fault.node], self.now + fault.lasts
@@ -113,6 +119,9 @@ class World:
                 node.reported = None
             else:
                 self.worker_state = WorkerState()
+        elif fault.what == "docker" and not (node.off or node.stopped):
+            node.process, node.fallen = None, FallenState()
+            node.mute = self.now + DOCKER
         elif fault.what == "cut":
             self.cut = until
         elif fault.what == "deaf":
@@ -130,7 +139,7 @@ class World:
         for node in self.nodes:
             if node.off and node.off <= self.now:
                 node.off = 0
-            starts = node.armed and not (node.stopped or node.off)
+            starts = node.armed and not (node.stopped or node.off or node.fallen)
             if node.process is None and starts and node.again <= self.now:
                 self.start(node)
 
@@ -180,10 +189,13 @@ class World:
                 self.start(node)
             self.lease = (self.lease[0], self.now)
 
-    def rank(self, node: Node) -> OwnRank:
+    def rank(self, node: Node) -> OwnRank | None:
         own = node.process
+        if node.mute > self.now:
+            return None
         if own is None:
-            return OwnRank("", 0.0, node.armed, running=not node.stopped and node.armed)
+            down = node.stopped or not node.armed or node.fallen is not None
+            return OwnRank("", 0.0, node.armed, not down, node.fallen is not None)
         return OwnRank(own.life, self.now - own.started, node.armed)
 
     def watch_head(self) -> None:
@@ -199,6 +211,7 @@ class World:
         view = HeadView(self.rank(node), self.lease is not None, True, proof, workers)
         clock = float(self.now - node.booted)
         self.head_state, action = decide_head(self.head_state, view, clock, LIMITS)
+        self.start_fallen(node, clock, held=self.head_state.duty in ("held", "off", "no address"))
         if action.kind == "end":
             assert self.lease is None, "the head acts while a deploy holds the lease"
             self.check_own(node, action)
@@ -215,10 +228,9 @@ class World:
         fabric = self.cut <= self.now and not self.head.off
         if fabric and self.head.deaf <= self.now and self.now % self.lost:
             own = self.rank(node)
-            self.head.reported = (
-                self.now,
-                RankReport(self.worker_state.generation or 0, own.life, own.on_duty),
-            )
+            life, on_duty = (own.life, own.on_duty) if own else ("", True)
+            report = RankReport(self.worker_state.generation or 0, life, on_duty)
+            self.head.reported = (self.now, report)
             clock = float(self.now - self.head.booted)
             answer = self.head_state.answer(clock, LIMITS, held=self.lease is not None)
             silent, self.asked = False, self.now
@@ -227,6 +239,7 @@ class World:
         view = WorkerView(self.rank(node), answer, silent)
         clock = float(self.now - node.booted)
         self.worker_state, action = decide_worker(self.worker_state, view, clock, LIMITS)
+        self.start_fallen(node, clock, held=self.worker_state.wish == "hold")
         if action.kind == "end":
             self.check_own(node, action)
             if self.lease is not None:
@@ -236,6 +249,13 @@ class World:
             begun = self.head_state.ending is not None
             assert begun or not (self.serves() and fabric), f"ends what serves: {self.log}"
             self.end(node)
+
+    def start_fallen(self, node: Node, clock: float, *, held: bool) -> None:
+        if node.fallen is not None:
+            state, action = decide_start(node.fallen, self.rank(node), clock, LIMITS, held=held)
+            node.fallen = state
+            if action.kind == "start":
+                self.start(node)
 
     def check_own(self, node: Node, action: RankAction) -> None:
         self.log.append(f"{self.now}: {'head' if node is self.head else 'worker'}: {action.why}")
@@ -285,7 +305,7 @@ def run(
 LASTING = st.sampled_from([10, 60, 120, 400, 900])
 FAULTS = st.builds(
     Fault,
-    what=st.sampled_from(["kill", "freeze", "power", "cut", "deaf", "deploy"]),
+    what=st.sampled_from(["kill", "freeze", "power", "docker", "cut", "deaf", "deploy"]),
     at=st.integers(0, FAULTY // STEP).map(lambda n: n * STEP),
     node=st.integers(0, 1),
     lasts=LASTING,
@@ -330,6 +350,7 @@ def test_faults_that_once_led_to_loops(faults: list[Fault], hangs: tuple[bool, b
     [
         ("kill", LOAD + 30),
         ("freeze", LIMITS.fail + 2 * PROVE + LOAD + 30),
+        ("docker", LIMITS.fail + 2 * PROVE + LOAD + 30),
         ("power", LIMITS.fail + LIMITS.load + LOAD),
         ("cut", LIMITS.fail + LIMITS.load + LOAD),
         ("deploy", 2 * LOAD),
