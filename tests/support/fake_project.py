@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import chdir
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +24,8 @@ from typing import Any
 
 import msgspec
 import spark_bench
+from click.testing import CliRunner
+from spark_bench.cli import main
 from spark_bench.quality.arithmetic import arithmetic_items
 from spark_bench.results.suite_results import SuiteResults
 
@@ -50,6 +53,7 @@ class Engine(BaseHTTPRequestHandler):
     """
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms for the client's ACK
     project: FakeProject
 
     def do_GET(self) -> None:
@@ -209,6 +213,13 @@ class FakeProject:
     def served(self) -> str:
         return str(self.read("served.json").get("model", ""))
 
+    def deploy(self, alias: str, **data: str) -> None:
+        """Serve a model, with `spark-bench` having no part in it."""
+        data = {"model": f"org/{alias}", "report": str(self.folder / "report.json"), **data}
+        words = [word for name, value in data.items() for word in ("--data", f"{name}={value}")]
+        program = [self.folder / ".venv/bin/pyinfra", "-y", "inventories/spark.py", "deploy.py"]
+        subprocess.run([*program, *words], check=True, stdout=subprocess.DEVNULL)
+
     # ---- spark-bench all
 
     def words(self, *words: str, load: tuple[str, ...] = LOAD) -> list[str]:
@@ -228,14 +239,18 @@ class FakeProject:
             text=True,
         )
 
-    def all(self, *words: str, timeout: float = 60, **more: Any) -> Done:
-        with self.start(*words, **more) as process:
-            try:
-                out, err = process.communicate(timeout=timeout)
-            except BaseException:
-                process.kill()
-                raise
-        return Done(process.returncode, out, err)
+    def all(self, *words: str, **more: Any) -> Done:
+        """`spark-bench all` in this process; what it starts are processes of their own."""
+        return self.type_here("all", *self.words(*words, **more)[5:])
+
+    def type_here(self, *words: str) -> Done:
+        """`spark-bench WORDS` in this process, typed in the project's folder."""
+        with chdir(self.folder):
+            # Given whole, the environment is afterwards what it was.
+            done = CliRunner().invoke(main, words, env=self.environment)
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return Done(done.exit_code, done.stdout, done.stderr)
 
     @property
     def environment(self) -> dict[str, str]:

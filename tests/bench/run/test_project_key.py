@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_project import LOAD, FakeProject
+from fake_project import LOAD, Done, FakeProject
 from faulty_server import FaultyServer
 from spark_bench.results.codec import read_result
 from spark_bench.run.reach import same_server
@@ -34,23 +32,15 @@ def written(fake: FakeProject) -> list[Path]:
     return [path for path in files if KEY.encode() in path.read_bytes()]
 
 
-def run(fake: FakeProject, *words: str) -> subprocess.CompletedProcess[str]:
-    program = [sys.executable, "-P", "-m", "spark_bench", "run", *LOAD[1:], *words]
-    return subprocess.run(
-        [*program, "--output", "r.json", "--no-history"],
-        cwd=fake.folder,
-        env=fake.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def run(fake: FakeProject, *words: str) -> Done:
+    return fake.type_here("run", *LOAD[1:], *words, "--output", "r.json", "--no-history")
 
 
 def test_bench_all_needs_no_key_of_its_own(fake: FakeProject) -> None:
     done = fake.all("--yes", "--models", "a")
     assert fake.statuses == {"a": "OK"}, done.err
     assert written(fake) == [fake.folder / "key"]
-    assert run(fake, "--project", str(fake.folder)).returncode == 0
+    assert run(fake, "--project", str(fake.folder)).code == 0
     assert written(fake) == [fake.folder / "key"]
 
 
@@ -59,24 +49,24 @@ def test_a_file_that_is_gone_is_named(fake: FakeProject) -> None:
     fake.all("--yes", "--models", "a")
     assert fake.statuses == {"a": "STARTUP_FAILED"}
     done = run(fake, "--project", str(fake.folder))
-    assert done.returncode == 2
-    assert f"api_key_file = {fake.folder / 'key'} can't be read" in done.stderr
+    assert done.code == 2
+    assert f"api_key_file = {fake.folder / 'key'} can't be read" in done.err
 
 
 def test_another_server_never_sees_the_key(fake: FakeProject) -> None:
-    fake.all("--yes", "--models", "a")
+    fake.deploy("a")
     url = str(fake.read("settings.json")["url"])
     done = run(fake, "--project", str(fake.folder), "--url", url)
-    assert done.returncode != 0
-    assert "answers 401" in done.stderr
+    assert done.code != 0
+    assert "answers 401" in done.err
 
 
 def test_an_inventory_does_not_describe_another_server(fake: FakeProject) -> None:
     """Neither what is deployed nor its nodes' power is in the result, and the key is not shown."""
-    fake.all("--yes", "--models", "a")
+    fake.deploy("a")
     with FaultyServer() as other:
         done = run(fake, "--project", str(fake.folder), "--url", other.url, "--power")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     result = read_result(fake.folder / "r.json")
     assert result.provenance.deployment is None and result.provenance.project is None
     assert result.nodes is None
@@ -85,10 +75,10 @@ def test_an_inventory_does_not_describe_another_server(fake: FakeProject) -> Non
 
 
 def test_its_own_server_is_known_by_any_of_its_names(fake: FakeProject) -> None:
-    fake.all("--yes", "--models", "a")
+    fake.deploy("a")
     url = str(fake.read("settings.json")["url"]).replace("127.0.0.1", "localhost")
     done = run(fake, "--project", str(fake.folder), "--url", url, "--power")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     deployment = read_result(fake.folder / "r.json").provenance.deployment
     assert deployment and deployment.model == "org/a"
 

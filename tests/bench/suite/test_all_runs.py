@@ -204,7 +204,7 @@ def calls(fake: FakeProject) -> list[list[str]]:
 
 
 def test_a_full_disk_ends_it_and_restores(fake: FakeProject) -> None:
-    fake.all("--yes", "--models", "c", "--output-dir", "first")
+    fake.deploy("c")
     fake.out.mkdir()
     (fake.out / "results.csv").mkdir()
     done = fake.all("--yes", "--models", "a,b")
@@ -281,7 +281,7 @@ def test_each_case_is_deployed_with_its_settings(
 
 
 def test_the_previously_served_model_is_served_again(fake: FakeProject) -> None:
-    fake.all("--yes", "--models", "c", "--single-node", "--vary", "mem_fraction=0.7")
+    fake.deploy("c", head_only="true", mem_fraction="0.7")
     before = fake.read("served.json")
     done = fake.all("--yes", "--models", "a", "--output-dir", "again")
     assert done.code == 0
@@ -292,7 +292,7 @@ def test_the_previously_served_model_is_served_again(fake: FakeProject) -> None:
 
 
 def test_a_failed_restore_is_reported_and_counts(fake: FakeProject) -> None:
-    fake.all("--yes", "--models", "c")
+    fake.deploy("c")
     fake.fails(c="dies")
     done = fake.all("--yes", "--models", "a", "--output-dir", "again")
     assert done.code == 1
@@ -345,7 +345,7 @@ def test_a_job_whose_surroundings_changed_is_refused(fake: FakeProject) -> None:
 
 
 def test_ctrl_c_drops_the_model_under_way_and_restores(fake: FakeProject) -> None:
-    fake.all("--yes", "--models", "c", "--output-dir", "first")
+    fake.deploy("c")
     fake.fails(b="stuck")
     process = fake.start("--yes", "--models", "a,b")
     assert fake.stuck.wait(60)
