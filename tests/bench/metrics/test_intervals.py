@@ -89,11 +89,11 @@ def test_requests_cover_the_truth() -> None:
     }
     rng = np.random.default_rng(2)
     held = dict.fromkeys(truth, 0)
-    for trial in range(TRIALS):
+    for trial in range(TRIALS // 2):
         estimate = over_requests(TimedRequests(drawn(rng, 200)), seed=trial)
         for key, value in truth.items():
             held[key] += estimate[key].low <= value <= estimate[key].high
-    shares = {key: n / TRIALS for key, n in held.items()}
+    shares = {key: n / (TRIALS // 2) for key, n in held.items()}
     # A percentile bootstrap of 200 reaches its level in the middle; the 99th percentile of 200
     # rests on two values and is known to fall short.
     assert 0.8 < shares.pop("p99_ttft_ms") < 1

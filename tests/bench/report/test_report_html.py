@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import vl_convert
 from click.testing import CliRunner
 from msgspec.structs import replace
 from report_samples import HOSTILE, result, save, several, variants
@@ -45,6 +46,13 @@ def report(folder: Path, *words: str) -> str:
     done = CliRunner().invoke(main, ["report", *words, "-o", str(target)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return target.read_text()
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts are empty, for what is not about them: drawing takes most of a page's time."""
+    empty = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>'
+    monkeypatch.setattr(vl_convert, "vegalite_to_svg", lambda spec, **options: empty)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +102,7 @@ def test_a_failed_model_is_a_row_with_its_kind_and_cure(usual: str) -> None:
     assert "check the server&#39;s log for the error" in usual
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_unmeasured_models_are_rows_with_their_diagnosis(tmp_path: Path) -> None:
     folder = save([result()], tmp_path / "results")
     failed = CaseRow(
@@ -130,6 +139,7 @@ def test_hostile_text_in_results_stays_text(tmp_path: Path) -> None:
     assert "49" not in "".join(re.findall(r"&amp;amp;(.{0,8})", page))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_variants_and_two_groups_have_their_comparison(tmp_path: Path) -> None:
     before = save([result(index) for index in range(3)], tmp_path / "before")
     after = save([result(10 + i, itl_ms=25 + i / 100) for i in range(3)], tmp_path / "after")
@@ -140,12 +150,14 @@ def test_variants_and_two_groups_have_their_comparison(tmp_path: Path) -> None:
     assert 'id="baseline"' not in report(tmp_path, str(before))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_groups_that_can_not_be_compared_say_why(tmp_path: Path) -> None:
     before = save([result(0)], tmp_path / "before")
     after = save([result(1, concurrency=8)], tmp_path / "after")
     assert "can&#39;t be compared" in report(tmp_path, str(before), str(after))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_variants_are_told_apart(tmp_path: Path) -> None:
     page = report(tmp_path, str(save(variants(), tmp_path / "results")))
     assert "gpt-oss-120b tp=1" in page
@@ -159,6 +171,7 @@ def test_a_single_run_is_enough(failure: str, tmp_path: Path) -> None:
     assert 'id="matrix"' in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_repeats_show_the_distributions_and_the_timeline_of_the_last(tmp_path: Path) -> None:
     whole = result()
     repeated = _repeated(whole)
@@ -167,6 +180,7 @@ def test_repeats_show_the_distributions_and_the_timeline_of_the_last(tmp_path: P
     assert 'id="distributions"' in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_samples_without_a_figure_are_no_timeline(tmp_path: Path) -> None:
     whole = result()
     assert whole.server
@@ -283,6 +297,7 @@ def _repeated(whole: Result) -> Result:
     return replace(whole, repeats=repeats, distributions=None, server=None, nodes=None)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_accepted_lengths_are_claimed_only_where_they_are_known(tmp_path: Path) -> None:
     part = CoursePart(0, 120, 2.6)
     known = Accepted(

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from run_here import run, short
+from spark_bench.cli import main
 from spark_bench.reference_server.launcher import ReferenceServer
 from spark_bench.results.codec import read_result
 
@@ -83,21 +85,18 @@ def test_quiet_json_is_a_document_alone(reference: ReferenceServer, tmp_path: Pa
     assert json.loads(ran.out)["summary"]["completed"] == 8 and not ran.err
 
 
-def test_the_url_of_the_environment(
-    reference: ReferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_url_of_the_environment(reference: ReferenceServer, tmp_path: Path) -> None:
     reference.configure(**FAST)
-    monkeypatch.setenv("SPARK_BENCH_URL", reference.url)
-    done = typed(tmp_path, *SHORT, "--quiet", "--output", "x.json")
-    assert done.returncode == 0, done.stderr
+    words = ["run", *SHORT, "--warmup", "0", "--quiet", "--output", str(tmp_path / "x.json")]
+    done = CliRunner().invoke(main, words, env={"SPARK_BENCH_URL": reference.url})
+    assert done.exit_code == 0, done.stderr
     assert read_result(tmp_path / "x.json").config.url == reference.url
 
 
-def test_without_a_project_the_default_url_is_reported(tmp_path: Path) -> None:
-    """Nothing is deployed here, and nothing listens (or it would be measured)."""
-    done = typed(tmp_path, *short(), "--url", "http://127.0.0.1:1")
-    assert done.returncode == 1
-    assert "127.0.0.1:1: Connection refused; is the server running? check --url" in done.stderr
+def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
+    ran = run("http://127.0.0.1:1", *short(), here=tmp_path)
+    assert ran.code == 1
+    assert "127.0.0.1:1: Connection refused; is the server running? check --url" in ran.err
 
 
 def test_saved_requests_are_pandas_in_a_line(reference: ReferenceServer, tmp_path: Path) -> None:

@@ -29,6 +29,14 @@ def fake(tmp_path: Path) -> Iterator[FakeProject]:
         yield project
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeProject]:
+    """One in whose `out` model a is measured; tests leave it as it is."""
+    with FakeProject(tmp_path_factory.mktemp("measured") / "project") as project:
+        assert project.all("--yes", "--models", "a").code == 0
+        yield project
+
+
 def test_every_model_is_deployed_measured_and_recorded(fake: FakeProject) -> None:
     done = fake.all("--yes", "--models", "c,1", "--repeat", "2")
     assert done.code == 0, done.err
@@ -110,24 +118,40 @@ FAULTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_failing_model_is_a_row_and_never_the_end(fake: FakeProject, fault: str) -> None:
-    status, diagnosis = FAULTS[fault]
-    fake.fails(b=fault)
-    limit = "4" if fault == "stuck" else "60"
-    limits = ("--startup-timeout", "1" if fault == "hangs" else "60", "--bench-timeout", limit)
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param(("refused", "unreachable"), id="refused"),
+        pytest.param(("dies", "dies silently"), id="dies"),
+        pytest.param(("hangs", "another"), id="hangs"),
+        pytest.param(("silent", ""), id="silent"),
+        pytest.param(("half", ""), id="half"),
+        pytest.param(("stuck", ""), id="stuck"),
+    ],
+)
+def test_a_failing_model_is_a_row_and_never_the_end(
+    fake: FakeProject, faults: tuple[str, str]
+) -> None:
+    fake.fails(**dict(zip("bc", faults, strict=True)))
+    limit = "4" if "stuck" in faults else "60"
+    limits = ("--startup-timeout", "1" if "hangs" in faults else "60", "--bench-timeout", limit)
     done = fake.all("--yes", "--models", "b,c", *limits)
     assert done.code == 1
-    first, second = fake.results.results
-    assert first.status == status
-    assert diagnosis in first.diagnosis
-    assert first.output_throughput is None
-    if fault != "stuck":  # then a busy machine's c may take longer than the limit as well
-        assert second.status == "OK"
-    assert f"1/2 b: {status}: " in done.err
-    assert first.diagnosis in done.out
-    line = next(line for line in done.out.splitlines() if line.endswith(status))
-    assert line.split()[:7] == ["b", line.split()[1], line.split()[2], "-", "-", "-", "-"]
+    rows = fake.results.results
+    assert [row.name for row in rows] == ["b", "c"]
+    for number, (row, fault) in enumerate(zip(rows, faults, strict=True), start=1):
+        if not fault:
+            # After "stuck", a busy machine's may take longer than the limit as well.
+            assert row.status == "OK" or "stuck" in faults
+            continue
+        status, diagnosis = FAULTS[fault]
+        assert row.status == status
+        assert diagnosis.replace("org/b", row.model) in row.diagnosis
+        assert row.output_throughput is None
+        assert f"{number}/2 {row.name}: {status}: " in done.err
+        assert row.diagnosis in done.out
+        line = next(line for line in done.out.splitlines() if line.split()[:1] == [row.name])
+        assert line.split() == [row.name, *line.split()[1:3], "-", "-", "-", "-", status]
 
 
 def test_downloads_are_no_part_of_the_time_for_the_start_up(fake: FakeProject) -> None:
@@ -299,24 +323,24 @@ def test_a_failed_restore_is_reported_and_counts(fake: FakeProject) -> None:
     assert "org/c is not served again: fake-2: sglang-worker-1 has ended" in done.err
 
 
-def test_formats_for_pipes(fake: FakeProject) -> None:
-    done = fake.all("--yes", "--models", "a", "--csv")
-    assert done.out == (fake.out / "results.csv").read_text()
-    done = fake.all("--yes", "--resume", "out", "--json")
-    assert done.out == (fake.out / "results.json").read_text()
-    done = fake.all("--yes", "--resume", "out", "--markdown")
+def test_formats_for_pipes(measured: FakeProject) -> None:
+    done = measured.all("--yes", "--resume", "out", "--csv")
+    assert done.out == (measured.out / "results.csv").read_text()
+    done = measured.all("--yes", "--resume", "out", "--json")
+    assert done.out == (measured.out / "results.json").read_text()
+    done = measured.all("--yes", "--resume", "out", "--markdown")
     assert "| a | 2 | 2 | " in done.out
     assert "| a | pp8 (c" in done.out
     assert "| a | tg4 (c" in done.out
     assert " ± " in done.out
-    assert len(fake.deploys) == 1
+    assert len(measured.deploys) == 1
 
 
-def test_a_second_run_into_a_folder_is_refused(fake: FakeProject) -> None:
-    fake.all("--yes", "--models", "a")
-    done = fake.all("--yes", "--models", "a")
+def test_a_second_run_into_a_folder_is_refused(measured: FakeProject) -> None:
+    done = measured.all("--yes", "--models", "a")
     assert done.code == 2
     assert "already holds a run: continue it with --resume out" in done.err
+    assert len(measured.deploys) == 1
 
 
 @pytest.mark.parametrize(
@@ -327,18 +351,19 @@ def test_a_second_run_into_a_folder_is_refused(fake: FakeProject) -> None:
         pytest.param(["--vary", "tp=1"], "--vary: (none) -> tp=1", id="variants"),
     ],
 )
-def test_a_changed_job_is_refused(fake: FakeProject, words: list[str], expected: str) -> None:
-    fake.all("--yes", "--models", "a")
-    done = fake.all("--dry-run", "--resume", "out", *words)
+def test_a_changed_job_is_refused(measured: FakeProject, words: list[str], expected: str) -> None:
+    done = measured.all("--dry-run", "--resume", "out", *words)
     assert done.code == 2
     assert expected in done.err
-    assert len(fake.deploys) == 1
+    assert len(measured.deploys) == 1
 
 
-def test_a_job_whose_surroundings_changed_is_refused(fake: FakeProject) -> None:
-    fake.all("--yes", "--models", "a")
-    (fake.folder / "inventories/spark.py").write_text("head = ['another']\n")
-    done = fake.all("--yes", "--resume", "out")
+def test_a_job_whose_surroundings_changed_is_refused(measured: FakeProject) -> None:
+    inventory = measured.folder / "inventories/spark.py"
+    before = inventory.read_text()
+    inventory.write_text("head = ['another']\n")
+    done = measured.all("--yes", "--resume", "out")
+    inventory.write_text(before)
     assert done.code == 2
     assert "the job has changed" in done.err
     assert "settings_sha256: " in done.err
