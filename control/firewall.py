@@ -1,11 +1,18 @@
 """From an inventory to each node's change of its firewall. Once for the whole cluster."""
 
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from ipaddress import AddressValueError, IPv4Address
+
 from pyinfra import logger
 from pyinfra.api import Host, State
 
 from cluster.fabric import choose_fabric
-from cluster.findings import Finding, Level, error, refuse_errors
+from cluster.findings import Finding, Level, Refused, error, refuse_errors
 from cluster.node import firewall
+from cluster.node.ufw import Ufw
 from cluster.plan.decide import fabric_options
 from cluster.settings.declaration import Declaration
 from control import deployment, inventory
@@ -30,6 +37,11 @@ def plan_firewall(state: State) -> dict[str, firewall.UfwChange]:
     )
     states = deployment.require_all(readings, _unread_finding)
     contexts = _rule_contexts(declaration, hosts)
+    if settings.firewall == "present" and firewall.scraped_ports(settings):
+        monitor = inventory.monitor(state)
+        came = _monitor_addresses(monitor, states) if monitor else {}
+        for node in set(came) & set(declaration.nodes):
+            contexts[node] = replace(contexts[node], monitor=came[node])
     changes: dict[str, firewall.UfwChange] = {}
     findings: list[Finding] = []
     for node, ufw in states.items():
@@ -68,6 +80,29 @@ def _rule_contexts(
         )
         for name in hosts
     }
+
+
+def _monitor_addresses(monitor: Host, nodes: Mapping[str, Ufw]) -> dict[str, str]:
+    """Node → the IPv4 address from which a host that only monitors comes to it: the one that SSH
+    would connect to; of this machine (`@local`), the one from which SSH came. Refused where there
+    is none."""
+    name = inventory.address(monitor)
+    if name.startswith("@"):
+        came = {node: ufw.login.client if ufw.login else "" for node, ufw in nodes.items()}
+    else:
+        with suppress(OSError, UnicodeError):
+            name = socket.gethostbyname(name)
+        came = dict.fromkeys(nodes, name)
+    for node, address in came.items():
+        try:
+            usable = not IPv4Address(address).is_loopback
+        except AddressValueError:
+            usable = False
+        if not usable:
+            what = f"{monitor.name} is let in by its IPv4 address, and has none: {address!r}"
+            cure = f'monitor = [("{monitor.name}", {{"ssh_hostname": "ADDRESS"}})]'
+            raise Refused(error(what, node, cure))
+    return came
 
 
 def _unread_finding(node: str, why: str) -> Finding:

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import click
-from paramiko import HostKeys
+from paramiko import Channel, HostKeys, ProxyCommand
 from pyinfra.api import Host, Inventory, State
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.connectors.sshuserclient.client import get_ssh_config
@@ -152,13 +153,27 @@ def _unusable(file: str, e: BaseException) -> Finding:
     return error(f"the inventory {file} can't be used{at}: {type(e).__name__}: {e}", cure=cure)
 
 
+# Inventory → what `drop_monitor` took out of it.
+_monitors: WeakKeyDictionary[Inventory, Host] = WeakKeyDictionary()
+
+
 def drop_monitor(inventory: Inventory) -> None:
     """Make an inventory as if it named no host that only monitors: none is connected to."""
     serving = {host.name for host in all_hosts(inventory)}
-    for name in set(inventory.hosts) - serving:
+    for name in [name for name in inventory.hosts if name not in serving]:
         host = inventory.hosts.pop(name)
+        _monitors.setdefault(inventory, host)
         for group in host.groups:
             inventory.groups[group] = [h for h in inventory.groups[group] if h is not host]
+
+
+def monitor(state: State) -> Host | None:
+    """The host that only monitors, which a run of anything else has left out; None if there is
+    none. It can be connected to like any other."""
+    host = _monitors.get(state.inventory)
+    if host and not hasattr(host, "state"):
+        host.init(state)
+    return host
 
 
 def all_hosts(inventory: Inventory) -> list[Host]:
@@ -224,7 +239,9 @@ def api_url(head: Host, to: Launch | schema.Settings, reached_at: str = "") -> s
 def address(host: Host) -> str:
     """A host's address, as SSH came to it or would."""
     client = getattr(getattr(host, "connector", None), "client", None)
-    if transport := client.get_transport() if client else None:
+    transport = client.get_transport() if client else None
+    # Through a jump host, the other end of the socket is that host's.
+    if transport and not isinstance(transport.sock, Channel | ProxyCommand):
         came_to = str(transport.getpeername()[0]).removeprefix("::ffff:")
         # The API listens on IPv4: if SSH came by IPv6, the name may still lead to IPv4.
         if ":" not in came_to:

@@ -11,6 +11,7 @@ from cluster.findings import Finding, error, refuse_errors, warning
 from cluster.monitoring import gpu_units, wanted
 from cluster.monitoring.alertmanager import read_receiver
 from cluster.monitoring.parts import MonitoringReading, compare_secrets
+from cluster.node.firewall import scraped_ports
 from cluster.node.readings import NodeFacts
 from cluster.plan.decide import fabric_options
 from cluster.plan.specs import cache_root
@@ -81,10 +82,10 @@ def _plan(state: State) -> MonitoringRun:
         if monitor:
             scraped = {n: inventory.address(host) for n, host in deployment.serving.items()}
             refuse_errors(wanted.unreached(declaration, facts, scraped, monitor))
-            ports = [settings.node_exporter_port] + [settings.port] * settings.enable_metrics
+            ports = scraped_ports(settings)
             logger.info(
-                f"    note: {monitor} must reach the ports {' and '.join(map(str, ports))} of each "
-                "node that serves, and deploys/firewall.py does not open them to it"
+                f"    note: {monitor} must reach the ports {' and '.join(ports)} of each node that "
+                "serves; where ufw is on, run deploys/firewall.py: it opens them to it alone"
             )
         at = monitor or declaration.head
         management = inventory.address(deployment.hosts[at])

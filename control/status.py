@@ -64,7 +64,7 @@ class Survey:
     + decision: its readings list the silent nodes; its refusal says why the plan is not known
     + answers: node -> what its rank answers, and the last lines of its log
     + lease: what the head says of who changes the group; None if nobody does
-    + watch: what watches the group, by the head; None if nothing does
+    + watch: what watches the group, as its own host says; None if nothing does
     """
 
     hosts: Mapping[str, Host]
@@ -120,7 +120,8 @@ def take_survey(state: State, *, full: bool = False) -> Survey:
 
     + full: read the disks too
     """
-    deployment = converge.declared_deployment(named_state(state))
+    named = named_state(state)
+    deployment = converge.declared_deployment(named)
     readings = _read_nodes(deployment, full=full)
     decision = decide(deployment.declaration, deployment.model, readings)
     survey = Survey(deployment.hosts, decision)
@@ -129,11 +130,13 @@ def take_survey(state: State, *, full: bool = False) -> Survey:
         shell.on_all, [survey.hosts[name] for name in answering], partial(_ask_rank, survey)
     )
     heads = [deployment.head] if deployment.declaration.head in survey.nodes else []
-    watching = gevent.spawn(shell.on_all, heads, partial(_read_watch, survey))
+    monitor = inventory.monitor(named)
+    watchers = [monitor] if monitor else heads
+    watching = gevent.spawn(shell.on_all, watchers, partial(_read_watch, survey))
     if decision.undecided_image:
         readings = replace(readings, version=_image_version(deployment, readings))
         decision = decide(deployment.declaration, deployment.model, readings)
-    answers, watch = asking.get(), watching.get().get(deployment.declaration.head)
+    answers, watch = asking.get(), next(iter(watching.get().values()), None)
     holder = None
     if deployment.declaration.head in survey.nodes:
         command = lease.read_lease(deployment.settings.group, LEASE_SECONDS)
@@ -174,12 +177,22 @@ def _image_version(deployment: Deployment, readings: Readings) -> str:
     return shell.on_all([deployment.head], ask)[deployment.head.name]
 
 
-def _read_watch(survey: Survey, head: Host) -> Watch | None:
-    """What watches the group; None also where that could not be read."""
+def _read_watch(survey: Survey, at: Host) -> Watch | None:
+    """What watches the group; None also where the head could not say it.
+
+    + at: the head, or the host that only monitors
+    """
     settings, fact = survey.decision.settings, Watching()
     if settings.runtime != "docker":
         return None
-    return shell.read_fact(head, fact, fact.command(settings.group), ANSWER_SECONDS).value
+    reading = shell.read_fact(at, fact, fact.command(settings.group), ANSWER_SECONDS)
+    if at.name in survey.hosts:
+        return reading.value
+    if reading.value is None and not reading.why:
+        return None
+    return replace(
+        reading.value or Watch(address="", answers=False, lost=reading.why), host=at.name
+    )
 
 
 def _ask_rank(survey: Survey, host: Host) -> RankAnswers:

@@ -158,14 +158,22 @@ def _watch(status: Mapping[str, Any], *, history: bool) -> Iterator[Text]:
     """Where Prometheus is, the alerts that fire, and its last minutes."""
     if not (watch := status.get("watch")):
         return
-    address, head = watch["address"], status["ranks"][0]["node"] if status["ranks"] else "the head"
+    at = watch["host"] or (status["ranks"][0]["node"] if status["ranks"] else "the head")
+    if watch["lost"]:
+        look = "docker ps" if at.startswith("@local") else f"ssh {quote(at)} docker ps"
+        yield Text(
+            f"monitoring unknown: {at} could not be read: {watch['lost']} -> {look}", "yellow"
+        )
+        return
+    address = watch["address"]
     words = [f"monitoring http://{address}"]
     if watch["grafana"]:
         words.append(f"and http://{watch['grafana']}")
     if address.startswith("127."):
-        there = [at for at in (address, watch["grafana"]) if at]
-        ways = " ".join(f"-L {at.rpartition(':')[2]}:{at}" for at in there)
-        words.append(f"on {head}: ssh {ways} {quote(head)}")
+        ports = [each for each in (address, watch["grafana"]) if each]
+        ways = " ".join(f"-L {each.rpartition(':')[2]}:{each}" for each in ports)
+        local = at.startswith("@local")
+        words.append("on this machine" if local else f"on {at}: ssh {ways} {quote(at)}")
     if not watch["answers"]:
         words.append("(does not answer)")
     if not watch["receiver"]:

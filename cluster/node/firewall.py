@@ -2,7 +2,8 @@
 
 In this order: SSH; between the nodes, all TCP and RoCE v2 from each fabric address; the API, for
 the networks in api_networks; Prometheus, Alertmanager and Grafana, for those in
-monitoring_networks. Our rules carry our comment; no other rule is ever changed.
+monitoring_networks; or, on every node that serves, what a host that only monitors scrapes. Our
+rules carry our comment; no other rule is ever changed.
 """
 
 import shlex
@@ -23,11 +24,13 @@ class RuleContext:
 
     + peers: node name → fabric addresses, of the whole group; nothing for a single node
     + head: whether it answers the API
+    + monitor: the IPv4 address from which a host that only monitors comes to it; "" for none
     """
 
     node: NodeFacts
     peers: Mapping[str, tuple[str, ...]]
     head: bool
+    monitor: str = ""
 
 
 def fabric_addresses(node: NodeFacts, member: NodeFabric) -> tuple[str, ...]:
@@ -103,14 +106,16 @@ def required_rules(ufw: Ufw, place: RuleContext, settings: Settings) -> tuple[Ru
     comment = rule_comment(settings.group) + (WAS_OFF if off else "")
     others = [a for name, mine in place.peers.items() if name != place.node.name for a in mine]
     opened = [(str(settings.port), network) for network in settings.api_networks]
-    opened += [(p, n) for p in monitoring_ports(settings) for n in settings.monitoring_networks]
+    if not place.monitor:
+        opened += [(p, n) for p in monitoring_ports(settings) for n in settings.monitoring_networks]
+    scraped = [(port, place.monitor) for port in scraped_ports(settings) if place.monitor]
     return (
         *(replace(rule, comment=comment) for rule in _ssh_rules(ufw, place, settings)),
         *(Rule(protocol="tcp", source=a, comment=comment) for a in others),
         *(Rule(protocol="udp", port=ROCE_PORT, source=a, comment=comment) for a in others),
         *(
             Rule(protocol="tcp", port=port, source=as_ufw_writes(network), comment=comment)
-            for port, network in dict.fromkeys(opened if place.head else ())
+            for port, network in dict.fromkeys((opened if place.head else []) + scraped)
         ),
     )
 
@@ -126,6 +131,13 @@ def monitoring_ports(settings: Settings) -> dict[str, str]:
     if settings.grafana_password_file:
         names[settings.grafana_port] = "Grafana"
     return {str(port): name for port, name in names.items()}
+
+
+def scraped_ports(settings: Settings) -> tuple[str, ...]:
+    """The ports of each node that serves to which a host that only monitors connects."""
+    if settings.monitoring == "absent":
+        return ()
+    return (str(settings.node_exporter_port), *[str(settings.port)] * settings.enable_metrics)
 
 
 def as_ufw_writes(network: str) -> str:
@@ -203,7 +215,8 @@ def _wider_than_networks(ufw: Ufw, place: RuleContext, settings: Settings) -> It
     port = str(settings.port)
     api = Rule(protocol="tcp", port=port)
     peers = [a for mine in place.peers.values() for a in mine]
-    meant = [Rule(source=source) for source in (*map(as_ufw_writes, settings.api_networks), *peers)]
+    sources = (*map(as_ufw_writes, settings.api_networks), *peers, *filter(None, [place.monitor]))
+    meant = [Rule(source=source) for source in sources]
     for other in foreign_rules(ufw, settings.group):
         if other.blocks or not other.meets(api):
             continue
@@ -236,6 +249,7 @@ def _obstacle(
     cure = f"sudo ufw delete {shlex.join(other.words())}"
     node = place.node.name
     services = {str(settings.port): "the API", **monitoring_ports(settings)}
+    services |= {str(settings.node_exporter_port): "node_exporter"} if place.monitor else {}
     if rule.port not in (ANY, ROCE_PORT, *services):
         # A deny that concerns only other people's logins stays as it is.
         if not ufw.login or other.meets(login_packet(ufw, place.node, int(rule.port))):

@@ -33,9 +33,11 @@ class FiringAlert(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class Watch(Shown):
-    """Prometheus on the head.
+    """Prometheus on the head, or on a host that only monitors.
 
-    + address: where it listens there, "127.0.0.1:9090"
+    + address: where it listens there, "127.0.0.1:9090"; "" where that host could not be read
+    + host: the host that only monitors; "": the head
+    + lost: why that host could not be read
     + grafana: where Grafana does; "" where there is none
     + answers: whether it did; else `alerts` and `history` are not known
     + receiver: how somebody is notified, "webhook" or "smtp"; "": nobody is
@@ -44,6 +46,8 @@ class Watch(Shown):
 
     address: str
     answers: bool
+    host: str = ""
+    lost: str = ""
     grafana: str = ""
     receiver: str = ""
     alerts: tuple[FiringAlert, ...] = ()

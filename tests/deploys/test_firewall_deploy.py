@@ -140,6 +140,33 @@ def test_a_refusal_sends_no_node_a_command(sparks: Fakes, message: Any, words: s
     assert changed(run) == []
 
 
+@pytest.mark.parametrize(
+    ("monitor", "address"),
+    [
+        pytest.param("('203.0.113.9', {})", "203.0.113.9", id="by its address"),
+        pytest.param("('w', {'ssh_hostname': '203.0.113.9'})", "203.0.113.9", id="named"),
+        pytest.param("('@local', {})", "10.0.0.9", id="this machine: where SSH came from"),
+        pytest.param("('watcher.invalid', {})", "", id="unknown"),
+        pytest.param("('127.0.0.1', {})", "", id="loopback"),
+    ],
+)
+def test_a_host_that_only_monitors_is_let_in_where_it_scrapes(
+    sparks: Fakes, monitor: str, address: str
+) -> None:
+    path = sparks.inventory()
+    path.write_text(f"{path.read_text()}monitor = [{monitor}]\n")
+    run = sparks.pyinfra(str(path), PROGRAM, "--dry")
+    if not address:
+        assert run.code == 1 and "is let in by its IPv4 address, and has none" in run.text
+        assert "ssh_hostname" in run.text and not changed(run)
+        return
+    assert run.code == 0, run.text
+    for spark in sparks.sparks:
+        for port in (9100, 30000):
+            rule = f"+ allow from {address} to any port {port} proto tcp"
+            assert f"plan: {spark.name}: {rule}" in run.text
+
+
 def test_limit_is_refused_but_for_taking_away(sparks: Fakes) -> None:
     name = sparks.sparks[0].name
     refusal = firewall(sparks, "--limit", name)

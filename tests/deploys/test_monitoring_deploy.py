@@ -198,14 +198,16 @@ def test_other_files_do_not_run_with_it(watched: Fakes) -> None:
     assert not any(run.commands.values())
 
 
-def test_a_deploy_and_status_connect_to_no_monitor(tmp_path: Path) -> None:
+def test_a_deploy_connects_to_no_monitor_and_status_does_without(tmp_path: Path) -> None:
     fakes = Fakes.of(tmp_path)
     fakes.run_ranks()
     path = fakes.inventory()
     # No resolver knows this name, and a host that can't be reached would end the run.
     path.write_text(path.read_text() + 'monitor = ["watcher.invalid"]\n')
-    status = ("@local", "deploys/status.py", "--data", f"inventory={path}")
-    for words in (str(path), "deploy.py", "deploys/check.py", "--dry"), status:
-        run = fakes.pyinfra("-y", *words)
-        assert run.code == 0, run.text
-        assert "[@fake/spark-2] Connected" in run.text and "watcher" not in run.text
+    run = fakes.pyinfra("-y", str(path), "deploy.py", "deploys/check.py", "--dry")
+    assert run.code == 0, run.text
+    assert "[@fake/spark-2] Connected" in run.text and "watcher" not in run.text
+    run = fakes.pyinfra("-y", "@local", "deploys/status.py", "--data", f"inventory={path}")
+    assert run.code == 0, run.text
+    watch = json.loads(run.out)["watch"]
+    assert watch["host"] == "watcher.invalid" and watch["lost"] and not watch["answers"]

@@ -13,6 +13,7 @@ from right_answers import ASKING, printed
 HEAD, WORKER = "@fake/spark-1", "@fake/spark-2"
 MODEL = "openai/gpt-oss-120b"
 ANSWERS = "printf 'health %s"
+WATCHING = "api/v1/query_range"
 HEALTHY = ["health 200 0.05", "log The server is fired up and ready to roll!"]
 OF_HEAD = [
     f"models {json.dumps({'data': [{'id': MODEL}]})} 200 0.01",
@@ -50,6 +51,33 @@ def test_a_group_that_serves(served: Fakes) -> None:
     assert [r["gpu_watts"] for r in report["ranks"]] == [3.74, 3.74]
     # A reading, the rank's answers, of the head what watches; the fakes don't record the lease.
     assert {node: len(scripts) for node, scripts in commands.items()} == {HEAD: 3, WORKER: 2}
+    assert report["watch"] is None
+
+
+def test_the_alerts_are_those_of_the_host_that_only_monitors(tmp_path: Path) -> None:
+    served = Fakes.of(tmp_path, 3)
+    head, worker, monitor = (spark.name for spark in served.sparks)
+    served.groups = {"head": [head], "workers": [worker], "monitor": [monitor]}
+    part = {"group": "sglang", "kind": "prometheus", "name": "p", "image": "i", "memory": "1g"}
+    part |= {"at": "127.0.0.1:9090", "args": []}
+    alert = {"labels": {"alertname": "swapping", "severity": "warning"}, "annotations": {}}
+    alert |= {"state": "firing", "activeAt": "2026-11-27T13:40:00Z"}
+    served.sparks[2].answers[WATCHING] = [
+        f"prometheus running {json.dumps(part)}",
+        f"alerts {json.dumps({'data': {'alerts': [alert]}})}",
+    ]
+    report, commands = document(served, "status")
+    watch = report["watch"]
+    assert (watch["host"], watch["address"], watch["answers"]) == (monitor, part["at"], True)
+    assert [alert["name"] for alert in watch["alerts"]] == ["swapping"]
+    asked = {n: sum(WATCHING in script for script in scripts) for n, scripts in commands.items()}
+    assert asked == {head: 0, worker: 0, monitor: 1} and len(commands[monitor]) == 1
+
+    served.sparks[2].answers[WATCHING] = {"success": False, "stderr": ["no such command: docker"]}
+    report, _ = document(served, "status")
+    assert report["watch"]["lost"] == "no such command: docker"
+    served.sparks[2].answers[WATCHING] = []
+    report, _ = document(served, "status")
     assert report["watch"] is None
 
 

@@ -83,6 +83,8 @@ def test_errors_are_shown_before_warnings() -> None:
 WATCH = {
     "address": "127.0.0.1:9090",
     "answers": True,
+    "host": "",
+    "lost": "",
     "grafana": "",
     "receiver": "webhook",
     "alerts": [
@@ -118,6 +120,19 @@ def test_a_prometheus_that_is_silent_and_a_group_without_a_receiver() -> None:
     silent = {**WATCH, "answers": False, "receiver": "", "alerts": [], "address": "10.0.0.5:9090"}
     assert shown(200, watch=silent)[-1] == (
         "monitoring http://10.0.0.5:9090 (does not answer) (nobody is notified: alert_receiver)"
+    )
+
+
+def test_prometheus_on_a_host_that_only_monitors() -> None:
+    lines = shown(200, watch={**WATCH, "host": "watcher"})
+    assert (
+        "monitoring http://127.0.0.1:9090 on watcher: ssh -L 9090:127.0.0.1:9090 watcher" in lines
+    )
+    lines = shown(200, watch={**WATCH, "host": "@local"})
+    assert "monitoring http://127.0.0.1:9090 on this machine" in lines
+    lost = {**WATCH, "address": "", "answers": False, "alerts": [], "host": "watcher"}
+    assert shown(200, watch={**lost, "lost": "no route to host"})[-1] == (
+        "monitoring unknown: watcher could not be read: no route to host -> ssh watcher docker ps"
     )
 
 

@@ -90,6 +90,34 @@ def test_what_nobody_else_reaches_has_no_rule(unneeded: dict[str, object]) -> No
     assert wanted_rules(OFF, place(2), **settings) == wanted_rules(OFF, place(2))
 
 
+MONITOR = "10.9.0.7"
+SCRAPED = [
+    f"allow from {MONITOR} to any port 30000 proto tcp",
+    f"allow from {MONITOR} to any port 9100 proto tcp",
+]
+
+
+def test_a_host_that_only_monitors_reaches_what_it_scrapes_on_every_node() -> None:
+    """And nobody else does; what listens beside Prometheus is not on the head then."""
+    for at in places(2):
+        seen = replace(at, monitor=MONITOR)
+        more = set(wanted_rules(OFF, seen, **WATCHED)) - set(wanted_rules(OFF, at))
+        assert sorted(map(str, more)) == SCRAPED
+        assert wanted_rules(OFF, seen, monitoring="absent") == wanted_rules(OFF, at)
+        more = set(wanted_rules(OFF, seen, enable_metrics=False)) - set(wanted_rules(OFF, at))
+        assert sorted(map(str, more)) == SCRAPED[1:]
+
+
+def test_a_rule_that_blocks_the_monitor_is_reported_as_what_it_blocks() -> None:
+    at, settings = replace(place(2), monitor=MONITOR), Settings()
+    rules = (Rule(action="deny", port="9100"), Rule(source=MONITOR, port="30000"))
+    ufw = Ufw(active=True, rules=rules, login=LOGIN, ssh_ports=(22,))
+    findings = list(find_obstacles(ufw, required_rules(ufw, at, settings), at, settings))
+    blocks = [f for f in findings if "blocks" in f.what]
+    assert [f.what.partition("blocks ")[2] for f in blocks] == [f"node_exporter for {MONITOR}"]
+    assert not any(f.key == "firewall-api-open" for f in findings)
+
+
 API_PORT = "30000"
 
 
