@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pyinfra import logger
 from pyinfra.api import Host, State
 
-from cluster.fabric import choose_fabric
+from cluster.fabric import Fabric, choose_fabric
 from cluster.findings import Finding, error, refuse_errors, warning
 from cluster.monitoring import gpu_units, wanted
 from cluster.monitoring.alertmanager import read_receiver
@@ -48,11 +48,42 @@ def monitoring_run(host: Host) -> MonitoringRun:
 
 
 def _plan(state: State) -> MonitoringRun:
+    deployment, monitor = _declared(state)
+    settings, declaration = deployment.settings, deployment.declaration
+    lease.take(state, declaration)
+    facts = nodes.read_light(deployment.hosts, declaration)
+    there = _read(deployment)
+    desired = dict.fromkeys(deployment.hosts, wanted.NodeWanted())
+    fabric_address = ""
+    if settings.monitoring == "present":
+        fabric = choose_fabric([facts[n] for n in declaration.names], fabric_options(declaration))
+        fabric_address = fabric.nodes[0].address
+        desired |= _wanted(deployment, facts, fabric, monitor)
+        there = _compared(deployment, desired, there)
+    orders = _image_orders(deployment, facts, desired, there, fabric_address)
+    plans = {n: wanted.plan_node(desired[n], there[n], settings) for n in deployment.hosts}
+    _report(deployment, desired, there, plans)
+    fetched = {name for order, needed in orders if needed for name in order.hosts}
+
+    def change(host: Host) -> NodeChange:
+        def again() -> wanted.NodeSteps:
+            now = _compared(deployment, desired, _read(deployment, host))
+            return wanted.plan_node(desired[host.name], now[host.name], settings)
+
+        return NodeChange(plans[host.name], host.name in fetched, again, lambda: lease.lost(state))
+
+    changes = {name: change(host) for name, host in deployment.hosts.items()}
+    return MonitoringRun(changes, orders, declaration.head)
+
+
+def _declared(state: State) -> tuple[nodes.Deployment, str]:
+    """What the inventory declares, and the host that only monitors ("" for none), which is read and
+    changed as a node that serves nothing. Refused where containers can't run, or only some nodes
+    would be changed."""
     deployment = converge.declared_deployment(state)
     watched = deployment.declaration
     hosts = state.inventory.groups.get(inventory.MONITOR, [])
     only = parse_monitor([inventory.declared_data(host) for host in hosts], watched)
-    # It is read and changed as a node that serves nothing.
     limited = {host.name: host for host in hosts if state.is_host_in_limit(host)}
     deployment.hosts = {**deployment.hosts, **limited}
     beyond = {host.name: host for host in hosts if host.name not in limited}
@@ -61,63 +92,57 @@ def _plan(state: State) -> MonitoringRun:
         deployment.decision, declaration=replace(watched, idle={**watched.idle, **only})
     )
     run.report_on(deployment)
-    settings, declaration = deployment.settings, deployment.declaration
+    settings = deployment.settings
     if settings.runtime != "docker":
         what = f"runtime = {settings.runtime!r}: monitoring runs in containers"
         refuse_errors([error(what, cure="an inventory whose nodes have Docker")])
-    present = settings.monitoring == "present"
-    if present:
+    if settings.monitoring == "present":
         hosts = [*deployment.hosts.values(), *deployment.left_out.values()]
         inventory.refuse_limit(state, hosts, ": Prometheus scrapes every node")
-    lease.take(state, declaration)
-    facts = nodes.read_light(deployment.hosts, declaration)
-    there = _read(deployment)
-    desired = dict.fromkeys(deployment.hosts, wanted.NodeWanted())
-    fabric_address = ""
-    if present:
-        serving = [facts[name] for name in declaration.names]
-        fabric = choose_fabric(serving, fabric_options(declaration))
-        fabric_address = fabric.nodes[0].address
-        scraped, monitor = wanted.fabric_addresses(declaration, fabric), next(iter(only), "")
-        if monitor:
-            scraped = {n: inventory.address(host) for n, host in deployment.serving.items()}
-            refuse_errors(wanted.unreached(declaration, facts, scraped, monitor))
-            ports = scraped_ports(settings)
-            logger.info(
-                f"    note: {monitor} must reach the ports {' and '.join(ports)} of each node that "
-                "serves; where ufw is on, run deploys/firewall.py: it opens them to it alone"
-            )
-        at = monitor or declaration.head
-        management = inventory.address(deployment.hosts[at])
-        address = wanted.listen_address(settings, facts[at], management)
-        private = _private(settings)
-        desired |= wanted.wanted_parts(declaration, scraped, address, private, monitor)
-        there = _compared(deployment, desired, there)
-    orders = _image_orders(deployment, facts, desired, there, fabric_address)
-    plans = {n: wanted.plan_node(desired[n], there[n], settings) for n in deployment.hosts}
+    return deployment, next(iter(only), "")
+
+
+def _wanted(
+    deployment: nodes.Deployment, facts: Mapping[str, NodeFacts], fabric: Fabric, monitor: str
+) -> dict[str, wanted.NodeWanted]:
+    """Node → what it should have; Refused where Prometheus could not reach it, or has no such
+    address."""
+    settings, declaration = deployment.settings, deployment.declaration
+    scraped = wanted.fabric_addresses(declaration, fabric)
+    if monitor:
+        scraped = {n: inventory.address(host) for n, host in deployment.serving.items()}
+        refuse_errors(wanted.unreached(declaration, facts, scraped, monitor))
+        ports = " and ".join(scraped_ports(settings))
+        logger.info(
+            f"    note: {monitor} must reach the ports {ports} of each node that serves; where ufw "
+            "is on, run deploys/firewall.py: it opens them to it alone"
+        )
+    at = monitor or declaration.head
+    management = inventory.address(deployment.hosts[at])
+    address = wanted.listen_address(settings, facts[at], management)
+    return wanted.wanted_parts(declaration, scraped, address, _private(settings), monitor)
+
+
+def _report(
+    deployment: nodes.Deployment,
+    desired: Mapping[str, wanted.NodeWanted],
+    there: Mapping[str, MonitoringReading],
+    plans: Mapping[str, wanted.NodeSteps],
+) -> None:
+    """Log the plan and what a user must know; Refused where a node can't have it so."""
+    settings = deployment.settings
     findings = [
         finding
         for name in plans
         for finding in wanted.obstacles(name, desired[name], plans[name], there[name], settings)
     ]
     refuse_errors(findings)
-    for finding in (*findings, *(_remarks(deployment) if present else ())):
+    remarks = _remarks(deployment) if settings.monitoring == "present" else ()
+    for finding in (*findings, *remarks):
         logger.warning(f"    warning: {finding}")
-    fetched = {name for order, needed in orders if needed for name in order.hosts}
     for name, steps in plans.items():
         for line in list(steps.lines()) or ["its monitoring is as declared"]:
             logger.info(f"    plan: {name}: {printable(line)}")
-
-    def change(host: Host) -> NodeChange:
-        def again() -> wanted.NodeSteps:
-            return wanted.plan_node(
-                desired[host.name], _read(deployment, host)[host.name], settings
-            )
-
-        return NodeChange(plans[host.name], host.name in fetched, again, lambda: lease.lost(state))
-
-    changes = {name: change(host) for name, host in deployment.hosts.items()}
-    return MonitoringRun(changes, orders, declaration.head)
 
 
 def _read(deployment: nodes.Deployment, *only: Host) -> dict[str, MonitoringReading]:
@@ -125,9 +150,9 @@ def _read(deployment: nodes.Deployment, *only: Host) -> dict[str, MonitoringRead
     settings, fact = deployment.settings, reading.Monitoring()
     command = fact.command(
         names=wanted.all_names(settings.group),
-        images=tuple(wanted.images(settings).values()),
+        images=tuple(wanted.part_images(settings).values()),
         timer=f"{gpu_units.unit_name(settings.group)}.timer",
-        files=tuple(gpu_units.unit_files(settings.group)),
+        files=tuple(gpu_units.unit_paths(settings.group)),
     )
     readings = shell.on_all(
         only or deployment.hosts.values(),
@@ -183,7 +208,7 @@ def _image_orders(
     """Each image for the nodes that run it, the head first: pulled there, and spread from it. A
     host that only monitors pulls its own."""
     settings, orders = deployment.settings, []
-    for kind, image in wanted.images(settings).items():
+    for kind, image in wanted.part_images(settings).items():
         at = [n for n in desired if kind in {w.part.kind for w in desired[n].parts}]
         if not at:
             continue

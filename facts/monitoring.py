@@ -1,4 +1,4 @@
-"""What a node has of monitoring: containers, images, volumes, the GPU timer and its files."""
+"""What a node has of monitoring: containers, images, volumes, the metrics timer and its files."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Converge one node's monitoring: containers, their files, the GPU timer, data."""
+"""Converge one node's monitoring: containers, their files, the metrics timer, data."""
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from cluster.command import Command
 from cluster.findings import Finding, error
 from cluster.monitoring import gpu_units, parts
 from cluster.monitoring.wanted import NodeSteps
+from cluster.printable import printable
 from operations import outcome, shell
 
 # Seconds for a part to answer: Prometheus replays what it had not written to its blocks.
@@ -49,6 +50,10 @@ def _converge(state: State, host: Host, change: NodeChange) -> bool:
         outcome.log_failure(host, lost)
         return False
     steps = change.again() if change.fetched else change.steps
+    # An image that has come may be another one than before.
+    planned = tuple(change.steps.lines())
+    for line in (line for line in steps.lines() if line not in planned):
+        host.log(printable(line))
     for what, command in node_commands(steps):
         answer = shell.run_command(host, command)
         if not answer.ok:
@@ -60,8 +65,8 @@ def _converge(state: State, host: Host, change: NodeChange) -> bool:
 
 def node_commands(steps: NodeSteps) -> Iterator[tuple[str, Command]]:
     """What is done on the node, in this order, each with its command."""
-    if steps.units and steps.gpus:
-        yield "place the GPU timer", gpu_units.place_units(steps.group)
+    if steps.units and steps.timer:
+        yield "place the metrics timer", gpu_units.place_units(steps.timer)
     for step in steps.parts:
         if step.there and (step.recreate or step.wanted is None):
             yield f"remove {step.name}", parts.remove_part(step.there)
@@ -74,8 +79,8 @@ def node_commands(steps: NodeSteps) -> Iterator[tuple[str, Command]]:
                 yield f"configure {step.name}", parts.copy_files(step.wanted)
         if step.wanted:
             yield f"start {step.name}", parts.start_part(step.name)
-    if steps.units and not steps.gpus:
-        yield "remove the GPU timer", gpu_units.remove_units(steps.group)
+    if steps.units and not steps.timer:
+        yield "remove the metrics timer", gpu_units.remove_units(steps.group)
     for volume in steps.volumes:
         yield f"remove the volume {volume}", parts.remove_data(volume)
 

@@ -5,7 +5,7 @@ read. One column on a phone: Grafana itself puts panels below each other where t
 so panels are few, wide and high enough for a thumb.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,22 +16,16 @@ SOURCE = {"type": "prometheus", "uid": "prometheus"}
 COLUMNS = 24
 HEIGHT = 8
 GROUP, NODE = '{group="$group"}', '{group="$group", node="$node"}'
+UP = 'up{job="sglang", group="$group"}'
 
 
 @dataclass(frozen=True)
-class Query:
-    """One expression of a panel; legend: how its series are called, {{label}} is replaced."""
-
-    expr: str
-    legend: str
-
-
-@dataclass(frozen=True)
-class Panel:
+class BoardPanel:
     """One figure over time.
 
     + unit: Grafana's name of it ("s", "bytes", "percentunit", "short")
     + about: what it shows and what to look for
+    + queries: how the series of each are called ({{label}} is replaced) → its expression
     + width: of 24 columns
     + least, most: ends of the axis; None: by the data
     + state: the last value as a number instead of a curve
@@ -40,7 +34,7 @@ class Panel:
     title: str
     unit: str
     about: str
-    queries: tuple[Query, ...]
+    queries: Mapping[str, str]
     width: int = COLUMNS // 2
     least: float | None = 0
     most: float | None = None
@@ -48,147 +42,136 @@ class Panel:
 
 
 GROUP_PANELS = (
-    Panel(
+    BoardPanel(
         "Alerts that fire",
         "short",
         "Besides the dead-man's, which always fires. docs/alerts.md has meanings and cures.",
-        (
-            Query(
-                f'count(ALERTS{{group="$group", alertstate="firing", alertname!="{DEAD_MAN}"}})'
-                " or vector(0)",
-                "alerts",
-            ),
-        ),
+        {
+            "alerts": 'count(ALERTS{group="$group", alertstate="firing", '
+            f'alertname!="{DEAD_MAN}"}}) or vector(0)'
+        },
         width=6,
         state=True,
     ),
-    Panel(
+    BoardPanel(
         "Ranks that answer",
         "short",
         "All of them must, for the group to serve.",
-        (
-            Query(f'sum(up{{job="sglang", {GROUP[1:-1]}}})', "answer"),
-            Query(f'count(up{{job="sglang", {GROUP[1:-1]}}})', "of"),
-        ),
+        {"answer": f"sum({UP})", "of": f"count({UP})"},
         width=6,
         state=True,
     ),
-    Panel(
+    BoardPanel(
         "Tokens",
         "short",
         "A second. Generated ones count as they come, a prompt's when its request ends.",
-        (
-            Query(f"group:generation_tokens:rate1m{GROUP}", "generated/s"),
-            Query(f"group:prompt_tokens:rate1m{GROUP}", "prompt/s"),
-        ),
+        {
+            "generated/s": f"group:generation_tokens:rate1m{GROUP}",
+            "prompt/s": f"group:prompt_tokens:rate1m{GROUP}",
+        },
     ),
-    Panel(
+    BoardPanel(
         "Time to first token",
         "s",
         "By the engine's own histogram, over 5 minutes: as exact as its buckets.",
-        (Query(f"group:ttft_seconds:quantile5m{GROUP}", "quantile {{quantile}}"),),
+        {"quantile {{quantile}}": f"group:ttft_seconds:quantile5m{GROUP}"},
     ),
-    Panel(
+    BoardPanel(
         "Time between tokens",
         "s",
         "ITL by the engine's own histogram, over 5 minutes: as exact as its buckets.",
-        (Query(f"group:itl_seconds:quantile5m{GROUP}", "quantile {{quantile}}"),),
+        {"quantile {{quantile}}": f"group:itl_seconds:quantile5m{GROUP}"},
     ),
-    Panel(
+    BoardPanel(
         "Requests",
         "short",
         "Those that wait get no token yet.",
-        (
-            Query(f"group:running_requests:sum{GROUP}", "running"),
-            Query(f"group:waiting_requests:sum{GROUP}", "waiting"),
-        ),
+        {
+            "running": f"group:running_requests:sum{GROUP}",
+            "waiting": f"group:waiting_requests:sum{GROUP}",
+        },
     ),
-    Panel(
+    BoardPanel(
         "KV cache in use",
         "percentunit",
         "Near 100 % requests wait, or are taken back and computed again.",
-        (Query(f"group:kv_cache_usage:max{GROUP}", "in use"),),
+        {"in use": f"group:kv_cache_usage:max{GROUP}"},
         most=1,
     ),
-    Panel(
+    BoardPanel(
         "Tokens a step of speculative decoding",
         "short",
         "1: no draft token is accepted. 0: there is no speculative decoding.",
-        (Query(f"group:accept_length:avg{GROUP}", "accept length"),),
+        {"accept length": f"group:accept_length:avg{GROUP}"},
     ),
-    Panel(
+    BoardPanel(
         "Tokens per joule",
         "short",
         "Generated tokens by the power of all GPUs; nothing where a node's power is unknown.",
-        (Query(f"group:tokens_per_joule:ratio1m{GROUP}", "tokens/J"),),
+        {"tokens/J": f"group:tokens_per_joule:ratio1m{GROUP}"},
     ),
 )
 NODE_PANELS = (
-    Panel(
+    BoardPanel(
         "Memory available",
         "bytes",
         "GPU and system share it. Near 0 the machine freezes.",
-        (
-            Query(f"node_memory_MemAvailable_bytes{NODE}", "available"),
-            Query(f"node_memory_Cached_bytes{NODE}", "page cache"),
-            Query(f"node_memory_MemTotal_bytes{NODE}", "total"),
-        ),
+        {
+            "available": f"node_memory_MemAvailable_bytes{NODE}",
+            "page cache": f"node_memory_Cached_bytes{NODE}",
+            "total": f"node_memory_MemTotal_bytes{NODE}",
+        },
     ),
-    Panel(
+    BoardPanel(
         "Swap and memory pressure",
         "percentunit",
         "The share of time in which something waited for memory, and swap in use.",
-        (
-            Query(f"rate(node_pressure_memory_waiting_seconds_total{NODE}[1m])", "waiting"),
-            Query(
-                f"1 - node_memory_SwapFree_bytes{NODE} / (node_memory_SwapTotal_bytes{NODE} > 0)"
-                f" or 0 * node_memory_SwapTotal_bytes{NODE}",
-                "swap in use",
-            ),
-        ),
+        {
+            "waiting": f"rate(node_pressure_memory_waiting_seconds_total{NODE}[1m])",
+            "swap in use": f"1 - node_memory_SwapFree_bytes{NODE}"
+            f" / (node_memory_SwapTotal_bytes{NODE} > 0)"
+            f" or 0 * node_memory_SwapTotal_bytes{NODE}",
+        },
         most=1,
     ),
-    Panel(
+    BoardPanel(
         "SM clock",
         "hertz",
         "Below 1 GHz while the GPU is busy, something holds it down.",
-        (
-            Query(f"spark_gpu_sm_clock_hertz{NODE}", "GPU {{gpu}}"),
-            Query(f"spark_gpu_sm_clock_max_hertz{NODE}", "most"),
-        ),
+        {
+            "GPU {{gpu}}": f"spark_gpu_sm_clock_hertz{NODE}",
+            "most": f"spark_gpu_sm_clock_max_hertz{NODE}",
+        },
     ),
-    Panel(
+    BoardPanel(
         "GPU utilization",
         "percentunit",
         "The share of time in which a kernel ran.",
-        (Query(f"spark_gpu_utilization_ratio{NODE}", "GPU {{gpu}}"),),
+        {"GPU {{gpu}}": f"spark_gpu_utilization_ratio{NODE}"},
         most=1,
     ),
-    Panel(
+    BoardPanel(
         "GPU power",
         "watt",
         "Of the GPU alone, not of the machine.",
-        (Query(f"spark_gpu_power_watts{NODE}", "GPU {{gpu}}"),),
+        {"GPU {{gpu}}": f"spark_gpu_power_watts{NODE}"},
     ),
-    Panel(
+    BoardPanel(
         "Temperature",
         "celsius",
         "GPU and NVMe.",
-        (
-            Query(f"spark_gpu_temperature_celsius{NODE}", "GPU {{gpu}}"),
-            Query(
-                f"node_hwmon_temp_celsius{NODE} * on (instance, chip) group_left (chip_name)"
-                f' node_hwmon_chip_names{{chip_name="nvme", {NODE[1:-1]}}}',
-                "NVMe {{sensor}}",
-            ),
-        ),
+        {
+            "GPU {{gpu}}": f"spark_gpu_temperature_celsius{NODE}",
+            "NVMe {{sensor}}": f"node_hwmon_temp_celsius{NODE} * on (instance, chip)"
+            f' group_left (chip_name) node_hwmon_chip_names{{chip_name="nvme", {NODE[1:-1]}}}',
+        },
         least=None,
     ),
-    Panel(
+    BoardPanel(
         "Both halves of the fabric's ports",
         "Bps",
         "Received and sent. The two halves of a cabled port should carry the same.",
-        (Query(f"half:fabric_bytes:rate2m{NODE}", "port {{qsfp}} half {{half}}"),),
+        {"port {{qsfp}} half {{half}}": f"half:fabric_bytes:rate2m{NODE}"},
         width=COLUMNS,
     ),
 )
@@ -219,7 +202,7 @@ def boards() -> dict[str, dict[str, Any]]:
 
 def _rows() -> Iterator[dict[str, Any]]:
     top, number = 0, 0
-    rows: tuple[tuple[str, str, Sequence[Panel]], ...] = (
+    rows: tuple[tuple[str, str, Sequence[BoardPanel]], ...] = (
         ("$group", "", GROUP_PANELS),
         ("$node", "node", NODE_PANELS),
     )
@@ -245,7 +228,7 @@ def _row(number: int, title: str, repeat: str, top: int) -> dict[str, Any]:
     return {**named, "collapsed": False, "panels": [], **again}
 
 
-def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+def _panel(number: int, panel: BoardPanel, place: dict[str, int]) -> dict[str, Any]:
     ends = {"min": panel.least, "max": panel.most}
     defaults: dict[str, Any] = {"unit": panel.unit}
     defaults |= {name: end for name, end in ends.items() if end is not None}
@@ -282,12 +265,12 @@ def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
             {
                 "refId": chr(ord("A") + i),
                 "datasource": SOURCE,
-                "expr": query.expr,
-                "legendFormat": query.legend,
+                "expr": expr,
+                "legendFormat": legend,
                 "range": not panel.state,
                 "instant": panel.state,
             }
-            for i, query in enumerate(panel.queries)
+            for i, (legend, expr) in enumerate(panel.queries.items())
         ],
     }
 

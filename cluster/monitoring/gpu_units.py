@@ -1,7 +1,10 @@
-"""The GPUs' figures for node_exporter: a script, and the systemd timer that runs it.
+"""What no exporter knows, for node_exporter: the GPUs' figures, and whether the node's rank is
+meant to serve; two scripts, and the systemd timer that runs them.
 
 No GPU exporter is used: those that there are need framebuffer memory, which a GB10 does not report.
 """
+
+from dataclasses import dataclass
 
 from cluster.command import Command, load_script
 from cluster.monitoring.parts import MonitoringReading, digests
@@ -36,20 +39,59 @@ def textfile_folder(group: str) -> str:
     return f"/run/spark-monitoring/{group}"
 
 
-def unit_files(group: str) -> dict[str, str]:
-    """Path → content of every file that a node with GPUs has for it."""
-    unit, script = unit_name(group), f"/usr/local/lib/spark-monitoring/{group}.sh"
+@dataclass(frozen=True)
+class MetricsTimer:
+    """What one node's timer reads.
+
+    + rank: its container; "" if Docker's restart policy does not say whether it is meant to serve
+    + load_seconds: that the rank may take to load; first_seconds: before it has ever served
+    + gpus: it has some
+    """
+
+    group: str
+    rank: str
+    load_seconds: int
+    first_seconds: int
+    gpus: bool
+
+
+def unit_paths(group: str) -> tuple[str, ...]:
+    """Every file that a node may have for it: the service, the timer, the scripts of GPUs and
+    rank."""
+    unit, scripts = f"/etc/systemd/system/{unit_name(group)}", "/usr/local/lib/spark-monitoring"
+    return (
+        *(f"{unit}.service", f"{unit}.timer"),
+        # No group's name has an @.
+        *(f"{scripts}/{group}.sh", f"{scripts}/rank@{group}.sh"),
+    )
+
+
+def unit_files(reads: MetricsTimer) -> dict[str, str]:
+    """Path → content of every file that the node has for it."""
+    group, folder = reads.group, textfile_folder(reads.group)
+    service_path, timer_path, gpu_script, rank_script = unit_paths(group)
+    limits = f"{reads.load_seconds} {reads.first_seconds}"
+    started = {
+        # "-": what the other one reads counts all the same.
+        rank_script: f"ExecStart=-/bin/sh {rank_script} {folder} {reads.rank} {limits}\n",
+        gpu_script: f"ExecStart=/bin/sh {gpu_script} {folder}\n",
+    }
+    scripts = {
+        rank_script: "rank_metrics.sh" if reads.rank else "",
+        gpu_script: "gpu_metrics.sh" if reads.gpus else "",
+    }
+    there = {path: script for path, script in scripts.items() if script}
     # LogLevelMax: else each run would be four lines of the journal.
     service = f"""\
 [Unit]
-Description=GPU figures of the group {group} for node_exporter
+Description=Figures of the group {group} for node_exporter
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh {script} {textfile_folder(group)}
+{"".join(started[path] for path in there)}\
 RuntimeDirectory=spark-monitoring/{group}
 RuntimeDirectoryPreserve=yes
-TimeoutStartSec=12
+TimeoutStartSec=14
 Nice=10
 NoNewPrivileges=yes
 ProtectHome=yes
@@ -57,7 +99,7 @@ LogLevelMax=warning
 """
     timer = f"""\
 [Unit]
-Description=GPU figures of the group {group} for node_exporter
+Description=Figures of the group {group} for node_exporter
 
 [Timer]
 OnActiveSec=0
@@ -67,16 +109,13 @@ AccuracySec=1
 [Install]
 WantedBy=timers.target
 """
-    return {
-        f"/etc/systemd/system/{unit}.service": service,
-        f"/etc/systemd/system/{unit}.timer": timer,
-        script: load_script(__file__, "gpu_metrics.sh") + "\n",
-    }
+    read = {path: load_script(__file__, script) + "\n" for path, script in there.items()}
+    return {service_path: service, timer_path: timer, **read}
 
 
-def unit_drift(group: str, there: MonitoringReading) -> tuple[str, ...]:
+def unit_drift(reads: MetricsTimer, there: MonitoringReading) -> tuple[str, ...]:
     """Why the units are not as they should be."""
-    wanted = digests(unit_files(group))
+    wanted = digests(unit_files(reads))
     reasons = [
         f"{path} {'differs' if path in there.files else 'is not there'}"
         for path, digest in wanted.items()
@@ -87,14 +126,14 @@ def unit_drift(group: str, there: MonitoringReading) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def place_units(group: str) -> Command:
+def place_units(reads: MetricsTimer) -> Command:
     """Write the files, and (re)start the timer."""
-    words = [word for file in unit_files(group).items() for word in file]
-    script = as_root("sh", "-c", _PLACE, "sh", f"{unit_name(group)}.timer", *words)
+    words = [word for file in unit_files(reads).items() for word in file]
+    script = as_root("sh", "-c", _PLACE, "sh", f"{unit_name(reads.group)}.timer", *words)
     return Command(script, 60, kill=False)
 
 
 def remove_units(group: str) -> Command:
     """Stop the timer, and remove the files and the figures."""
-    names = (f"{unit_name(group)}.timer", textfile_folder(group), *unit_files(group))
+    names = (f"{unit_name(group)}.timer", textfile_folder(group), *unit_paths(group))
     return Command(as_root("sh", "-c", _REMOVE, "sh", *names), 60, kill=False)

@@ -10,7 +10,7 @@ import io
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ import msgspec
 from cluster.command import Command
 from cluster.node.readings import ImageReading, Rank, Shown
 from cluster.printable import short_id
+from cluster.transfer.images import pinned_reference
 
 # Another than the ranks': what plans ranks never sees these containers.
 LABEL = "spark-serving.monitoring"
@@ -42,8 +43,8 @@ echo same
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """Everything that decides what a part runs. Two equal parts are the same container.
+class PartSpec:
+    """Everything that decides what a part runs. Two equal ones are the same container.
 
     + group: whose it is, as for ranks
     + kind: "prometheus", "alertmanager", "grafana", "node_exporter"
@@ -55,6 +56,8 @@ class Part:
     + files: path in the container → SHA-256 of its content
     + secrets: paths in the container of what nobody else may read; nothing of them is in a label
     + receiver: how it notifies somebody of alerts, "webhook" or "smtp"
+    + digest: "sha256:…", what the image's tag meant at its registry when the container was created;
+      "" where the reference has one, or no registry has the image
     """
 
     group: str
@@ -69,10 +72,15 @@ class Part:
     files: dict[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     receiver: str = ""
+    digest: str = ""
 
     def dump(self) -> str:
-        """The canonical JSON: sorted keys, no spaces, so that equality is equality of strings."""
-        return msgspec.json.encode(self, order="sorted").decode()
+        """The canonical JSON: sorted keys, no spaces, so that equality is equality of strings; an
+        empty digest is left out, as in earlier labels."""
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        if not self.digest:
+            del fields["digest"]
+        return msgspec.json.encode(fields, order="sorted").decode()
 
     @property
     def data(self) -> str:
@@ -90,7 +98,7 @@ class WantedPart:
     + url: answers with 200 once the part works, requested on its own node
     """
 
-    part: Part
+    part: PartSpec
     contents: Mapping[str, str]
     url: str
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -103,10 +111,10 @@ def digests(contents: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def read_part(label: str | None) -> Part | None:
+def read_part(label: str | None) -> PartSpec | None:
     """A label as its container carries it; None for one that is none of ours. Never an error."""
     with suppress(msgspec.DecodeError, msgspec.ValidationError, RecursionError):
-        return msgspec.json.decode(label or "", type=Part)
+        return msgspec.json.decode(label or "", type=PartSpec)
     return None
 
 
@@ -159,14 +167,21 @@ class PartStep:
 
 
 def plan_part(wanted: WantedPart, there: MonitoringReading) -> PartStep:
-    """What makes the part as it should be; its container is ours, or there is none."""
-    part = wanted.part
-    container = next((c for c in there.containers if c.name == part.name), None)
+    """What makes the part as it should be; its container is ours, or there is none.
+
+    The step's part has the digest of the image that is there: of a tag, resolved by whoever pulled.
+    """
+    container = next((c for c in there.containers if c.name == wanted.part.name), None)
+    was = read_part(container.label) if container else None
+    image = there.images.get(wanted.part.image)
+    digest = _resolved(wanted.part.image, image, was.digest if was else "") if image else ""
+    part = replace(wanted.part, digest=digest)
+    wanted = replace(wanted, part=part)
     if container is None:
         return PartStep(part.name, None, wanted, ("is not there",), recreate=True)
     drift = part_drift(container.label or "", part)
-    image = there.images.get(part.image)
-    if image is not None and container.image_id not in ("", image.id):
+    moved = was and was.digest and digest and was.digest != digest
+    if image is not None and container.image_id not in ("", image.id) and not moved:
         drift += (f"image id: {short_id(container.image_id)} -> {short_id(image.id)}",)
     if wanted.secrets and there.secrets.get(part.name) != "same":
         drift += ("its secrets differ",)
@@ -182,7 +197,17 @@ def plan_part(wanted: WantedPart, there: MonitoringReading) -> PartStep:
     return PartStep(part.name, container, wanted, (f"is {container.status}{code}{killed}",))
 
 
-def part_drift(label: str, part: Part) -> tuple[str, ...]:
+def _resolved(reference: str, image: ImageReading, before: str) -> str:
+    """The digest that a tag's image has at its registry: the one from before, if it still has it;
+    "" for a reference by digest, and for an image that came by a copy."""
+    pinned = pinned_reference(reference, image)
+    if "@" in reference or not pinned:
+        return ""
+    name, _, digest = pinned.partition("@")
+    return before if f"{name}@{before}" in image.digests else digest
+
+
+def part_drift(label: str, part: PartSpec) -> tuple[str, ...]:
     """Why a label's part is not this one, field by field: "memory: '100m' -> '200m'"."""
     if label == part.dump():
         return ()
@@ -190,10 +215,12 @@ def part_drift(label: str, part: Part) -> tuple[str, ...]:
         old = dict(_flat(msgspec.json.decode(label)))
     except (msgspec.DecodeError, AttributeError, TypeError, ValueError, RecursionError):
         return ("its label is not a part of ours",)
-    new = dict(_flat(msgspec.to_builtins(part)))
+    new = dict(_flat(msgspec.json.decode(part.dump())))
+    # One that is not known is no other one: an earlier label, or an image that came by a copy.
+    unknown = {"digest"} - (old.keys() & new.keys())
     return tuple(
         f"{name}: {_shown(old, name)} -> {_shown(new, name)}"
-        for name in sorted(old.keys() | new.keys())
+        for name in sorted((old.keys() | new.keys()) - unknown)
         if old.get(name) != new.get(name)
     )
 
@@ -202,6 +229,8 @@ def _shown(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     if value is None:
         return "(none)"
+    if name == "digest":
+        return short_id(str(value))
     return str(value)[:12] if name.startswith("file ") else repr(value)
 
 
@@ -221,7 +250,7 @@ def _flat(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 # ---- commands
 
 
-def create_part(part: Part) -> Command:
+def create_part(part: PartSpec) -> Command:
     """Create the container; nothing runs yet, and its files have not come."""
     words = (
         *("docker", "create", "--pull", "never", "--name", part.name),
@@ -236,7 +265,7 @@ def create_part(part: Part) -> Command:
     return Command(words, 120)
 
 
-def create_data(part: Part) -> Command:
+def create_data(part: PartSpec) -> Command:
     """Create the volume that keeps its data, if it is not there."""
     words = ("docker", "volume", "create", "--label", f"{LABEL}={part.group}", part.data)
     return Command(words, 60)

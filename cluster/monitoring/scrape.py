@@ -15,7 +15,7 @@ INTERVAL = 15
 
 
 @dataclass(frozen=True)
-class Target:
+class ScrapeTarget:
     """Something to scrape.
 
     + at: "ADDRESS:PORT", as Prometheus reaches it
@@ -29,7 +29,7 @@ class Target:
 
 
 def prometheus_config(
-    group: str, targets: Sequence[Target], rule_files: Sequence[str]
+    group: str, targets: Sequence[ScrapeTarget], rule_files: Sequence[str]
 ) -> dict[str, Any]:
     """prometheus.yml as plain data; its JSON is YAML too.
 

@@ -1,16 +1,18 @@
 """What monitoring should be on every node, and the steps from what is there."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 import msgspec
 
 from cluster import findings
+from cluster.engine.readiness import ready_limits
 from cluster.fabric import Fabric
 from cluster.monitoring import gpu_units, scrape
 from cluster.monitoring.alertmanager import Receiver, alertmanager_config, receiver_files
 from cluster.monitoring.boards import boards
+from cluster.monitoring.gpu_units import MetricsTimer
 from cluster.monitoring.grafana import (
     CONFIG_FILE as GRAFANA_FILE,
     PASSWORD_FILE,
@@ -20,7 +22,7 @@ from cluster.monitoring.grafana import (
 )
 from cluster.monitoring.parts import (
     MonitoringReading,
-    Part,
+    PartSpec,
     PartStep,
     WantedPart,
     digests,
@@ -30,6 +32,7 @@ from cluster.monitoring.parts import (
 from cluster.monitoring.rules import rule_groups
 from cluster.node.host import no_root
 from cluster.node.readings import NodeFacts, Rank
+from cluster.plan.specs import rank_names
 from cluster.rank.spec import EVERYWHERE
 from cluster.settings.declaration import Declaration
 from cluster.settings.schema import Settings
@@ -49,13 +52,10 @@ KEEPERS = ("prometheus", "alertmanager")
 
 @dataclass(frozen=True)
 class NodeWanted:
-    """What one node should have; nothing where monitoring is absent.
-
-    + gpus: whether the units that read the GPUs belong there
-    """
+    """What one node should have; nothing where monitoring is absent."""
 
     parts: tuple[WantedPart, ...] = ()
-    gpus: bool = False
+    timer: MetricsTimer | None = None
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,15 @@ class NodeSteps:
     """What happens on one node.
 
     + parts: only those that change
-    + units: why the units that read the GPUs are placed, or removed; () where they are not
-    + gpus: whether they should be there
+    + units: why the timer's units are placed, or removed; () where they are not
+    + timer: as it should be there; None: it goes
     + volumes: of data, that go
     """
 
     group: str
     parts: tuple[PartStep, ...] = ()
     units: tuple[str, ...] = ()
-    gpus: bool = False
+    timer: MetricsTimer | None = None
     volumes: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
@@ -81,7 +81,8 @@ class NodeSteps:
         """What happens, for people."""
         yield from map(str, self.parts)
         if self.units:
-            yield f"{'place' if self.gpus else 'remove'} the GPU timer: {'; '.join(self.units)}"
+            verb = "place" if self.timer else "remove"
+            yield f"{verb} the metrics timer: {'; '.join(self.units)}"
         for volume in self.volumes:
             yield f"remove the data in the volume {volume}: monitoring_data=absent"
 
@@ -96,7 +97,7 @@ def all_names(group: str) -> tuple[str, ...]:
     return tuple(part_name(group, kind) for kind in (*KEEPERS, "grafana", "node_exporter"))
 
 
-def images(settings: Settings) -> dict[str, str]:
+def part_images(settings: Settings) -> dict[str, str]:
     """Kind of part → its image."""
     return {
         "prometheus": settings.prometheus_image,
@@ -141,16 +142,29 @@ def wanted_parts(
     # In the order in which each needs the one before it.
     there = [
         alertmanager(settings, address, private.receiver),
-        prometheus(settings, targets(declaration, scraped, address, at), address),
+        prometheus(settings, scrape_targets(declaration, scraped, address, at), address),
     ]
     if private.password:
         there.append(grafana(settings, address, private.password))
     wanted = {at: NodeWanted(tuple(there))}
     for node, own in declaration.nodes.items():
         others = there if node == at else ()
-        parts = (node_exporter(own, scraped[node]), *others)
-        wanted[node] = NodeWanted(parts, gpus=own.gpus != "none")
+        timer = metrics_timer(declaration, node)
+        exporter = node_exporter(own, scraped[node], figures=timer is not None)
+        wanted[node] = NodeWanted((exporter, *others), timer)
     return wanted
+
+
+def metrics_timer(declaration: Declaration, node: str) -> MetricsTimer | None:
+    """What a node's timer reads; None if that is nothing."""
+    settings, names = declaration.nodes[node], rank_names(declaration)
+    load, first = (
+        int(ready_limits(settings.ready_timeout, len(names), first=first).ready)
+        for first in (False, True)
+    )
+    rank = "" if settings.restart_policy == "no" else names[node]
+    timer = MetricsTimer(settings.group, rank, load, first, settings.gpus != "none")
+    return timer if timer.rank or timer.gpus else None
 
 
 def unreached(
@@ -182,9 +196,9 @@ def unreached(
             )
 
 
-def targets(
+def scrape_targets(
     declaration: Declaration, scraped: Mapping[str, str], address: str, at: str
-) -> tuple[scrape.Target, ...]:
+) -> tuple[scrape.ScrapeTarget, ...]:
     """All that Prometheus scrapes.
 
     + scraped: node → its address, as Prometheus reaches it
@@ -194,17 +208,26 @@ def targets(
     # A single node's API may listen on one address alone.
     hosts = scraped if settings.host == EVERYWHERE else dict.fromkeys(scraped, settings.host)
     ranks = [
-        scrape.Target("sglang", f"{hosts[node]}:{settings.port}", node, str(n))
+        scrape.ScrapeTarget("sglang", f"{hosts[node]}:{settings.port}", node, str(n))
         for n, node in enumerate(declaration.nodes)
         if settings.enable_metrics
     ]
     nodes = [
-        scrape.Target("node", f"{scraped[node]}:{settings.node_exporter_port}", node)
+        scrape.ScrapeTarget("node", f"{scraped[node]}:{settings.node_exporter_port}", node)
         for node in declaration.nodes
     ]
-    ports = {"prometheus": settings.prometheus_port, "alertmanager": settings.alertmanager_port}
-    own = [scrape.Target(job, f"{_reached(address)}:{port}", at) for job, port in ports.items()]
+    ports = server_ports(settings)
+    own = [scrape.ScrapeTarget(job, f"{_reached(address)}:{ports[job]}", at) for job in KEEPERS]
     return (*ranks, *nodes, *own)
+
+
+def server_ports(settings: Settings) -> dict[str, int]:
+    """Kind of part → its port, of those that stand beside each other on one host."""
+    return {
+        "prometheus": settings.prometheus_port,
+        "alertmanager": settings.alertmanager_port,
+        "grafana": settings.grafana_port,
+    }
 
 
 def _reached(address: str) -> str:
@@ -212,22 +235,59 @@ def _reached(address: str) -> str:
     return LOOPBACK if address == EVERYWHERE else address
 
 
-def _json(document: object) -> str:
-    """A document as a file; YAML's readers take it too."""
-    return msgspec.json.format(msgspec.json.encode(document)).decode() + "\n"
+def _server(
+    settings: Settings,
+    kind: str,
+    address: str,
+    documents: Mapping[str, object],
+    *,
+    memory: str,
+    args: Sequence[str] = (),
+    ready: str = "/-/ready",
+    secrets: Mapping[str, str] | None = None,
+    receiver: str = "",
+) -> WantedPart:
+    """A part that listens where the others beside it do.
 
-
-def prometheus(settings: Settings, scraped: tuple[scrape.Target, ...], address: str) -> WantedPart:
-    """Prometheus, with its data in a volume of Docker's."""
-    name = part_name(settings.group, "prometheus")
-    config = scrape.prometheus_config(settings.group, scraped, [RULES_FILE])
-    contents = {CONFIG_FILE: _json(config), RULES_FILE: _json(rule_groups())}
-    part = Part(
+    + documents: path in the container → what it reads there: text, or data that become JSON, which
+      YAML's readers take too
+    + ready: path that answers once it works
+    + receiver: how it notifies somebody
+    """
+    contents = {
+        path: document
+        if isinstance(document, str)
+        else msgspec.json.format(msgspec.json.encode(document)).decode() + "\n"
+        for path, document in documents.items()
+    }
+    port, name = server_ports(settings)[kind], part_name(settings.group, kind)
+    spec = PartSpec(
         group=settings.group,
-        kind="prometheus",
+        kind=kind,
         name=name,
-        image=settings.prometheus_image,
-        at=f"{address}:{settings.prometheus_port}",
+        image=part_images(settings)[kind],
+        at=f"{address}:{port}",
+        args=tuple(args),
+        memory=memory,
+        volumes=(f"{name}:/{kind}",) if kind in KEEPERS else (),
+        files=digests(contents),
+        secrets=tuple(secrets or ()),
+        receiver=receiver,
+    )
+    url = f"http://{_reached(address)}:{port}{ready}"
+    return WantedPart(part=spec, contents=contents, url=url, secrets=secrets or {})
+
+
+def prometheus(
+    settings: Settings, scraped: Sequence[scrape.ScrapeTarget], address: str
+) -> WantedPart:
+    """Prometheus, with its data in a volume of Docker's."""
+    config = scrape.prometheus_config(settings.group, scraped, [RULES_FILE])
+    return _server(
+        settings,
+        "prometheus",
+        address,
+        {CONFIG_FILE: config, RULES_FILE: rule_groups()},
         args=(
             f"--config.file={CONFIG_FILE}",
             "--storage.tsdb.path=/prometheus",
@@ -236,24 +296,16 @@ def prometheus(settings: Settings, scraped: tuple[scrape.Target, ...], address: 
             f"--web.listen-address={address}:{settings.prometheus_port}",
         ),
         memory=PROMETHEUS_MEMORY,
-        volumes=(f"{name}:/prometheus",),
-        files=digests(contents),
     )
-    url = f"http://{_reached(address)}:{settings.prometheus_port}/-/ready"
-    return WantedPart(part=part, contents=contents, url=url)
 
 
 def alertmanager(settings: Settings, address: str, receiver: Receiver | None) -> WantedPart:
     """Alertmanager, with its silences in a volume of Docker's, and without a cluster of its own."""
-    name = part_name(settings.group, "alertmanager")
-    contents = {ALERTMANAGER_FILE: _json(alertmanager_config(receiver))}
-    secrets = receiver_files(receiver)
-    part = Part(
-        group=settings.group,
-        kind="alertmanager",
-        name=name,
-        image=settings.alertmanager_image,
-        at=f"{address}:{settings.alertmanager_port}",
+    return _server(
+        settings,
+        "alertmanager",
+        address,
+        {ALERTMANAGER_FILE: alertmanager_config(receiver)},
         args=(
             f"--config.file={ALERTMANAGER_FILE}",
             "--storage.path=/alertmanager",
@@ -261,46 +313,34 @@ def alertmanager(settings: Settings, address: str, receiver: Receiver | None) ->
             "--cluster.listen-address=",
         ),
         memory=ALERTMANAGER_MEMORY,
-        volumes=(f"{name}:/alertmanager",),
-        files=digests(contents),
-        secrets=tuple(secrets),
+        secrets=receiver_files(receiver),
         receiver="" if receiver is None else "webhook" if receiver.webhook else "smtp",
     )
-    url = f"http://{_reached(address)}:{settings.alertmanager_port}/-/ready"
-    return WantedPart(part=part, contents=contents, url=url, secrets=secrets)
 
 
 def grafana(settings: Settings, address: str, password: str) -> WantedPart:
     """Grafana, with the boards; what its users change is gone with the container."""
-    at = f"{address}:{settings.grafana_port}"
     source = f"http://{_reached(address)}:{settings.prometheus_port}"
-    documents = {**provisioning(source), **board_files(boards())}
-    contents = {path: _json(document) for path, document in documents.items()}
-    contents[GRAFANA_FILE] = grafana_config(
-        address, settings.grafana_port, anonymous=settings.grafana_anonymous
-    )
-    secrets = {PASSWORD_FILE: password}
-    part = Part(
-        group=settings.group,
-        kind="grafana",
-        name=part_name(settings.group, "grafana"),
-        image=settings.grafana_image,
-        at=at,
-        args=(),
+    config = grafana_config(address, settings.grafana_port, anonymous=settings.grafana_anonymous)
+    return _server(
+        settings,
+        "grafana",
+        address,
+        {**provisioning(source), **board_files(boards()), GRAFANA_FILE: config},
         memory=GRAFANA_MEMORY,
-        files=digests(contents),
-        secrets=tuple(secrets),
+        ready="/api/health",
+        secrets={PASSWORD_FILE: password},
     )
-    url = f"http://{_reached(address)}:{settings.grafana_port}/api/health"
-    return WantedPart(part=part, contents=contents, url=url, secrets=secrets)
 
 
-def node_exporter(settings: Settings, address: str) -> WantedPart:
-    """node_exporter as its authors run it in a container; it sees the node's files, read-only."""
+def node_exporter(settings: Settings, address: str, *, figures: bool) -> WantedPart:
+    """node_exporter as its authors run it in a container; it sees the node's files, read-only.
+
+    + figures: a timer writes some for it
+    """
     at = f"{address}:{settings.node_exporter_port}"
     folder = gpu_units.textfile_folder(settings.group)
-    gpus = settings.gpus != "none"
-    part = Part(
+    part = PartSpec(
         group=settings.group,
         kind="node_exporter",
         name=part_name(settings.group, "node_exporter"),
@@ -308,8 +348,9 @@ def node_exporter(settings: Settings, address: str) -> WantedPart:
         at=at,
         args=(
             "--path.rootfs=/host",
+            "--path.sysfs=/host/sys",
             f"--web.listen-address={at}",
-            *((f"--collector.textfile.directory=/host{folder}",) if gpus else ()),
+            *((f"--collector.textfile.directory=/host{folder}",) if figures else ()),
         ),
         memory=EXPORTER_MEMORY,
         volumes=("/:/host:ro,rslave",),
@@ -351,10 +392,10 @@ def plan_node(wanted: NodeWanted, there: MonitoringReading, settings: Settings) 
         for c in _own(there, group)
         if c.name not in named
     ]
-    placed = [path for path in gpu_units.unit_files(group) if path in there.files]
+    placed = [path for path in gpu_units.unit_paths(group) if path in there.files]
     units = (
-        gpu_units.unit_drift(group, there)
-        if wanted.gpus
+        gpu_units.unit_drift(wanted.timer, there)
+        if wanted.timer
         else tuple(f"{p} is there" for p in placed)
     )
     gone = settings.monitoring == "absent" and settings.monitoring_data == "absent"
@@ -363,7 +404,7 @@ def plan_node(wanted: NodeWanted, there: MonitoringReading, settings: Settings) 
         group,
         tuple(step for step in steps if step.reasons),
         units,
-        wanted.gpus,
+        wanted.timer,
         tuple(v for v in there.volumes if gone and v in data),
     )
 

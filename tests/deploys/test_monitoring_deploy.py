@@ -11,18 +11,27 @@ from fakes import IMAGE_ID, Fakes, Run, container
 
 from cluster.fabric import choose_fabric
 from cluster.monitoring import gpu_units, parts, wanted
+from cluster.monitoring.alertmanager import read_receiver
 from cluster.settings.declaration import HostData, parse_declaration
 from facts.node import NodeReading
 
 PROGRAM = "deploys/monitoring.py"
 # In every reading of monitoring, and in no other command.
 READ = "docker volume ls --filter"
+COMPARE = "tar -xO"
 PLACE, CREATE, FILES, READY = "daemon-reload", "docker create", "docker cp -", "until curl"
 
 
 @pytest.fixture
 def sparks(tmp_path: Path) -> Fakes:
-    """Two nodes whose monitoring is as declared."""
+    return converged(tmp_path)
+
+
+def converged(tmp_path: Path, receiver: str = "") -> Fakes:
+    """Two nodes whose monitoring is as declared.
+
+    + receiver: what alert_receiver's file says
+    """
     fakes = Fakes.of(tmp_path)
     groups = [("head",), ("workers",)]
     declaration = parse_declaration(
@@ -30,7 +39,8 @@ def sparks(tmp_path: Path) -> Fakes:
     )
     facts = [NodeReading().process(spark.reading(full=False)) for spark in fakes.sparks]
     scraped = wanted.fabric_addresses(declaration, choose_fabric(facts))
-    desired = wanted.wanted_parts(declaration, scraped, "127.0.0.1", wanted.Private())
+    private = wanted.Private(read_receiver(receiver) if receiver else None)
+    desired = wanted.wanted_parts(declaration, scraped, "127.0.0.1", private)
     for spark in fakes.sparks:
         spark.answers[READ] = reading(desired[spark.name])
     return fakes
@@ -44,7 +54,8 @@ def reading(node: wanted.NodeWanted) -> list[str]:
         inspected["Config"]["Labels"] = {parts.LABEL: each.part.dump()}
         lines.append(f"container {json.dumps(inspected)}")
         lines.append(f"image {each.part.image} {json.dumps({'Id': IMAGE_ID})}")
-    files = parts.digests(gpu_units.unit_files("sglang"))
+    assert node.timer
+    files = parts.digests(gpu_units.unit_files(node.timer))
     return [*lines, *(f"file {digest} {path}" for path, digest in files.items())]
 
 
@@ -93,6 +104,52 @@ def test_one_field_that_differs_replaces_that_container_alone(sparks: Fakes) -> 
     assert worker not in changes(run)
     assert "docker rm --force" in changes(run)[name][0]
     assert not any("node-exporter" in c for c in changes(run)[name])
+
+
+PROMETHEUS = f"prom/prometheus@sha256:{'a1' * 32}"
+
+
+def test_a_moved_tag_is_reported_in_its_digest_and_replaces_that_container_alone(
+    sparks: Fakes,
+) -> None:
+    head = sparks.sparks[0]
+    lines: list[str] = head.answers[READ]
+    (old,) = (line for line in lines if "image prom/prometheus:" in line)
+    known = {"Id": IMAGE_ID, "RepoDigests": [PROMETHEUS]}
+    pulled = f"{old.rpartition(' {')[0]} {json.dumps(known)}"
+    head.answers[READ] = [pulled if line == old else line for line in lines]
+    # An earlier label has no digest: nothing differs.
+    assert changes(deploy(sparks)) == {}
+    labels = [line for line in lines if line.startswith("container")]
+    (label,) = (line for line in labels if "sglang-prometheus" in line)
+    before = label.replace('\\"files\\"', f'\\"digest\\":\\"sha256:{"b2" * 32}\\",\\"files\\"')
+    assert before != label
+    moved = [before if line == label else line for line in head.answers[READ]]
+    head.answers[READ] = moved
+    run = deploy(sparks)
+    assert run.code == 0, run.text
+    what = "create sglang-prometheus: digest: b2b2b2b2b2b2 -> a1a1a1a1a1a1"
+    assert f"plan: {head.name}: {what}" in run.text and sparks.sparks[1].name not in changes(run)
+    (created,) = (command for command in changes(run)[head.name] if CREATE in command)
+    assert f'"digest":"sha256:{"a1" * 32}"' in created
+    assert sum("docker rm --force" in command for command in changes(run)[head.name]) == 1
+
+
+def test_a_pull_that_brings_nothing_new_replaces_nothing_with_secrets_either(
+    tmp_path: Path,
+) -> None:
+    receiver = tmp_path / "receiver"
+    receiver.touch(0o600)
+    receiver.write_text("https://hooks.example.org/x")
+    fakes = converged(tmp_path, receiver.read_text())
+    pulls = ("--data", "pull=always", "--data", f"alert_receiver={receiver}")
+    head = fakes.sparks[0]
+    head.answers[COMPARE] = ["same"]
+    run = deploy(fakes, *pulls)
+    assert run.code == 0, run.text
+    commands = changes(run)[head.name]
+    assert any("docker pull" in command for command in commands)
+    assert not any("docker rm" in command or CREATE in command for command in commands)
 
 
 def test_dry_says_what_would_change_and_changes_nothing(sparks: Fakes) -> None:

@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -25,7 +26,7 @@ from waiting import until
 
 from cluster.monitoring.boards import boards
 from cluster.monitoring.rules import alerts, rule_groups
-from cluster.monitoring.scrape import Target, prometheus_config
+from cluster.monitoring.scrape import ScrapeTarget, prometheus_config
 
 RECORDED = Path(__file__).with_name("sglang-0.5.11.txt").read_text()
 NODES = ("spark-1", "spark-2")
@@ -36,6 +37,15 @@ spark_gpu_temperature_celsius{gpu="0"} 71
 spark_gpu_sm_clock_hertz{gpu="0"} 2.411e9
 spark_gpu_sm_clock_max_hertz{gpu="0"} 3.003e9
 spark_gpu_samples_timestamp_seconds 1.7e9
+"""
+# Of a rank that a deploy has stopped.
+RANK = """\
+spark_rank_expected 0
+spark_rank_running 0
+spark_rank_restarts 0
+spark_rank_started_timestamp_seconds 1.7e9
+spark_rank_load_limit_seconds 1500
+spark_rank_samples_timestamp_seconds {now}
 """
 HALVES = ("rocep1s0f0", "roceP2p1s0f0", "rocep1s0f1", "roceP2p1s0f1")
 
@@ -146,6 +156,7 @@ def prometheus(programs: Path, tmp_path: Path) -> Iterator[Prometheus]:
     folder = tmp_path
     (folder / "text").mkdir()
     (folder / "text" / "gpu.prom").write_text(GPU)
+    (folder / "text" / "rank.prom").write_text(RANK.format(now=time.time()))
     exporter, own = free_address(), free_address()
     rules, config = folder / "rules.json", folder / "prometheus.json"
     rules.write_text(json.dumps(rule_groups()))
@@ -157,8 +168,8 @@ def prometheus(programs: Path, tmp_path: Path) -> Iterator[Prometheus]:
         stack.callback(engine.shutdown)
         serves = f"127.0.0.1:{engine.server_port}"
         targets = [
-            *(Target("node", exporter, node) for node in NODES),
-            *(Target("sglang", serves, node, str(rank)) for rank, node in enumerate(NODES)),
+            *(ScrapeTarget("node", exporter, node) for node in NODES),
+            *(ScrapeTarget("sglang", serves, node, str(rank)) for rank, node in enumerate(NODES)),
         ]
         document = prometheus_config("g", targets, [str(rules)])
         document["global"] |= dict.fromkeys(("scrape_interval", "evaluation_interval"), "1s")

@@ -13,7 +13,7 @@ from cluster.monitoring import parts
 from cluster.node.readings import ImageReading, Rank
 
 CONTENTS = {"/etc/prometheus/a.json": "{}\n", "/etc/b": "ü"}
-PART = parts.Part(
+PART = parts.PartSpec(
     group="sglang",
     kind="prometheus",
     name="sglang-prometheus",
@@ -28,7 +28,7 @@ WANTED = parts.WantedPart(part=PART, contents=CONTENTS, url="http://127.0.0.1:90
 ID = "sha256:" + "ab" * 32
 
 
-def container(part: parts.Part = PART, **changed: object) -> Rank:
+def container(part: parts.PartSpec = PART, **changed: object) -> Rank:
     running = Rank(part.name, "c0ffee", "running", image_id=ID, label=part.dump())
     return replace(running, **changed)  # type: ignore[arg-type]
 
@@ -93,6 +93,48 @@ def test_a_container_that_does_not_run_as_it_should(
     step = parts.plan_part(WANTED, there(container(**changed)))
     assert step.recreate == recreate
     assert words in str(step)
+
+
+def digest(letter: str) -> str:
+    return f"sha256:{letter * 64}"
+
+
+def held(*letters: str, id: str = ID, name: str = "prom/prometheus") -> parts.MonitoringReading:
+    """A node that has the image with these digests, and Prometheus as its label says."""
+    image = ImageReading(PART.image, id, tuple(f"{name}@{digest(each)}" for each in letters))
+    return replace(there(), images={PART.image: image})
+
+
+@pytest.mark.parametrize(
+    ("labelled", "image", "drift", "label"),
+    [
+        pytest.param("a", held("a"), "", "a", id="the same"),
+        pytest.param("a", held("b", "a"), "", "a", id="still one of the image's"),
+        pytest.param("a", held("b", id="x"), f"digest: {'a' * 12} -> {'b' * 12}", "b", id="moved"),
+        pytest.param("", held("b"), "", "b", id="a label from before"),
+        pytest.param("", held("b", id="x"), "image id: abababababab -> x", "b", id="before, moved"),
+        pytest.param("a", held(), "", "", id="a copy of it"),
+        pytest.param("a", held(id="x"), "image id: abababababab -> x", "", id="a copy of another"),
+        pytest.param("a", held("b", name="me/own"), "", "", id="another repository's"),
+    ],
+)
+def test_the_digest_of_a_tag_is_in_the_label_and_a_moved_one_is_drift(
+    labelled: str, image: parts.MonitoringReading, drift: str, label: str
+) -> None:
+    old = container(replace(PART, digest=digest(labelled) if labelled else ""))
+    step = parts.plan_part(WANTED, replace(image, containers=(old,)))
+    assert "; ".join(step.reasons) == drift
+    assert step.wanted and step.wanted.part.digest == (digest(label) if label else "")
+    assert ('"digest"' in step.wanted.part.dump()) == bool(label)
+
+
+def test_a_reference_by_digest_has_none_beside_it() -> None:
+    pinned = replace(PART, image=f"prom/prometheus@{digest('c')}")
+    image = ImageReading(pinned.image, ID, (pinned.image,))
+    step = parts.plan_part(
+        replace(WANTED, part=pinned), parts.MonitoringReading(images={pinned.image: image})
+    )
+    assert step.wanted and step.wanted.part == pinned
 
 
 def test_a_part_is_bounded_and_gets_no_more_than_it_needs() -> None:

@@ -95,10 +95,29 @@ def test_disk_time_and_memory_are_bounded() -> None:
     assert exporter.volumes == ("/:/host:ro,rslave",)
 
 
-def test_a_node_without_gpus_has_no_timer_and_reads_no_text_files() -> None:
-    node = desired(gpus="none")["spark-2"]
-    assert not node.gpus
-    assert "textfile" not in node.parts[0].part.dump()
+def test_the_timer_reads_what_there_is_and_a_node_without_any_of_it_has_none() -> None:
+    both, rank, gpus, none = (
+        desired(**data)["spark-2"]  # type: ignore[arg-type]
+        for data in (
+            {"ready_timeout": 700},
+            {"gpus": "none"},
+            {"restart_policy": "no"},
+            {"gpus": "none", "restart_policy": "no"},
+        )
+    )
+    assert none.timer is None and "textfile" not in none.parts[0].part.dump()
+    started = []
+    for node in (both, rank, gpus):
+        assert node.timer and "textfile" in node.parts[0].part.dump()
+        files = gpu_units.unit_files(node.timer)
+        assert set(files) <= set(gpu_units.unit_paths("sglang"))
+        service = files["/etc/systemd/system/spark-monitoring-sglang.service"]
+        started.append(re.findall("ExecStart=(.*)", service))
+        assert all(f"{path} " in service for path in files if path.endswith(".sh"))
+    scripts, folder = "/usr/local/lib/spark-monitoring", "/run/spark-monitoring/sglang"
+    worker = f"-/bin/sh {scripts}/rank@sglang.sh {folder} sglang-worker-1"
+    gpu = f"/bin/sh {scripts}/sglang.sh {folder}"
+    assert started == [[f"{worker} 700 700", gpu], [f"{worker} 600 1500"], [gpu]]
 
 
 def test_prometheus_has_the_rules_and_sends_to_alertmanager() -> None:
@@ -133,7 +152,7 @@ def test_a_host_that_only_monitors_has_no_exporter_and_scrapes_management_addres
         "spark-1": ["node_exporter"],
         "spark-2": ["node_exporter"],
     }
-    assert not there["watcher"].gpus and there["spark-1"].gpus
+    assert not there["watcher"].timer and there["spark-1"].timer
     assert [there[n].parts[0].part.at for n in MANAGEMENT] == ["10.0.0.5:9100", "10.0.0.6:9100"]
     scraped = json.loads(there["watcher"].parts[1].contents[wanted.CONFIG_FILE])["scrape_configs"]
     assert [
@@ -254,7 +273,7 @@ def reading(node: wanted.NodeWanted, **more: object) -> parts.MonitoringReading:
         ),
         images={w.part.image: ImageReading(w.part.image, ID) for w in node.parts},
         volumes=("sglang-alertmanager", "sglang-prometheus"),
-        files=parts.digests(gpu_units.unit_files("sglang")),
+        files=parts.digests(gpu_units.unit_files(node.timer)) if node.timer else {},
         timer="enabled active",
     )
     return replace(ready, **more)  # type: ignore[arg-type]
@@ -277,20 +296,22 @@ def test_what_is_missing_comes_with_the_timer() -> None:
         f"create sglang-{name}: is not there"
         for name in ("node-exporter", "alertmanager", "prometheus")
     ]
-    assert lines[3].startswith("place the GPU timer: /etc/systemd/system/spark-monitoring-sglang")
+    assert lines[3].startswith(
+        "place the metrics timer: /etc/systemd/system/spark-monitoring-sglang"
+    )
 
 
 @pytest.mark.parametrize("timer", ["disabled inactive", "enabled inactive", "enabled failed", ""])
 def test_a_timer_that_does_not_run_is_placed_again(timer: str) -> None:
     (line,) = steps(timer=timer).lines()
-    assert line == f"place the GPU timer: its timer is {timer or 'not there'}"
+    assert line == f"place the metrics timer: its timer is {timer or 'not there'}"
 
 
 def test_a_file_that_somebody_edited_is_placed_again() -> None:
     files = reading(HEAD).files
     edited = next(iter(files))
     (line,) = steps(files={**files, edited: "0" * 64}).lines()
-    assert line == f"place the GPU timer: {edited} differs"
+    assert line == f"place the metrics timer: {edited} differs"
 
 
 DATA = ("sglang-alertmanager", "sglang-prometheus")
@@ -313,7 +334,7 @@ def test_absent_removes_ours_and_keeps_the_data_by_default(
         lines = list(planned.lines())
         assert "remove sglang-prometheus: is not wanted here" in lines
         assert "remove sglang-node-exporter: is not wanted here" in lines
-        assert any(line.startswith("remove the GPU timer: /") for line in lines)
+        assert any(line.startswith("remove the metrics timer: /") for line in lines)
     assert not wanted.plan_node(wanted.NodeWanted(), parts.MonitoringReading(), settings)
 
 
