@@ -40,7 +40,7 @@ def prometheus_config(
     return {
         "global": {
             "scrape_interval": f"{INTERVAL}s",
-            "scrape_timeout": "10s",
+            "scrape_timeout": f"{min(10, INTERVAL)}s",
             "evaluation_interval": f"{INTERVAL}s",
             "external_labels": {"group": group},
         },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,16 +12,23 @@ from urllib.parse import quote
 import pytest
 import watch_images
 from clusterctl import Tool
-from deploying import Deploy, lives
+from deploying import MODEL, Deploy, lives
 from sparks import Cluster
 
-PROGRAM = "deploys/monitoring.py"
+from cluster.monitoring.boards import boards
+
+# deploys/monitoring.py, with seconds instead of quarters of a minute.
+PROGRAM = """\
+from runpy import run_path
+from cluster.monitoring import gpu_units, scrape
+scrape.INTERVAL = gpu_units.EVERY = 2
+run_path("deploys/monitoring.py")
+"""
 PROMETHEUS, ALERTMANAGER, EXPORTER = IMAGES = (
     *("prom/prometheus:debian", "prom/alertmanager:debian"),
     "prom/node-exporter:debian",
 )
-WATCH = {
-    "program": PROGRAM,
+DATA = {
     "prometheus_image": PROMETHEUS,
     "alertmanager_image": ALERTMANAGER,
     "node_exporter_image": EXPORTER,
@@ -53,13 +60,46 @@ def query(cluster: Cluster, expression: str) -> list[dict[str, Any]]:
     return series
 
 
-def wait_for(cluster: Cluster, expression: str, count: int) -> list[dict[str, Any]]:
-    """The same, once there are so many series: a scrape comes every 15 s."""
+def wait(what: Callable[[], bool], problem: Callable[[], object]) -> None:
     until = time.monotonic() + 60
-    while len(series := query(cluster, expression)) != count:
-        assert time.monotonic() < until, f"{expression}: {[s['metric'] for s in series]}"
-        time.sleep(1)
+    while not what():
+        assert time.monotonic() < until, problem()
+        time.sleep(0.5)
+
+
+def wait_for(cluster: Cluster, expression: str, count: int) -> list[dict[str, Any]]:
+    """The series that Prometheus answers with, once there are so many."""
+    series: list[dict[str, Any]] = []
+
+    def complete() -> bool:
+        series[:] = query(cluster, expression)
+        return len(series) == count
+
+    wait(complete, lambda: f"{expression}: {[s['metric'] for s in series]}")
     return series
+
+
+def every_panel_has_data(cluster: Cluster) -> None:
+    """Each of its queries, for each node, is answered with numbers while the group generates."""
+    missing = {
+        target["expr"].replace("$group", "sglang").replace("$node", node)
+        for board in boards().values()
+        for panel in board["panels"]
+        for target in panel.get("targets", ())
+        for node in ("spark-01", "spark-02")
+    }
+    assert len(missing) > 30
+    question = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
+
+    def complete() -> bool:
+        assert cluster.http("/v1/chat/completions", question).status == 200
+        for expression in sorted(missing):
+            values = [series["value"][1] for series in query(cluster, expression)]
+            if values and "NaN" not in values:
+                missing.discard(expression)
+        return not missing
+
+    wait(complete, lambda: sorted(missing))
 
 
 def ids(cluster: Cluster, number: int = 1) -> dict[str, str]:
@@ -75,9 +115,13 @@ def test_prometheus_and_exporters_from_nothing_to_absent(served: Deploy, tmp_pat
     head, worker = cluster.node(1), cluster.node(2)
     for reference in IMAGES:
         head.load(watch_images.tar(reference))
+    program = tmp_path / "monitoring.py"
+    program.write_text(PROGRAM)
+    watched: dict[str, Any] = {**DATA, "program": str(program)}
 
     # the worker's image comes from the head: no registry has it
-    output = served.succeeds(**WATCH)
+    output = served.succeeds(**watched)
+    assert "alert_receiver is not set: nobody is notified" in output
     assert f"[spark-02] {EXPORTER} is being copied from spark-01 over 169.254.1.1" in output
     assert PROMETHEUS not in worker.images()
     assert "sglang-prometheus answers at http://127.0.0.1:9090/-/ready" in output
@@ -94,10 +138,10 @@ def test_prometheus_and_exporters_from_nothing_to_absent(served: Deploy, tmp_pat
     assert power["value"][1] == "3.74"
     assert power["metric"]["group"] == "sglang"
     assert len(query(cluster, "time() - spark_gpu_samples_timestamp_seconds < 60")) == 2
-    assert len(query(cluster, "node_memory_MemAvailable_bytes > 0")) == 2
-    assert query(cluster, "sglang:num_running_reqs")
+    assert len(query(cluster, "spark_rank_expected == 1 and spark_rank_running == 1")) == 2
     wait_for(cluster, "ALERTS{alertname='watching', alertstate='firing'}", 1)
     wait_for(cluster, "prometheus_notifications_alertmanagers_discovered == 1", 1)
+    every_panel_has_data(cluster)
 
     document, _ = Tool(served).document("status")
     watch = document["watch"]
@@ -112,43 +156,40 @@ def test_prometheus_and_exporters_from_nothing_to_absent(served: Deploy, tmp_pat
     assert not reached(cluster, "169.254.1.1:9090", on=2)
     assert reached(cluster, "169.254.2.1:9100", on=1)
 
-    assert "its monitoring is as declared" in served.unchanged(**WATCH)
+    assert "its monitoring is as declared" in served.unchanged(**watched)
     assert "No change" in served.unchanged()
 
-    # one field: that container alone, and its data stay
-    before, since = ids(cluster), time.time()
-    output = served.succeeds(**WATCH, monitoring_disk=5)
-    assert "create sglang-prometheus: --storage.tsdb.retention.size: '10GB' -> '5GB'" in output
-    after = ids(cluster)
-    assert [name for name in before if before[name] != after[name]] == ["sglang-prometheus"]
-    assert query(cluster, f"up{{job='prometheus'}} @ {since}")
-
-    # who is notified: nothing of it in a label, and a new secret is a difference
+    # one field: that container alone, and its data stay; and who is notified
     receiver = tmp_path / "receiver"
     receiver.touch(0o600)
     receiver.write_text(SECRET)
-    watch = {**WATCH, "monitoring_disk": 5, "alert_receiver": str(receiver)}
-    output = served.succeeds(**WATCH, monitoring_disk=5)
-    assert "alert_receiver is not set: nobody is notified" in output
-    assert "create sglang-alertmanager: file " in served.succeeds(**watch)
-    served.unchanged(**watch)
+    before, since = ids(cluster), time.time()
+    watched |= {"monitoring_disk": 5, "alert_receiver": str(receiver)}
+    output = served.succeeds(**watched)
+    assert "create sglang-prometheus: --storage.tsdb.retention.size: '10GB' -> '5GB'" in output
+    assert "create sglang-alertmanager: file " in output
+    after = ids(cluster)
+    replaced = [name for name in before if before[name] != after[name]]
+    assert sorted(replaced) == ["sglang-alertmanager", "sglang-prometheus"]
+    assert query(cluster, f"up{{job='prometheus'}} @ {since}")
+    served.unchanged(**watched)
+
+    # a new secret is a difference, and no label has any; what has stopped starts again
     receiver.write_text(f"{SECRET}2")
-    output = served.succeeds(**watch)
+    worker.run("docker stop sglang-node-exporter; systemctl stop spark-monitoring-sglang.timer")
+    output = served.succeeds(**watched)
     assert "create sglang-alertmanager: its secrets differ" in output
     assert "hook-d41d8cd9" not in output + json.dumps(head.containers())
-
-    worker.run("docker stop sglang-node-exporter; systemctl stop spark-monitoring-sglang.timer")
-    output = served.succeeds(**watch)
     assert "spark-02: start sglang-node-exporter: is exited" in output
-    assert "spark-02: place the GPU timer: its timer is enabled inactive" in output
+    assert "spark-02: place the metrics timer: its timer is enabled inactive" in output
 
-    served.succeeds(**WATCH, monitoring="absent")
+    absent = {**watched, "monitoring": "absent"}
+    served.succeeds(**absent)
     assert set(ids(cluster)) == {"sglang-head"} and set(ids(cluster, 2)) == {"sglang-worker-1"}
     units = "ls /etc/systemd/system /usr/local/lib /run | grep spark-monitoring"
     assert [node.run(units, check=False).stdout for node in (head, worker)] == ["", ""]
     volumes = head.run("docker volume ls -q").stdout.split()
     assert sorted(volumes) == ["sglang-alertmanager", "sglang-prometheus"]
-    served.unchanged(**WATCH, monitoring="absent")
-    served.succeeds(**WATCH, monitoring="absent", monitoring_data="absent")
+    served.succeeds(**absent, monitoring_data="absent")
     assert head.run("docker volume ls -q").stdout == ""
     assert lives(cluster) == ranks

@@ -167,6 +167,15 @@ def chunk(query, delta, finish=None):
     return envelope(query, "chat.completion.chunk", choices=[{**choice, "matched_stop": None}])
 
 
+def has_token(event):
+    """Whether an event of a stream has a token; role, finish and usage are none."""
+    for choice in event["choices"]:
+        delta = choice.get("delta") or {"content": choice.get("text")}
+        if any(delta.get(name) for name in ("content", "reasoning_content", "tool_calls")):
+            return True
+    return False
+
+
 def completion(query, kind=""):
     _, answer, finish = words(query, thinks=False, kind=kind)
     choice = {"index": 0, "text": "".join(answer), "logprobs": None, "finish_reason": finish}
@@ -192,13 +201,17 @@ def completion_chunks(query, kind=""):
         yield envelope(query, "text_completion", choices=[], usage=counted)
 
 
+def accepted(draft_tokens, kind=""):
+    """Tokens that a step of speculative decoding yields."""
+    return draft_tokens if kind == "ceiling" else ACCEPTED
+
+
 def speculation(generated, requests, draft_tokens, kind=""):
     """SGLang's counters of speculative decoding in /metrics, after so many tokens."""
-    accepted = draft_tokens if kind == "ceiling" else ACCEPTED
     return {
         "generation_tokens_total": generated,
         "num_requests_total": requests,
-        "spec_verify_calls_total": (generated - requests) / accepted,
+        "spec_verify_calls_total": (generated - requests) / accepted(draft_tokens, kind),
         "spec_num_draft_tokens": draft_tokens,
     }
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from sglang import OLD, __version__, answers, ending
+from sglang import OLD, __version__, answers, ending, metrics
 from sglang.logs import log
 
 HEALTH = ("/health", "/health_generate")
@@ -24,6 +24,7 @@ class Server(ThreadingHTTPServer):
         self.args, self.faults, self.peers = args, faults, peers
         self.status = "starting"  # then "up", at last "leaving"
         self.under_way = self.requests = self.generated = 0  # completions, and their tokens
+        self.latencies = metrics.Latencies()
         super().__init__((args.host, args.port), handler)
 
     def handle_error(self, request, client_address):
@@ -173,17 +174,18 @@ class Front(Handler):
 
     def metrics(self):
         args = self.server.args
-        values = {"num_running_reqs": 0.0, "num_queue_reqs": 0.0}
+        gauges = dict.fromkeys(("num_running_reqs", "num_queue_reqs", "token_usage"), 0.0)
+        gauges["spec_accept_length"] = 0.0
+        counters = {"prompt_tokens_total": self.server.requests}
         if args.speculative_algorithm:
             counts = self.server.generated, self.server.requests
             draft_tokens = int(args.speculative_num_draft_tokens or 4)
             kind = self.server.faults.nonsense()
-            values |= answers.speculation(*counts, draft_tokens, kind)
-        lines = [
-            f'sglang:{m}{{model_name="{args.served_model_name}"}} {v}' for m, v in values.items()
-        ]
-        data = ("\n".join(lines) + "\n").encode()
-        self.send(200, data, PROMETHEUS)
+            counters |= answers.speculation(*counts, draft_tokens, kind)
+            gauges["spec_num_draft_tokens"] = counters.pop("spec_num_draft_tokens")
+            gauges["spec_accept_length"] = answers.accepted(draft_tokens, kind)
+        text = metrics.exposition(args.served_model_name, gauges, counters, self.server.latencies)
+        self.send(200, text.encode(), PROMETHEUS)
 
     # ---- answers
 
@@ -233,7 +235,9 @@ class Front(Handler):
         count = (answer.get("usage") or {}).get("completion_tokens", 1)
         self.server.generated += count
         self.server.peers.step()
-        time.sleep(self.server.faults.token_seconds * count)
+        began, seconds = time.monotonic(), self.server.faults.token_seconds
+        time.sleep(seconds * count)
+        self.server.latencies.observe([began + seconds * i for i in range(count + 1)])
         self.reply(200, answer)
 
     def stream(self, chunks):
@@ -243,11 +247,14 @@ class Front(Handler):
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        times = [time.monotonic()]
         for chunk in chunks:
             self.server.generated += 1
             self.server.peers.step()
             time.sleep(self.server.faults.token_seconds)
+            times += [time.monotonic()] * answers.has_token(chunk)
             self.event(json.dumps(chunk))
+        self.server.latencies.observe(times)
         self.event("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
 
