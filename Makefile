@@ -13,7 +13,7 @@ SGLANG := .cache/acceptance
 CLUSTER := $(shell [ "`uname -s`" = Linux ] && [ "`id -u`" = 0 ] && echo yes)
 
 .PHONY: help setup demo test test-quick test-docker28 faults acceptance check-arm64 check-wheels \
-  check-sglang sgl-eval bench-peers bounds llama-benchy lint format lock clean house golden mutation probe-rates \
+  check-sglang sgl-eval bench-peers bounds monitoring-overhead llama-benchy lint format lock clean house golden mutation probe-rates \
   docs
 
 help:  ## list the targets
@@ -120,6 +120,10 @@ bench-peers: setup $(SGLANG)/.models  ## our client and four others against the 
 bounds: setup  ## the truth against the bounds that spark-bench states, in a thousand trials: 6 min, goes on where it ended
 	@mkdir -p .cache
 	@$(BIN)/python tests/support/bound_trials.py --trials $(or $(TRIALS),1000) --at-once 5 --results .cache/bounds.jsonl
+
+monitoring-overhead: setup  ## what monitoring costs at rest, and whether a server's ITL changes: 8 min, 270 MB
+	@tests/monitoring/install-packages
+	@PYTHONPATH=.:bench:tests/support $(BIN)/python tests/support/monitoring_overhead.py $(WORDS)
 
 llama-benchy: setup  ## its reader and arithmetic, in a temporary environment, against our report of results at depths
 	@cd tests/support && PYTHONPATH=../../bench $(CURDIR)/$(BIN)/python benchy_batches.py $(WORDS)
