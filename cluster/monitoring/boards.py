@@ -168,6 +168,15 @@ NODE_PANELS = (
         least=None,
     ),
     BoardPanel(
+        "What the watchdog ended",
+        "short",
+        "Times in an hour that it ended this node's rank, and why. 0 where there is none, too.",
+        {
+            "{{key}}": f"sum by (key) (increase(spark_watchdog_actions_total{NODE}[1h]))"
+            " or on () vector(0)"
+        },
+    ),
+    BoardPanel(
         "Both halves of the fabric's ports",
         "Bps",
         "Received and sent. The two halves of a cabled port should carry the same.",

@@ -47,6 +47,11 @@ spark_rank_started_timestamp_seconds 1.7e9
 spark_rank_load_limit_seconds 1500
 spark_rank_samples_timestamp_seconds {now}
 """
+WATCHDOG = """\
+spark_watchdog_actions_total{key="memory-floor"} 1
+spark_watchdog_duty{duty="limit"} 1
+spark_watchdog_timestamp_seconds 1.7e9
+"""
 HALVES = ("rocep1s0f0", "roceP2p1s0f0", "rocep1s0f1", "roceP2p1s0f1")
 
 
@@ -156,6 +161,7 @@ def prometheus(programs: Path, tmp_path: Path) -> Iterator[Prometheus]:
     folder = tmp_path
     (folder / "text").mkdir()
     (folder / "text" / "gpu.prom").write_text(GPU)
+    (folder / "text" / "watchdog.prom").write_text(WATCHDOG)
     (folder / "text" / "rank.prom").write_text(RANK.format(now=time.time()))
     exporter, own = free_address(), free_address()
     rules, config = folder / "rules.json", folder / "prometheus.json"
