@@ -62,7 +62,18 @@ def _plan(state: State) -> MonitoringRun:
         there = _compared(deployment, desired, there)
     orders = _image_orders(deployment, facts, desired, there, fabric_address)
     plans = {n: wanted.plan_node(desired[n], there[n], settings) for n in deployment.hosts}
-    _report(deployment, desired, there, plans)
+    findings = [
+        finding
+        for name in plans
+        for finding in wanted.obstacles(name, desired[name], plans[name], there[name], settings)
+    ]
+    refuse_errors(findings)
+    remarks = _remarks(deployment) if settings.monitoring == "present" else ()
+    for finding in (*findings, *remarks):
+        logger.warning(f"    warning: {finding}")
+    for name, steps in plans.items():
+        for line in list(steps.lines()) or ["its monitoring is as declared"]:
+            logger.info(f"    plan: {name}: {printable(line)}")
     fetched = {name for order, needed in orders if needed for name in order.hosts}
 
     def change(host: Host) -> NodeChange:
@@ -121,28 +132,6 @@ def _wanted(
     management = inventory.address(deployment.hosts[at])
     address = wanted.listen_address(settings, facts[at], management)
     return wanted.wanted_parts(declaration, scraped, address, _private(settings), monitor)
-
-
-def _report(
-    deployment: nodes.Deployment,
-    desired: Mapping[str, wanted.NodeWanted],
-    there: Mapping[str, MonitoringReading],
-    plans: Mapping[str, wanted.NodeSteps],
-) -> None:
-    """Log the plan and what a user must know; Refused where a node can't have it so."""
-    settings = deployment.settings
-    findings = [
-        finding
-        for name in plans
-        for finding in wanted.obstacles(name, desired[name], plans[name], there[name], settings)
-    ]
-    refuse_errors(findings)
-    remarks = _remarks(deployment) if settings.monitoring == "present" else ()
-    for finding in (*findings, *remarks):
-        logger.warning(f"    warning: {finding}")
-    for name, steps in plans.items():
-        for line in list(steps.lines()) or ["its monitoring is as declared"]:
-            logger.info(f"    plan: {name}: {printable(line)}")
 
 
 def _read(deployment: nodes.Deployment, *only: Host) -> dict[str, MonitoringReading]:
