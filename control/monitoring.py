@@ -8,7 +8,7 @@ from pyinfra.api import Host, State
 
 from cluster.fabric import Fabric, choose_fabric
 from cluster.findings import Finding, error, refuse_errors, warning
-from cluster.monitoring import gpu_units, wanted
+from cluster.monitoring import metrics_timer, wanted
 from cluster.monitoring.alertmanager import read_receiver
 from cluster.monitoring.parts import MonitoringReading, compare_secrets
 from cluster.node.firewall import scraped_ports
@@ -140,8 +140,8 @@ def _read(deployment: nodes.Deployment, *only: Host) -> dict[str, MonitoringRead
     command = fact.command(
         names=wanted.all_names(settings.group),
         images=tuple(wanted.part_images(settings).values()),
-        timer=f"{gpu_units.unit_name(settings.group)}.timer",
-        files=tuple(gpu_units.unit_paths(settings.group)),
+        timer=f"{metrics_timer.unit_name(settings.group)}.timer",
+        files=tuple(metrics_timer.unit_paths(settings.group)),
     )
     readings = shell.on_all(
         only or deployment.hosts.values(),

@@ -8,7 +8,7 @@ from pyinfra.api import FunctionCommand, Host, State, operation
 
 from cluster.command import Command
 from cluster.findings import Finding, error
-from cluster.monitoring import gpu_units, parts
+from cluster.monitoring import metrics_timer, parts
 from cluster.monitoring.wanted import NodeSteps
 from cluster.printable import printable
 from operations import outcome, shell
@@ -66,7 +66,7 @@ def _converge(state: State, host: Host, change: NodeChange) -> bool:
 def node_commands(steps: NodeSteps) -> Iterator[tuple[str, Command]]:
     """What is done on the node, in this order, each with its command."""
     if steps.units and steps.timer:
-        yield "place the metrics timer", gpu_units.place_units(steps.timer)
+        yield "place the metrics timer", metrics_timer.place_units(steps.timer)
     for step in steps.parts:
         if step.there and (step.recreate or step.wanted is None):
             yield f"remove {step.name}", parts.remove_part(step.there)
@@ -80,7 +80,7 @@ def node_commands(steps: NodeSteps) -> Iterator[tuple[str, Command]]:
         if step.wanted:
             yield f"start {step.name}", parts.start_part(step.name)
     if steps.units and not steps.timer:
-        yield "remove the metrics timer", gpu_units.remove_units(steps.group)
+        yield "remove the metrics timer", metrics_timer.remove_units(steps.group)
     for volume in steps.volumes:
         yield f"remove the volume {volume}", parts.remove_data(volume)
 

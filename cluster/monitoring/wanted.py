@@ -9,10 +9,9 @@ import msgspec
 from cluster import findings
 from cluster.engine.readiness import ready_limits
 from cluster.fabric import Fabric
-from cluster.monitoring import gpu_units, scrape
+from cluster.monitoring import metrics_timer, scrape
 from cluster.monitoring.alertmanager import Receiver, alertmanager_config, receiver_files
 from cluster.monitoring.boards import boards
-from cluster.monitoring.gpu_units import MetricsTimer
 from cluster.monitoring.grafana import (
     CONFIG_FILE as GRAFANA_FILE,
     PASSWORD_FILE,
@@ -20,6 +19,7 @@ from cluster.monitoring.grafana import (
     grafana_config,
     provisioning,
 )
+from cluster.monitoring.metrics_timer import MetricsTimer
 from cluster.monitoring.parts import (
     MonitoringReading,
     PartSpec,
@@ -149,13 +149,13 @@ def wanted_parts(
     wanted = {at: NodeWanted(tuple(there))}
     for node, own in declaration.nodes.items():
         others = there if node == at else ()
-        timer = metrics_timer(declaration, node)
+        timer = declared_timer(declaration, node)
         exporter = node_exporter(own, scraped[node], figures=timer is not None)
         wanted[node] = NodeWanted((exporter, *others), timer)
     return wanted
 
 
-def metrics_timer(declaration: Declaration, node: str) -> MetricsTimer | None:
+def declared_timer(declaration: Declaration, node: str) -> MetricsTimer | None:
     """What a node's timer reads; None if that is nothing."""
     settings, names = declaration.nodes[node], rank_names(declaration)
     load, first = (
@@ -339,7 +339,7 @@ def node_exporter(settings: Settings, address: str, *, figures: bool) -> WantedP
     + figures: a timer writes some for it
     """
     at = f"{address}:{settings.node_exporter_port}"
-    folder = gpu_units.textfile_folder(settings.group)
+    folder = metrics_timer.textfile_folder(settings.group)
     part = PartSpec(
         group=settings.group,
         kind="node_exporter",
@@ -392,9 +392,9 @@ def plan_node(wanted: NodeWanted, there: MonitoringReading, settings: Settings) 
         for c in _own(there, group)
         if c.name not in named
     ]
-    placed = [path for path in gpu_units.unit_paths(group) if path in there.files]
+    placed = [path for path in metrics_timer.unit_paths(group) if path in there.files]
     units = (
-        gpu_units.unit_drift(wanted.timer, there)
+        metrics_timer.unit_drift(wanted.timer, there)
         if wanted.timer
         else tuple(f"{p} is there" for p in placed)
     )

@@ -16,7 +16,7 @@ import msgspec
 from cluster import findings
 from cluster.command import Command
 from cluster.engine.readiness import ready_limits
-from cluster.monitoring.gpu_units import textfile_folder
+from cluster.monitoring.metrics_timer import textfile_folder
 from cluster.monitoring.parts import digests
 from cluster.node.host import as_root, no_root
 from cluster.node.readings import Shown

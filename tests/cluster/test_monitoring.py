@@ -20,8 +20,8 @@ from cluster.monitoring.boards import boards
 # deploys/monitoring.py, with seconds instead of quarters of a minute.
 PROGRAM = """\
 from runpy import run_path
-from cluster.monitoring import gpu_units, scrape
-scrape.INTERVAL = gpu_units.EVERY = 2
+from cluster.monitoring import metrics_timer, scrape
+scrape.INTERVAL = metrics_timer.EVERY = 2
 run_path("deploys/monitoring.py")
 """
 PROMETHEUS, ALERTMANAGER, EXPORTER = IMAGES = (

@@ -10,7 +10,7 @@ import pytest
 from fakes import IMAGE_ID, Fakes, Run, container
 
 from cluster.fabric import choose_fabric
-from cluster.monitoring import gpu_units, parts, wanted
+from cluster.monitoring import metrics_timer, parts, wanted
 from cluster.monitoring.alertmanager import read_receiver
 from cluster.settings.declaration import HostData, parse_declaration
 from facts.node import NodeReading
@@ -55,7 +55,7 @@ def reading(node: wanted.NodeWanted) -> list[str]:
         lines.append(f"container {json.dumps(inspected)}")
         lines.append(f"image {each.part.image} {json.dumps({'Id': IMAGE_ID})}")
     assert node.timer
-    files = parts.digests(gpu_units.unit_files(node.timer))
+    files = parts.digests(metrics_timer.unit_files(node.timer))
     return [*lines, *(f"file {digest} {path}" for path, digest in files.items())]
 
 

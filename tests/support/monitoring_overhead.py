@@ -27,7 +27,7 @@ from pathlib import Path
 from samples import fabric_of, sparks, want
 from spark_bench.reference_server.launcher import ReferenceServer
 
-from cluster.monitoring import gpu_units, wanted
+from cluster.monitoring import metrics_timer, wanted
 from cluster.monitoring.alertmanager import read_receiver
 
 ROOT = Path(__file__).parents[2]
@@ -123,9 +123,11 @@ def timer_seconds(folder: Path, runs: int = 40) -> float:
     for name, text in {"nvidia-smi": SMI, "docker": DOCKER}.items():
         (folder / "bin" / name).write_text(text)
         (folder / "bin" / name).chmod(0o755)
-    timer = wanted.metrics_timer(want(2), "spark-1")
+    timer = wanted.declared_timer(want(2), "spark-1")
     assert timer
-    scripts = [text for path, text in gpu_units.unit_files(timer).items() if path.endswith(".sh")]
+    scripts = [
+        text for path, text in metrics_timer.unit_files(timer).items() if path.endswith(".sh")
+    ]
     environment = {"PATH": f"{folder}/bin:/usr/bin:/bin"}
     words = (str(folder), timer.rank, str(timer.load_seconds), str(timer.first_seconds))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -201,7 +203,7 @@ def main() -> None:
             print(f"load {os.getloadavg()}, {os.cpu_count()} cores, over {chosen.seconds} s:")
             print("\n".join(at_rest(parts, chosen.seconds)))
             cost = timer_seconds(folder)
-            share = cost / gpu_units.EVERY
+            share = cost / metrics_timer.EVERY
             print(f"the timer's scripts: {1000 * cost:.0f} ms of CPU a run, {share:.2%} of a core")
             print(compare(parts, reference.url, folder, chosen.repeats))
             print(f"load {os.getloadavg()}")

@@ -11,7 +11,7 @@ import pytest
 from samples import fabric_of, sparks, want
 
 from cluster.findings import Refused
-from cluster.monitoring import gpu_units, parts, wanted
+from cluster.monitoring import metrics_timer, parts, wanted
 from cluster.monitoring.alertmanager import read_receiver
 from cluster.monitoring.boards import SOURCE, boards
 from cluster.monitoring.rules import rule_groups
@@ -109,8 +109,8 @@ def test_the_timer_reads_what_there_is_and_a_node_without_any_of_it_has_none() -
     started = []
     for node in (both, rank, gpus):
         assert node.timer and "textfile" in node.parts[0].part.dump()
-        files = gpu_units.unit_files(node.timer)
-        assert set(files) <= set(gpu_units.unit_paths("sglang"))
+        files = metrics_timer.unit_files(node.timer)
+        assert set(files) <= set(metrics_timer.unit_paths("sglang"))
         service = files["/etc/systemd/system/spark-monitoring-sglang.service"]
         started.append(re.findall("ExecStart=(.*)", service))
         assert all(f"{path} " in service for path in files if path.endswith(".sh"))
@@ -273,7 +273,7 @@ def reading(node: wanted.NodeWanted, **more: object) -> parts.MonitoringReading:
         ),
         images={w.part.image: ImageReading(w.part.image, ID) for w in node.parts},
         volumes=("sglang-alertmanager", "sglang-prometheus"),
-        files=parts.digests(gpu_units.unit_files(node.timer)) if node.timer else {},
+        files=parts.digests(metrics_timer.unit_files(node.timer)) if node.timer else {},
         timer="enabled active",
     )
     return replace(ready, **more)  # type: ignore[arg-type]
