@@ -118,7 +118,7 @@ def take_survey(state: State, *, full: bool = False) -> Survey:
     """Read every node, decide, then ask every rank; each step bounded in time, whatever the nodes
     do. Refused if the declaration itself is wrong.
 
-    + full: read the disks too
+    + full: read the disks too, and nothing of monitoring
     """
     named = named_state(state)
     deployment = converge.declared_deployment(named)
@@ -131,7 +131,7 @@ def take_survey(state: State, *, full: bool = False) -> Survey:
     )
     heads = [deployment.head] if deployment.declaration.head in survey.nodes else []
     monitor = inventory.monitor(named)
-    watchers = [monitor] if monitor else heads
+    watchers = [] if full else [monitor] if monitor else heads
     watching = gevent.spawn(shell.on_all, watchers, partial(_read_watch, survey))
     if decision.undecided_image:
         readings = replace(readings, version=_image_version(deployment, readings))
