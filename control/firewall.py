@@ -39,7 +39,7 @@ def plan_firewall(state: State) -> dict[str, firewall.UfwChange]:
     contexts = _rule_contexts(declaration, hosts)
     if settings.firewall == "present" and firewall.scraped_ports(settings):
         monitor = inventory.monitor(state)
-        came = _monitor_addresses(monitor, states) if monitor else {}
+        came = _monitor_addresses(monitor, hosts, states) if monitor else {}
         for node in set(came) & set(declaration.nodes):
             contexts[node] = replace(contexts[node], monitor=came[node])
     changes: dict[str, firewall.UfwChange] = {}
@@ -82,13 +82,18 @@ def _rule_contexts(
     }
 
 
-def _monitor_addresses(monitor: Host, nodes: Mapping[str, Ufw]) -> dict[str, str]:
+def _monitor_addresses(
+    monitor: Host, hosts: Mapping[str, Host], nodes: Mapping[str, Ufw]
+) -> dict[str, str]:
     """Node → the IPv4 address from which a host that only monitors comes to it: the one that SSH
     would connect to; of this machine (`@local`), the one from which SSH came. Refused where there
     is none."""
     name = inventory.address(monitor)
     if name.startswith("@"):
-        came = {node: ufw.login.client if ufw.login else "" for node, ufw in nodes.items()}
+        came = {
+            node: ufw.login.client if ufw.login and not inventory.jumps(hosts[node]) else ""
+            for node, ufw in nodes.items()
+        }
     else:
         with suppress(OSError, UnicodeError):
             name = socket.gethostbyname(name)

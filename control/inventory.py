@@ -238,10 +238,9 @@ def api_url(head: Host, to: Launch | schema.Settings, reached_at: str = "") -> s
 
 def address(host: Host) -> str:
     """A host's address, as SSH came to it or would."""
-    client = getattr(getattr(host, "connector", None), "client", None)
-    transport = client.get_transport() if client else None
+    transport = _transport(host)
     # Through a jump host, the other end of the socket is that host's.
-    if transport and not isinstance(transport.sock, Channel | ProxyCommand):
+    if transport and not jumps(host):
         came_to = str(transport.getpeername()[0]).removeprefix("::ffff:")
         # The API listens on IPv4: if SSH came by IPv6, the name may still lead to IPv4.
         if ":" not in came_to:
@@ -249,6 +248,18 @@ def address(host: Host) -> str:
     name = str(host.data.get("ssh_hostname") or host.name)
     config = get_ssh_config(host.data.get("ssh_config_file"))
     return str(config.lookup(name).get("hostname", name)) if config else name
+
+
+def jumps(host: Host) -> bool:
+    """Whether SSH came to it through another host."""
+    transport = _transport(host)
+    return transport is not None and isinstance(transport.sock, Channel | ProxyCommand)
+
+
+def _transport(host: Host) -> Any:
+    """paramiko's transport to a host; None where it is not connected by SSH."""
+    client = getattr(getattr(host, "connector", None), "client", None)
+    return client.get_transport() if client else None
 
 
 # ---- ~/.ssh/config

@@ -40,6 +40,7 @@ def test_a_connection_says_the_address(tmp_path: Path) -> None:
 def test_behind_a_jump_host_the_configured_address_counts(
     tmp_path: Path, sock: Any, peer: tuple[str, int]
 ) -> None:
-    assert inventory.address(host(sock, peer, tmp_path)) == "10.0.0.5"
+    behind = host(sock, peer, tmp_path)
+    assert inventory.jumps(behind) and inventory.address(behind) == "10.0.0.5"
     named = host(sock, peer, tmp_path, ssh_hostname="10.0.0.6")
     assert inventory.address(named) == "10.0.0.6"
