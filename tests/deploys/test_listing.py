@@ -110,7 +110,7 @@ def test_weights_that_cannot_be_read_leave_the_revision_open(served: Fakes) -> N
     ],
 )
 def test_the_url_does_not_depend_on_the_ssh_route(came_to: str, hostname: str, url: str) -> None:
-    transport = SimpleNamespace(getpeername=lambda: (came_to, 22))
+    transport = SimpleNamespace(sock=None, getpeername=lambda: (came_to, 22))
     head: Any = SimpleNamespace(
         name="spark-1",
         connector=SimpleNamespace(client=SimpleNamespace(get_transport=lambda: transport)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,13 +20,6 @@ def host(sock: Any, peer: tuple[Any, ...], tmp_path: Path, **data: str) -> Any:
     client = SimpleNamespace(get_transport=lambda: transport)
     data = {"ssh_config_file": str(file), **data}
     return SimpleNamespace(name="behind", data=data, connector=SimpleNamespace(client=client))
-
-
-def test_a_connection_says_the_address(tmp_path: Path) -> None:
-    with socket.socket() as sock:
-        assert inventory.address(host(sock, ("192.0.2.7", 22), tmp_path)) == "192.0.2.7"
-        assert inventory.address(host(sock, ("::ffff:192.0.2.7", 22), tmp_path)) == "192.0.2.7"
-        assert inventory.address(host(sock, ("2001:db8::7", 22), tmp_path)) == "10.0.0.5"
 
 
 @pytest.mark.parametrize(
