@@ -33,9 +33,9 @@ def print_report(state: State) -> None:
     by_node = shell.on_all(hosts, partial(_read_logs, survey))
     logs = [log for node in by_node for log in by_node[node]]
     problems = list(_find_problems(survey, status, logs))
-    problems += doctor.check_problems(_check(survey), problems)
+    problems += doctor.finding_problems(_check(survey), problems)
     probed = _probe(survey, status)
-    problems += doctor.probe_problems(probed)
+    problems += doctor.finding_problems(probed)
     alive = [r for r in status.ranks if r.health == 200]
     looked = [
         f"{len(survey.nodes)} of {len(survey.hosts)} nodes could be read",

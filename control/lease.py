@@ -94,7 +94,9 @@ def hold(state: State, head: Host, group: str, needed: bool = True) -> None:
     if there is None:
         why = answer.tail or "it answered nothing"
         what = f"the lease on the group {group} can't be taken: {why}"
-        raise findings.Refused(findings.error(what, head.name, f"ssh {head.name} true"))
+        raise findings.Refused(
+            findings.error(what, head.name, f"ssh {head.name} true", key="lease-not-taken")
+        )
     if there.how == "held":
         raise findings.Refused(lease.held_by_other(group, there, head.name))
     if there.how == "stale":

@@ -57,7 +57,7 @@ def preflight(
                 "login` left one there"
             )
             cure = "mount a folder below it; the weights in hf_cache are already mounted"
-            findings.append(warning(what, node.name, cure))
+            findings.append(warning(what, node.name, cure, key="token-exposed"))
     findings += _check_sources(decision, nodes)
     for spec in list(decision.specs.values())[:1]:
         if spec.runtime == "docker":
@@ -122,6 +122,7 @@ def _check_sources(decision: decide.Decision, nodes: list[NodeFacts]) -> Iterato
                 f"image {settings.image} is not there, and pull = 'never'",
                 node.name,
                 "--data pull=missing",
+                key="image-missing",
             )
         own = decision.declaration.nodes[node.name].cache_dir
         why = node.unread.get("served")
@@ -130,12 +131,14 @@ def _check_sources(decision: decide.Decision, nodes: list[NodeFacts]) -> Iterato
                 f"what the engine compiles is not kept: {why}",
                 node.name,
                 "make it the login's (sudo chown), or name another folder in cache_dir",
+                key="compile-cache-not-kept",
             )
         elif why:
             yield error(
                 f"cache_dir {own} can't be used: {why}",
                 node.name,
                 "create it as the login, or --data cache_dir=none",
+                key="cache-dir-unusable",
             )
     # Raises Refused if it is not a private file with one key.
     secrets.find_api_key(settings.api_key_file)
@@ -154,12 +157,13 @@ def _check_source(
     if repository.local:
         what = weights.problem if weights and weights.problem else "is missing or incomplete"
         cure = weights.cure if weights and weights.cure else f"ls {model}"
-        yield error(f"model {model} {what}", head, cure)
+        yield error(f"model {model} {what}", head, cure, key="model-files-missing")
     elif settings.runtime == "docker" and settings.offline:
         yield error(
             f"the weights of {model} are not there, or not whole, and offline = true",
             head,
             "--data offline=false, or put them into its hf_cache",
+            key="weights-missing-offline",
         )
     elif settings.runtime == "docker":
         # For any model, not just a gated one: this refuses a token file that cannot be read.
@@ -171,6 +175,7 @@ def _check_source(
                 "Face token",
                 head,
                 f"{cure}; {hub_errors.NO_DRAFT}" if repository.draft else cure,
+                key="gated-token",
             )
         if problem := hub_errors.find_unencrypted_token(settings.hf_endpoint, token, head, model):
             yield problem
@@ -191,4 +196,5 @@ def image_differs(decision: decide.Decision, facts: Mapping[str, NodeFacts]) -> 
         yield warning(
             f"the image is not the same on all nodes ({by_node})",
             cure="a deploy gives all the head's",
+            key="image-differs",
         )

@@ -71,7 +71,10 @@ def _find(state: State, *, changes: bool) -> Unused:
     stored = nodes.require_all(
         read_kept(hosts, {name: _folders(deployment, name, facts[name]) for name in hosts}),
         lambda node, why: error(
-            f"what it keeps could not be read: {printable(why)}", node, f"ssh {node} docker info"
+            f"what it keeps could not be read: {printable(why)}",
+            node,
+            f"ssh {node} docker info",
+            key="node-unreadable",
         ),
     )
     group = deployment.settings.group

@@ -120,6 +120,7 @@ def _refuse_without_hub(job: node_weights.WeightsJob, have: stored.StoredModel) 
                 job.head.name,
                 f"cd {job.folders[job.head.name]} && git lfs install && git lfs pull; or download"
                 " those files again",
+                key="weights-placeholders",
             )
         )
     if job.local:
@@ -131,6 +132,7 @@ def _refuse_without_hub(job: node_weights.WeightsJob, have: stored.StoredModel) 
                 job.head.name,
                 f"restore the right files; or, if the files are correct as they are: "
                 f"rm {job.folders[job.head.name]}/.spark-serving.json",
+                key="weights-incomplete",
             )
         )
     if job.offline:
@@ -140,6 +142,7 @@ def _refuse_without_hub(job: node_weights.WeightsJob, have: stored.StoredModel) 
                 f"{what or 'files are missing'}",
                 job.head.name,
                 "--data offline=false, or put them into hf_cache",
+                key="weights-missing-offline",
             )
         )
 
@@ -164,7 +167,9 @@ def _list_repository(
     if problem := repository.find_load_problem(f.path for f in files):
         what, cure = problem
         raise findings.Refused(
-            findings.error(f"repository {job.model} {what}", job.head.name, cure)
+            findings.error(
+                f"repository {job.model} {what}", job.head.name, cure, key="model-files-missing"
+            )
         )
     return commit, {file.path: file for file in repository.select_files(files)}
 
@@ -217,7 +222,11 @@ def _run(
         answer = shell.run_command(job.head, command)
         if not answer.ok:
             raise findings.Refused(
-                findings.error(f"the download could not be started: {answer.tail}", job.head.name)
+                findings.error(
+                    f"the download could not be started: {answer.tail}",
+                    job.head.name,
+                    key="download-not-started",
+                )
             )
         return _wait(job, progress, revision)
     finally:

@@ -101,7 +101,12 @@ def start_ranks(group: Group) -> tuple[Finding, ...]:
 
     causes = {node: docker_failure(text, group.specs[node].image) for node, text in failed.items()}
     return tuple(
-        error(f"{group.specs[node].name} could not be started: {why}", node, cure)
+        error(
+            f"{group.specs[node].name} could not be started: {why}",
+            node,
+            cure,
+            key="rank-not-started",
+        )
         for node, (why, cure) in causes.items()
     )
 

@@ -102,7 +102,14 @@ def _head(order: ImageOrder) -> readings.ImageReading:
             raise Failed
     now = _images(order, head)[head.name]
     if now is None:
-        raise Refused(error(f"image {order.image} is not there", head.name, "docker image ls"))
+        raise Refused(
+            error(
+                f"image {order.image} is not there",
+                head.name,
+                "docker image ls",
+                key="image-missing",
+            )
+        )
     if pinned := images.pinned_reference(order.image, now):
         head.log(f"{order.image} is {pinned}")
         if pinned != order.image:
@@ -115,7 +122,12 @@ def _images(order: ImageOrder, *hosts: Host) -> dict[str, readings.ImageReading 
     command = fact.command(order.image)
     by_node = shell.on_all(hosts, lambda at: shell.read_fact(at, fact, command, READ_SECONDS))
     refuse_errors(
-        error(f"its images cannot be read: {reading.why}", name, "docker image ls on it")
+        error(
+            f"its images cannot be read: {reading.why}",
+            name,
+            "docker image ls on it",
+            key="images-unreadable",
+        )
         for name, reading in by_node.items()
         if reading.why
     )

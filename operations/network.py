@@ -151,14 +151,20 @@ def _failures(change: NetworkChange) -> list[Finding]:
         if answer.ok:
             failed += unreached(change.wanted, node, answer.out)
         else:
-            failed.append(error(f"it could not ping its peers: {answer.tail}", node))
+            failed.append(
+                error(f"it could not ping its peers: {answer.tail}", node, key="peer-unreachable")
+            )
     return failed or _failures_of(
         _run_everywhere(changing, hold_change()), "it reverted by itself", "run this again"
     )
 
 
 def _failures_of(outputs: Mapping[str, shell.Output], what: str, cure: str) -> list[Finding]:
-    return [error(f"{what}: {a.tail}", n, cure) for n, a in outputs.items() if not a.ok]
+    return [
+        error(f"{what}: {a.tail}", n, cure, key="network-not-changed")
+        for n, a in outputs.items()
+        if not a.ok
+    ]
 
 
 def _run_everywhere(hosts: Iterable[Host], command: Command) -> dict[str, shell.Output]:

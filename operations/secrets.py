@@ -37,7 +37,7 @@ def _place(state: State, host: Host, find: Callable[[], str], group: str, image:
     answer = shell.run_command(host, api_key.place_key(group, image, find()))
     if not answer.ok:
         what = f"the API key could not be placed in {api_key.key_folder(group)}: {answer.text}"
-        outcome.log_failure(host, error(what))
+        outcome.log_failure(host, error(what, key="api-key-not-placed"))
     return answer.ok
 
 
@@ -46,6 +46,11 @@ def _remove(state: State, host: Host, group: str, image: str) -> bool:
     if not answer.ok:
         cure = f"on the node: sudo rm -r {api_key.key_folder(group)}"
         outcome.log_failure(
-            host, error(f"the API key could not be removed: {answer.text}", cure=cure)
+            host,
+            error(
+                f"the API key could not be removed: {answer.text}",
+                cure=cure,
+                key="api-key-not-removed",
+            ),
         )
     return answer.ok

@@ -201,12 +201,18 @@ def values_for_operations(readings: Mapping[str, Reading[T]], what: str) -> dict
             f"{what} could not be read: {reading.why or 'no answer'}",
             node,
             f"ssh {node} true",
+            key="node-unreadable",
         )
         for node, reading in readings.items()
         if not reading.value
     )
     refuse_errors(
-        error(f"its shell prints before each command's output: {reading.noise}", node, CURE)
+        error(
+            f"its shell prints before each command's output: {reading.noise}",
+            node,
+            CURE,
+            key="login-shell-prints",
+        )
         for node, reading in readings.items()
         if reading.noise
     )

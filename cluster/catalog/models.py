@@ -79,6 +79,7 @@ def include(folder: Path) -> None:
                     error(
                         f"{file}: {same} is that of {other.alias} too",
                         cure=f"give it another, or the alias {other.alias} to take its place",
+                        key="entry-duplicate",
                     )
                 )
         included.append(
@@ -97,6 +98,7 @@ def own_findings(model: Model) -> Iterator[Finding]:
             yield warning(
                 f"{model.alias} is what {entry.file} says, not the catalog's {entry.replaces[0]}",
                 cure=f"remove {entry.file} to have the catalog's again",
+                key="entry-replaced",
             )
         elif entry.model == model:
             yield ok(f"{model.alias} is what {entry.file} says")
@@ -156,5 +158,6 @@ def _refusal(name: object, why: str, nearest: str) -> Refused:
         error(
             f"model = {name!r} is not a model: {why}",
             cure=f"pyinfra INVENTORY deploy.py --data model={choice}",
+            key="no-such-model",
         )
     )

@@ -37,7 +37,7 @@ def read_entry(file: Path) -> Model:
 
 def _refusal(file: Path, problems: Iterable[str]) -> Refused:
     cure = f"correct {file}; cluster/catalog/entry.py says what each key means"
-    return Refused(*(error(f"{file}: {what}", cure=cure) for what in problems))
+    return Refused(*(error(f"{file}: {what}", cure=cure, key="entry-invalid") for what in problems))
 
 
 def _unknown_keys(kind: Any, table: Mapping[str, Any], place: str) -> Iterator[str]:

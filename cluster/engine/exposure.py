@@ -68,7 +68,7 @@ def check_exposure(api: ApiAccess, settings: Settings) -> Iterator[Finding]:
     prefixes = [ip_network(network, strict=False).prefixlen for network in settings.api_networks]
     if settings.runtime == "process":
         why = f"it listens on {api.host}, and the embedded engine requires no key"
-        yield warning(_anybody(api, why), cure="--data host=127.0.0.1")
+        yield warning(_anybody(api, why), cure="--data host=127.0.0.1", key="api-open")
         return
     report: Callable[[str], Finding] = ok
     if api.keyed:

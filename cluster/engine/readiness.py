@@ -82,7 +82,9 @@ class Limits:
 class ReadinessWatch:
     """The wait for a group, from `begun` (seconds of any clock) on.
 
-    + restarts: node → how often Docker had restarted its rank before
+    + restarts: node → how often Docker had restarted its rank before the wait. Of these ranks
+      Docker may restart each once more: it may be about to when the wait begins. A rank that is not
+      among them was started with its policy off
     + collectives: what its NCCL is judged by; None: not at all, as it has served before
     """
 
@@ -116,14 +118,26 @@ class ReadinessWatch:
             if silent < self.limits.lost:
                 return None
             return error(
-                f"the node has not answered for {silent:.0f} s: {health.lost}", health.node
+                f"the node has not answered for {silent:.0f} s: {health.lost}",
+                health.node,
+                key="node-silent",
             )
         if health.rank is None:
-            return error("the rank is gone", health.node)
-        if health.rank.restarts > self.restarts.get(health.node, 0):
-            return error(f"{health.rank.name} keeps restarting by itself", health.node)
+            return error("the rank is gone", health.node, key="rank-gone")
+        ran_before = health.node in self.restarts
+        allowed = self.restarts[health.node] + 1 if ran_before else 0
+        if health.rank.restarts > allowed:
+            return error(
+                f"{health.rank.name} keeps restarting by itself", health.node, key="restart-loop"
+            )
+        if ran_before and health.rank.status == "restarting":
+            return None
         if not health.rank.running and health.rank.status != "created":
-            return error(f"{health.rank.name} has ended: {ending(health.rank)}", health.node)
+            return error(
+                f"{health.rank.name} has ended: {ending(health.rank)}",
+                health.node,
+                key="rank-ended",
+            )
         return None
 
     def wrong_nccl(self, healths: Sequence[RankHealth]) -> tuple[Finding, ...]:
@@ -174,6 +188,7 @@ class ReadinessWatch:
                 f"{states}",
                 cure=f"{check}--data ready_timeout={2 * self.limits.ready:.0f} if it only loads "
                 "slowly",
+                key="not-ready",
             ),
         )
 

@@ -80,6 +80,7 @@ def parse_version(version: str) -> Version:
             error(
                 f"sglang_version = {version!r} is not a version of SGLang (0.5.3.post3, 0.5.23)",
                 cure="docker run --rm IMAGE python3 -c 'import sglang; print(sglang.__version__)'",
+                key="sglang-version-invalid",
             )
         ) from None
 

@@ -45,7 +45,7 @@ def no_root(node: str, words: str) -> findings.Finding:
         'echo "$USER ALL=(ALL) NOPASSWD:ALL" | sudo tee /etc/sudoers.d/spark-serving, '
         f"on {node}; remove it afterwards"
     )
-    return findings.error(what, node, cure)
+    return findings.error(what, node, cure, key="no-root")
 
 
 def drop_caches(image: str) -> command.Command:
@@ -70,6 +70,7 @@ def setting_objections(
             "earlyoom=true installs its package with apt, which is not there",
             node,
             "install earlyoom by hand, or leave the setting out",
+            key="no-apt",
         )
 
 

@@ -140,7 +140,10 @@ def decide(
             plan=make_plan({}, readings.nodes, settings.state, group=settings.group),
         )
     if lost := [name for name in declaration.names if name not in readings.nodes]:
-        return replace(decision, refusal=(error(f"{', '.join(lost)} could not be read"),))
+        return replace(
+            decision,
+            refusal=(error(f"{', '.join(lost)} could not be read", key="node-unreadable"),),
+        )
     nodes = [readings.nodes[name] for name in declaration.names]
     idle = {n: facts for n, facts in readings.nodes.items() if n in declaration.idle}
     try:

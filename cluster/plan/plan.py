@@ -165,6 +165,7 @@ def find_split_group(
             f"--limit leaves out {', '.join(staying)}, where ranks of the same group run: half a "
             "group serves nothing",
             cure="run without --limit",
+            key="limit",
         )
 
 
@@ -244,4 +245,5 @@ def _foreign_containers(
                 f"a container named {spec.name} exists and is not ours ({why})",
                 node,
                 f"docker rename {spec.name} {spec.name}-old, or --data {setting}=another-name",
+                key="container-foreign",
             )

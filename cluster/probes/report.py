@@ -57,5 +57,5 @@ def unread_probes(why: str, node: str) -> Finding:
         f"the probes could not be sent: {why}",
         node,
         f"ssh {node} python3 -V must work; --data probes=off serves without proof",
-        "probe-unread",
+        key="probe-unread",
     )

@@ -47,9 +47,11 @@ def convert(name: str, value: Any) -> Any:
         if foreign:
             engine, advice = foreign
             what = f"{name} is not a setting, but an option of {engine}"
-            raise Refused(error(what, cure=advice))
+            raise Refused(error(what, cure=advice, key="no-such-setting"))
         what = f"{name} is not a setting{did_you_mean(name, NAMES, cutoff=0.5)}"
-        raise Refused(error(what, cure="docs/settings.md lists every setting"))
+        raise Refused(
+            error(what, cure="docs/settings.md lists every setting", key="no-such-setting")
+        )
     if isinstance(value, str) and (user := _USER_IN_URL.match(value)):
         scheme, rest = user[1], value[user.end() :]
         raise Refused(
@@ -58,6 +60,7 @@ def convert(name: str, value: Any) -> Any:
                 "password, which would be visible in arguments and messages",
                 cure=f"--data {name}={scheme}{rest}; the hub's token is read from HF_TOKEN or "
                 "hf_token_file",
+                key="setting-invalid",
             )
         )
     if value is None and "auto" in allowed_values(name):
@@ -78,6 +81,7 @@ def convert(name: str, value: Any) -> Any:
             error(
                 f"{name} = {value!r} is not allowed: {why}",
                 cure=f"--data {name}={_example(name)}{_quoting(name, value)}",
+                key="setting-invalid",
             )
         ) from None
 
@@ -160,6 +164,7 @@ def _env_value(name: Any, value: Any) -> str:
             error(
                 f"env must not hold {name}: its value would show in `docker inspect`",
                 cure="set it in your shell's environment, or name a 0600 file in hf_token_file",
+                key="secret-in-env",
             )
         )
     try:
@@ -175,4 +180,5 @@ def _env_error(value: Any) -> Finding:
     return error(
         f"env = {value!r} is not allowed: it must be a mapping of variable names to strings",
         cure="""--data 'env={"NAME": "value"}'""",
+        key="setting-invalid",
     )

@@ -120,6 +120,7 @@ def choose_variant(model: Model, name: str) -> Variant | None:
             error(
                 f"variant = {name!r}: {called} has no variants in the catalog",
                 cure="--data variant=auto",
+                key="no-such-variant",
             )
         )
     wanted = model.default_variant if name == "auto" else name
@@ -129,7 +130,13 @@ def choose_variant(model: Model, name: str) -> Variant | None:
     what = f"{called} has no default variant"
     if wanted:
         what = f"variant = {name!r} is none of {called}'s{did_you_mean(name, variants)}"
-    raise Refused(error(f"{what}; it has: {have}", cure=f"--data variant={next(iter(variants))}"))
+    raise Refused(
+        error(
+            f"{what}; it has: {have}",
+            cure=f"--data variant={next(iter(variants))}",
+            key="no-such-variant",
+        )
+    )
 
 
 def _choose_form(model: Model, variant: Variant, declaration: Declaration) -> Form | None:
@@ -158,6 +165,7 @@ def _choose_form(model: Model, variant: Variant, declaration: Declaration) -> Fo
             f"{called}'s variant {variant.name} is for {numbers} node{'s' * (max(forms) > 1)}, and "
             f"{nodes} would serve",
             cure=cure,
+            key="variant-nodes",
         )
     )
 
@@ -253,11 +261,13 @@ def image_findings(image: EngineImage | None, called: str) -> Iterator[Finding]:
         yield warning(
             f"{image.reference} is {image.publisher}'s image, neither SGLang's nor the vendor's",
             cure=f"--data image=… of your own, or another variant: spark-cluster models {called}",
+            key="image-third-party",
         )
     if image and image.tag_from_prose:
         yield warning(
             f"{image.reference}: its tag appears only in a description, in no command that was run",
             cure=f"docker manifest inspect {image.reference} shows whether it exists",
+            key="image-tag-unproven",
         )
 
 

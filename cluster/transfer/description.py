@@ -25,7 +25,9 @@ def describe_from_hub(
         return model, (_unchecked(model, node, f"the hub's list can't be a model's: {wrong}"),)
     if problem := find_load_problem(sizes):
         what, cure = problem
-        return model, (error(f"repository {model.id} {what}", node, cure),)
+        return model, (
+            error(f"repository {model.id} {what}", node, cure, key="model-not-described"),
+        )
     listed = reply.get("shards")
     named = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else ()
     weights = required_weights({INDEX: named} if named else {}, sizes)
@@ -55,4 +57,5 @@ def _unchecked(model: Model, node: str, why: str) -> Finding:
         f"what {model.id} takes can't be computed: {why}",
         node,
         "an entry of your own can state it: catalog/ALIAS.toml beside the inventory",
+        key="fit-unchecked",
     )

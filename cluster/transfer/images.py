@@ -118,10 +118,14 @@ def find_differing(reference: str, images: Images, pull: str = "") -> Iterator[f
                 "--data pull=missing gives it the head's"
                 if because
                 else f"docker image rm -f {reference} on {node}",
+                key="image-differs",
             )
         elif head and not image:
             yield findings.error(
-                f"image {reference} is not there", node, f"docker pull {reference} on it"
+                f"image {reference} is not there",
+                node,
+                f"docker pull {reference} on it",
+                key="image-missing",
             )
 
 
@@ -205,4 +209,5 @@ def find_full_disk(
         f"{printable.gibibytes(free)} free",
         node,
         f"df -h {root}; docker system df; docker image prune",
+        key="disk-full",
     )

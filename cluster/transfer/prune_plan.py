@@ -192,4 +192,5 @@ def find_running(node: str, stored: Kept, group: str) -> Iterator[findings.Findi
                 f"another run holds the lease on the group {printable.printable(other[:80])}",
                 node,
                 "wait until it ends; if it is dead, its lease expires in a minute",
+                key="lease-held",
             )

@@ -158,7 +158,7 @@ def test_no_probe_is_sent_where_none_is_wanted() -> None:
 def test_right_answers_are_logged_and_doubtful_ones_are_warnings() -> None:
     group = make_group(
         probe=lambda: (
-            warning("91 apples", HEAD),
+            warning("91 apples", HEAD, key="probe-sums"),
             ok("arithmetic is right"),
             ok("probes: 7 right", key="probes"),
         )
@@ -175,7 +175,7 @@ def test_a_wrong_answer_is_why_the_group_must_not_serve() -> None:
 
 
 def test_an_interrupt_ends_the_wait_for_answers() -> None:
-    interrupt = error("interrupted by SIGINT")
+    interrupt = error("interrupted by SIGINT", key="interrupted")
 
     def answer() -> tuple[Finding, ...]:
         gevent.sleep(60)
@@ -258,7 +258,7 @@ def test_the_wait_ends_at_an_nccl_that_hangs_though_all_are_healthy() -> None:
 
 
 def test_the_wait_ends_when_nobody_wants_it_any_longer() -> None:
-    interrupt = error("interrupted by SIGINT")
+    interrupt = error("interrupted by SIGINT", key="interrupted")
     group = make_group(looks(spark_2=look(WORKER, health=503)), interrupted=lambda: interrupt)
     assert groups.wait_until_ready(group) == (interrupt,)
 

@@ -143,7 +143,7 @@ class Cluster:
 
     def prove(self, group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
         down = [x.node for x in self.look(group) if not x.healthy]
-        return tuple(error("does not answer", n) for n in down)
+        return tuple(error("does not answer", n, key="unhealthy") for n in down)
 
     # ---- a run
 
@@ -360,7 +360,7 @@ def test_a_refusal_after_a_transfer_ends_the_run_before_any_rank_is_touched(
 ) -> None:
     def again() -> None:
         if refusal:
-            raise Refused(error(refusal, "spark-1"))
+            raise Refused(error(refusal, "spark-1", key="refused"))
 
     host = fake_host.FakeHost("spark-1")
     (command,) = switch.plan_checked._inner(again, needed=True)
