@@ -125,7 +125,7 @@ def lease_lost(group: str, holder: Lease | None, head: str) -> Finding:
     )
 
 
-def command_line(words: Sequence[str], data: Mapping[str, str]) -> str:
+def redacted_command(words: Sequence[str], data: Mapping[str, str]) -> str:
     """A command to show to others: `words` (program, inventory, files), and the settings.
 
     The value of a setting that may hold a secret, or that is not ours, is replaced by "***".

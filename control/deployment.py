@@ -136,7 +136,7 @@ class Deployment:
         return self.running and self.settings.runtime == "docker"
 
     @property
-    def ready_limits(self) -> readiness.Limits:
+    def ready_limits(self) -> readiness.ReadyLimits:
         """How long the declared group may take; without full readings, as long as a first start."""
         first = self.docker and self.settings.gpus != "none" and not self._compiled
         names = self.declaration.names

@@ -16,7 +16,7 @@ from cluster.reports import doctor
 from cluster.reports.status import Status
 from control import preflight, run, secrets
 from control.allocated import memory_of_ranks
-from control.asking import probe_running
+from control.answer_probes import probe_running
 from control.status import Survey, group_url, nccl_findings, status_document, take_survey
 from facts import serving
 from operations import shell

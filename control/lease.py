@@ -202,7 +202,7 @@ def own_lease() -> Lease:
     words = ["pyinfra", str(params.get("inventory") or "")]
     words += [*(params.get("operations") or ()), *limits]
     data = dict(item.partition("=")[::2] for item in params.get("data") or ())
-    command = lease.command_line([word for word in words if word], data)
+    command = lease.redacted_command([word for word in words if word], data)
     try:
         owner = getpass.getuser()
     except (KeyError, OSError):  # a user id without a name

@@ -50,7 +50,7 @@ def read_listing(state: State) -> listing.Listing:
         ranks,
         api_key_file=_absolute(deployment.settings.api_key_file),
         notes=tuple(map(str, decide.unreadable_ranks(deployment.readings.nodes))),
-        variant=deployment.declaration.choice.variant,
+        variant=deployment.declaration.catalog.variant,
     )
 
 
@@ -77,7 +77,7 @@ def light_listing(name: str) -> listing.Listing:
         {},
         light=True,
         api_key_file=_absolute(settings.api_key_file),
-        variant=declaration.choice.variant,
+        variant=declaration.catalog.variant,
     )
 
 

@@ -62,7 +62,7 @@ def preflight(
     for spec in list(decision.specs.values())[:1]:
         if spec.runtime == "docker":
             line = argv(spec.launch, spec.sglang)[1:]
-            named = declaration.choice.own_arguments
+            named = declaration.catalog.own_arguments
             findings += options.check_arguments(line, spec.sglang, named)
             findings += pairs.check_pairs(line, spec.sglang)
     return tuple(dict.fromkeys([*findings, *of_nodes])), full
@@ -81,9 +81,9 @@ def _describe(deployment: Deployment, head: NodeFacts) -> tuple[Model, tuple[Fin
     token = secrets.find_token(settings.hf_token_file)
     if hub_errors.find_unencrypted_token(settings.hf_endpoint, token, head.name, model.id):
         return model, ()
-    from operations.download import describe_repository  # other models do without
+    from operations.download import read_description  # other models do without
 
-    return describe_repository(deployment.head, model, settings, token)
+    return read_description(deployment.head, model, settings, token)
 
 
 def _time_command(host: Host) -> float:
@@ -191,7 +191,7 @@ def image_differs(decision: decide.Decision, facts: Mapping[str, NodeFacts]) -> 
         yield from wrong
     elif wrong:
         by_node = ", ".join(
-            f"{name}: {printable.short_id(image.id)}" for name, image in there.items()
+            f"{name}: {printable.short_image_id(image.id)}" for name, image in there.items()
         )
         yield warning(
             f"the image is not the same on all nodes ({by_node})",

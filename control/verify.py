@@ -17,7 +17,7 @@ from cluster.rank import api_key
 from cluster.rank.spec import Spec
 from control import converge, inventory, secrets
 from control.allocated import memory_of_ranks
-from control.asking import probe_running
+from control.answer_probes import probe_running
 from control.deployment import Deployment
 from facts.serving import Endpoints, RankLook
 from operations import shell

@@ -9,7 +9,13 @@ from pyinfra.api import QuoteString, StringCommand
 
 from cluster.engine import readiness, serving
 from cluster.engine.allocation import MEMORY_PATTERN, Allocation, read_allocation
-from cluster.engine.log import CAPTURING, TRANSPORT_PATTERN, capture_progress, last_words, phase
+from cluster.engine.log import (
+    CAPTURING,
+    TRANSPORT_PATTERN,
+    capture_progress,
+    meaningful_lines,
+    phase,
+)
 from cluster.engine.nccl import NCCL_PATTERN, loaded_nccl
 from cluster.node.readings import Shown
 from cluster.rank.runtime import runtime_of
@@ -89,7 +95,7 @@ class RankLook(Fact[readiness.RankHealth]):
             phase=step,
             lost="" if "asked" in lines else "its container engine does not answer",
             progress=capture_progress(log) if step == CAPTURING else "",
-            words=next(iter(last_words(log, 1)), ""),
+            words=next(iter(meaningful_lines(log, 1)), ""),
             compiling="compiling" in lines,
             nccl=loaded_nccl([line[5:] for line in lines if line.startswith("nccl ")]),
         )

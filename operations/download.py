@@ -27,7 +27,7 @@ PAUSE = 1.0
 GRACE = 60
 
 
-def describe_repository(
+def read_description(
     head: Host, model: Model, settings: Settings, token: str
 ) -> tuple[Model, tuple[findings.Finding, ...]]:
     """The model with what the hub has of it, and findings: an error where the model could not be
@@ -70,7 +70,7 @@ def take_over(jobs: Sequence[node_weights.WeightsJob]) -> None:
     _forget(job)
 
 
-def list_files(
+def list_hub_files(
     job: node_weights.WeightsJob, have: stored.StoredModel
 ) -> tuple[str, dict[str, repository.File]]:
     """The commit that the head must have, and all its files, by the hub's own list.

@@ -11,7 +11,7 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from cluster.command import Command, load_script
 from cluster.findings import Finding, error
 from cluster.node.host import as_root
-from cluster.node.netplan import FILE, GUARD, Halves, ping_arguments, unreached
+from cluster.node.netplan import FILE, GUARD, Halves, ping_arguments, unanswered_pings
 from facts.fact import render
 from operations import shell
 
@@ -149,7 +149,7 @@ def _failures(change: NetworkChange) -> list[Finding]:
     )
     for node, answer in outputs.items():
         if answer.ok:
-            failed += unreached(change.wanted, node, answer.out)
+            failed += unanswered_pings(change.wanted, node, answer.out)
         else:
             failed.append(
                 error(f"it could not ping its peers: {answer.tail}", node, key="peer-unreachable")

@@ -25,7 +25,7 @@ class Removal:
     """What a node is to remove.
 
     + hub: the hub's folder; root: `cache_dir`
-    + items: kind and name, as `cluster.transfer.prune_plan.Item` has them
+    + items: kind and name, as `cluster.transfer.prune_plan.StoredItem` has them
     + lost: why this run may change nothing more, else None
     """
 

@@ -106,7 +106,7 @@ def _find(job: node_weights.WeightsJob, read: Mapping[str, stored.StoredModel]) 
         if head.read or not head.listed:
             node_weights.record_weights(job, job.head, commit, files.values(), job.ref(commit))
     else:
-        commit, files = download.list_files(job, head)
+        commit, files = download.list_hub_files(job, head)
     return Transfer(job, read, commit, files, _at_commit(job, job.hosts, read, commit))
 
 

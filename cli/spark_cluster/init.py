@@ -82,7 +82,7 @@ def node_name(name: str) -> str:
     return name
 
 
-def parse_settings(words: Sequence[str]) -> dict[str, Any]:
+def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
     """NAME=VALUE words, typed as pyinfra's --data types them; click.BadParameter for a secret."""
     values: dict[str, Any] = {}
     for word in words:
@@ -346,7 +346,7 @@ def ask_inventory(
         model=model_name(model),
         hf_cache=_path(hf_cache),
         user=user,
-        data=parse_settings(more),
+        data=parse_assignments(more),
     )
 
 

@@ -72,7 +72,7 @@ def parse_config(content: bytes | str) -> ModelConfig:
     )
 
 
-def describe(model: Model, config: ModelConfig, weight_bytes: int | None) -> Model:
+def describe_model(model: Model, config: ModelConfig, weight_bytes: int | None) -> Model:
     """A model that no entry describes, with what its repository states of it.
 
     + weight_bytes: of the files that an engine loads; None: unknown

@@ -272,10 +272,10 @@ def check_repositories(
 ) -> Iterator[findings.Finding]:
     """Repositories beside the model's that nothing would bring to the nodes, and a draft model that
     SGLang would not use."""
-    settings, choice = wanted.common, wanted.choice
+    settings, catalog = wanted.common, wanted.catalog
     given = parse_options(settings.extra_args, version)
-    line = parse_options((*choice.arguments, *settings.extra_args), version)
-    brought = {model.id, *([choice.draft.id] if choice.draft else [])}
+    line = parse_options((*catalog.arguments, *settings.extra_args), version)
+    brought = {model.id, *([catalog.draft.id] if catalog.draft else [])}
     for option in (option for option in REPOSITORIES if option in line):
         for name in _places(line[option]):
             if name in brought or re.match(r"[./~]|\w+://", name):

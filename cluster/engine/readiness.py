@@ -55,7 +55,7 @@ class RankHealth:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ReadyLimits:
     """Seconds that a group has to get ready, and that a node may go without an answer (`lost`).
 
     + note: why `ready` is longer than usual, for the log; "" where it is not
@@ -88,7 +88,7 @@ class ReadinessWatch:
     + collectives: what its NCCL is judged by; None: not at all, as it has served before
     """
 
-    limits: Limits
+    limits: ReadyLimits
     begun: float
     restarts: Mapping[str, int] = field(default_factory=dict)
     collectives: Collectives | None = None
@@ -199,13 +199,13 @@ def ending(rank: Rank) -> str:
     return f"{rank.status} with exit code {rank.exit_code}{killed}"
 
 
-def ready_limits(timeout: int | str, nodes: int, *, first: bool = False) -> Limits:
+def ready_limits(timeout: int | str, nodes: int, *, first: bool = False) -> ReadyLimits:
     """The declared limit, or the default for the number of nodes.
 
     + first: on some node the model has not served with this image: kernels are compiled
     """
     note = " (its kernels are not compiled yet)" if first else ""
     if timeout != "auto":
-        return Limits(float(timeout), note=note)
+        return ReadyLimits(float(timeout), note=note)
     seconds = SEVERAL_NODES_SECONDS if nodes > 1 else ONE_NODE_SECONDS
-    return Limits(float(seconds + first * COMPILE_SECONDS), note=note)
+    return ReadyLimits(float(seconds + first * COMPILE_SECONDS), note=note)

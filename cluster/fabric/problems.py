@@ -35,7 +35,7 @@ def no_attachment(
     node = nodes[rank]
     named = [p for p in halves(node) if p.hca in hcas or not hcas]
     reasons = (
-        unusable(nodes, rank, p, rdma=rdma)
+        unusable_port(nodes, rank, p, rdma=rdma)
         for p in named
         if p.up or devices.in_other_namespace(node, p)
     )
@@ -58,7 +58,7 @@ def no_attachment(
     return error(f"no QSFP port is Up: {states}", node.name, cure, key="no-cable")
 
 
-def unusable(
+def unusable_port(
     nodes: Sequence[NodeFacts], rank: int, port: RdmaPort, *, rdma: bool
 ) -> Finding | None:
     """Why a half that is Up can't meet the others: what it belongs to, or no address."""

@@ -33,7 +33,7 @@ class RuleContext:
     monitor: str = ""
 
 
-def fabric_addresses(node: NodeFacts, member: NodeFabric) -> tuple[str, ...]:
+def member_addresses(node: NodeFacts, member: NodeFabric) -> tuple[str, ...]:
     """Where a node sends from to its peers: the rendezvous, and both halves of its cabled port."""
     ports = {p.qsfp for p in node.rdma if p.netdev == member.interface or p.hca in member.hcas}
     halves = [p.interface for p in node.rdma if p.qsfp in ports]
@@ -46,7 +46,7 @@ def peer_addresses(facts: Mapping[str, NodeFacts], fabric: Fabric) -> dict[str, 
     """Node name → its addresses on the fabric, head first; nothing for a single node."""
     if len(fabric.nodes) < 2:
         return {}
-    return {m.name: fabric_addresses(facts[m.name], m) for m in fabric.nodes}
+    return {m.name: member_addresses(facts[m.name], m) for m in fabric.nodes}
 
 
 # In the comment of rules that were added while ufw was off: once they go, it may be off again.

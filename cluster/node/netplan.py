@@ -301,7 +301,9 @@ def ping_arguments(wanted: Mapping[str, Halves], node: str) -> tuple[str, ...]:
     )
 
 
-def unreached(wanted: Mapping[str, Halves], node: str, lines: Sequence[str]) -> Iterator[Finding]:
+def unanswered_pings(
+    wanted: Mapping[str, Halves], node: str, lines: Sequence[str]
+) -> Iterator[Finding]:
     """Findings about peers that did not answer; one line is "enp1s0f1np1 192.168.100.2 9000"."""
     names = {half.ip: f"{peer} {half.netdev}" for peer, h in wanted.items() for half in h}
     for netdev, address, mtu in (line.split() for line in lines):

@@ -90,7 +90,7 @@ class Decision:
     @property
     def repositories(self) -> tuple[WantedRepository, ...]:
         """What the ranks read: the model, and its draft model if there is one."""
-        model, draft = self.model, self.declaration.choice.draft
+        model, draft = self.model, self.declaration.catalog.draft
         first = WantedRepository(
             id=model.id,
             revision=self.settings.revision,
@@ -202,7 +202,7 @@ def assumed_version(declaration: Declaration, readings: Readings) -> str:
 
 def named_version(declaration: Declaration) -> str:
     """SGLang's version as the image's name or its entry in the catalog states it; "": neither."""
-    image = declaration.choice.image
+    image = declaration.catalog.image
     stated = match(r"\d+\.\d+\.\d+(\.post\d+)?", image.sglang) if image else None
     named = versions.known_version(declaration.common.image) or (stated[0] if stated else "")
     return named if named and versions.names_release(named) else ""

@@ -207,7 +207,7 @@ def _step(node: str, spec: Spec, facts: NodeFacts) -> RankStep:
     same = rank.label == spec.dump()
     drift = () if same else label_drift(rank.label or "", spec, serves=rank.running)
     if facts.image is not None and rank.image_id not in ("", facts.image.id):
-        old, new = map(printable.short_id, (rank.image_id, facts.image.id))
+        old, new = map(printable.short_image_id, (rank.image_id, facts.image.id))
         drift += (f"image id: {old} -> {new}",)
     if drift:
         return replace(step, reasons=drift, recreate=True)

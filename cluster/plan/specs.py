@@ -111,7 +111,7 @@ def cache_root(settings: schema.Settings, facts: NodeFacts) -> str:
 
 def _named_variant(declared: declaration.Declaration, model: Model) -> str:
     """The variant's name; "" for the default: a label of before there were any names none."""
-    name = declared.choice.variant
+    name = declared.catalog.variant
     return "" if name == model.default_variant else name
 
 
@@ -150,7 +150,7 @@ def _launch(
         ),
         enable_metrics=settings.enable_metrics,
         kv_cache_dtype="" if settings.kv_cache_dtype == "auto" else settings.kv_cache_dtype,
-        model_args=declared.choice.arguments,
+        model_args=declared.catalog.arguments,
         extra_args=settings.extra_args,
     )
 

@@ -71,7 +71,7 @@ def probe_rounds(
     + about: the questions; None: a deploy's, always the same
     """
     about = about or questions()
-    ask = Asking(model, abilities.quiet or {})
+    ask = RequestWriter(model, abilities.quiet or {})
     if abilities.basic:
         alone = [
             ask.plain(f"essay {n}", text, PROSE_TOKENS, stream=n == 2)
@@ -96,7 +96,7 @@ def probe_rounds(
 
 
 @dataclass(frozen=True)
-class Asking:
+class RequestWriter:
     """How requests are written for one model; quiet: what keeps its thoughts short."""
 
     model: str
@@ -123,7 +123,9 @@ class Asking:
         return ProbeRequest(id, path, {**body, "stream": True} if stream else body, stream)
 
 
-def long_questions(abilities: Abilities, ask: Asking, about: Questions) -> list[ProbeRequest]:
+def long_questions(
+    abilities: Abilities, ask: RequestWriter, about: Questions
+) -> list[ProbeRequest]:
     """What a model with chat gets besides the short questions."""
     questions = [ask.chat(q.id, q.text, ARITHMETIC_TOKENS) for q in about.arithmetic]
     questions.append(ask.chat("essay", about.essay, ESSAY_TOKENS))

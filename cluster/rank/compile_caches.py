@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from cluster.command import Argv, Command
-from cluster.printable import short_id
+from cluster.printable import short_image_id
 from cluster.rank.spec import Spec
 
 MOUNTED = "/var/cache/spark-serving"
@@ -49,7 +49,7 @@ def folder(root: str, image_id: str, group: str, rank: int) -> str:
     """
     if not root or not _IMAGE.fullmatch(image_id):
         return ""
-    return f"{root}/compile/{short_id(image_id)}/{group}-{rank}"
+    return f"{root}/compile/{short_image_id(image_id)}/{group}-{rank}"
 
 
 def create_words(spec: Spec, image_id: str) -> Argv:
@@ -73,7 +73,7 @@ def create_words(spec: Spec, image_id: str) -> Argv:
     )
 
 
-def prepare(spec: Spec, image_id: str) -> Command | None:
+def create_folder(spec: Spec, image_id: str) -> Command | None:
     """Create the rank's folder as the login: Docker would create it, as root. None: it has none."""
     at = folder(spec.compile_caches, image_id, spec.group, spec.rank)
     return Command(("sh", "-c", _PREPARE, "sh", at), 30) if at else None

@@ -9,7 +9,7 @@ from shlex import quote
 from typing import Literal
 
 from cluster.engine.diagnosis import Diagnosis, End, diagnose
-from cluster.engine.log import STOPPING, last_words, transport
+from cluster.engine.log import STOPPING, meaningful_lines, transport
 from cluster.engine.symptoms import Weight
 from cluster.findings import Finding, Level
 from cluster.node.readings import NodeFacts, Rank
@@ -393,7 +393,7 @@ def leftover_problems(status: Status, logs: Sequence[RankLogText]) -> Iterator[P
             continue
         evidence, name = left.state, quote(left.container)
         if log := by_container.get((left.node, left.container)):
-            lines = last_words(log.lines, LAST_LINES)
+            lines = meaningful_lines(log.lines, LAST_LINES)
             evidence = " / ".join(line[:LINE_LENGTH] for line in lines)
         failed = left.kind == "failed"
         yield Problem(

@@ -30,7 +30,7 @@ class HostData:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class CatalogValues:
     """What the model's entry in the catalog adds to a declaration (`resolve`).
 
     + variant: its name; "" where the entry has none
@@ -66,12 +66,12 @@ class Declaration:
 
     + nodes: node name → its settings, rank 0 first
     + idle: workers that head_only leaves out, whose ranks are removed
-    + choice: what the catalog adds; empty before `resolve`
+    + catalog: what the catalog adds; empty before `resolve`
     """
 
     nodes: Mapping[str, schema.Settings]
     idle: Mapping[str, schema.Settings]
-    choice: Choice = Choice()
+    catalog: CatalogValues = CatalogValues()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ def parse_declaration(declared: Sequence[HostData]) -> Declaration:
     return Declaration(
         nodes={h.name: settings[h.name] for h in serving},
         idle={h.name: settings[h.name] for h in ordered if h not in serving},
-        choice=Choice(sources=given),
+        catalog=CatalogValues(sources=given),
     )
 
 

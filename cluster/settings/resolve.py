@@ -11,7 +11,7 @@ from cluster.engine.nccl import GRAPHS_NCCL, stated_nccl
 from cluster.engine.options import NEWEST, canonical_name, options_of
 from cluster.engine.versions import parse_version
 from cluster.findings import Finding, Refused, did_you_mean, error, warning
-from cluster.settings.declaration import Choice, Declaration
+from cluster.settings.declaration import CatalogValues, Declaration
 from cluster.settings.schema import Settings
 
 # Of a model whose entry names none: the image that Sparks were first measured with.
@@ -31,7 +31,7 @@ BLOCK_SIZES = {
 
 def resolve(declaration: Declaration, model: Model) -> Declaration:
     """The declaration with the catalog's values in place of every `auto` that the model has one
-    for, its `choice` filled.
+    for, its `catalog` filled.
 
     Raises Refused for a variant that the model lacks, or that is not for this number of nodes.
     """
@@ -54,7 +54,7 @@ def resolve(declaration: Declaration, model: Model) -> Declaration:
         stating = [where for where, layer in layers if "speculation" in layer.stated()]
         values["draft"] = (draft.id, stating[-1] if stating else "")
     values = {name: value for name, value in values.items() if getattr(wanted, name) == "auto"}
-    sources = {**declaration.choice.sources, **{n: why for n, (_, why) in values.items() if why}}
+    sources = {**declaration.catalog.sources, **{n: why for n, (_, why) in values.items() if why}}
     if arguments:
         sources["arguments"] = ", ".join(dict.fromkeys(where for where, _ in layers))
 
@@ -66,7 +66,7 @@ def resolve(declaration: Declaration, model: Model) -> Declaration:
         declaration,
         nodes={name: resolved(settings) for name, settings in declaration.nodes.items()},
         idle={name: resolved(settings) for name, settings in declaration.idle.items()},
-        choice=Choice(
+        catalog=CatalogValues(
             variant=variant.name if variant else "",
             evidence=(form and form.evidence) or (variant.evidence if variant else None),
             image=image,
@@ -248,7 +248,7 @@ def _typed_arguments(
 
 def choice_findings(declaration: Declaration, model: Model) -> Iterator[Finding]:
     """What a user must know of the image that the catalog chose."""
-    image, called = declaration.choice.image, model.alias or model.id
+    image, called = declaration.catalog.image, model.alias or model.id
     yield from image_findings(image, called)
 
 
@@ -273,17 +273,17 @@ def image_findings(image: EngineImage | None, called: str) -> Iterator[Finding]:
 
 def source_lines(declaration: Declaration) -> Iterator[str]:
     """Each value that is not the default, and whose it is: "mem_fraction = 0.75 (--data)"."""
-    choice, settings = declaration.choice, declaration.common
-    if choice.variant:
-        chosen = choice.sources.get("variant", "default")
-        yield f"variant = {choice.variant} ({chosen}; {choice.evidence})"
+    catalog, settings = declaration.catalog, declaration.common
+    if catalog.variant:
+        chosen = catalog.sources.get("variant", "default")
+        yield f"variant = {catalog.variant} ({chosen}; {catalog.evidence})"
     elsewhere = {"variant", "arguments", "env", "model"}
     if settings.runtime == "process":
         elsewhere.add("disable_cuda_graph")  # the embedded engine has none
-    for name in sorted(choice.sources.keys() - elsewhere):
-        yield f"{name} = {getattr(settings, name)} ({choice.sources[name]})"
+    for name in sorted(catalog.sources.keys() - elsewhere):
+        yield f"{name} = {getattr(settings, name)} ({catalog.sources[name]})"
     for name, value in settings.env.items():
-        whose = "catalog" if choice.env.get(name) == value else "inventory"
+        whose = "catalog" if catalog.env.get(name) == value else "inventory"
         yield f"env {name} = {value} ({whose})"
-    if choice.arguments:
-        yield f"arguments = {' '.join(choice.arguments)} ({choice.sources['arguments']})"
+    if catalog.arguments:
+        yield f"arguments = {' '.join(catalog.arguments)} ({catalog.sources['arguments']})"

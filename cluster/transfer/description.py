@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from cluster.catalog.config_json import NoConfig, describe, parse_config
+from cluster.catalog.config_json import NoConfig, describe_model, parse_config
 from cluster.catalog.entry import Model
 from cluster.findings import Finding, error, warning
 from cluster.transfer import gate
@@ -16,7 +16,7 @@ def describe_from_hub(
 ) -> tuple[Model, tuple[Finding, ...]]:
     """The model with sizes and shapes; findings where its files can't be loaded or understood.
 
-    + reply: what hub_client.py found (`describe`); nothing in it is believed unchecked
+    + reply: what hub_client.py read (`list_with_config`); nothing in it is believed unchecked
     + node: that asked
     """
     try:
@@ -47,7 +47,7 @@ def describe_from_config(
     if not isinstance(content, str) or not content:
         return sized, (_unchecked(model, node, "its config.json could not be read"),)
     try:
-        return describe(model, parse_config(content), weight_bytes), ()
+        return describe_model(model, parse_config(content), weight_bytes), ()
     except NoConfig as wrong:
         return sized, (_unchecked(model, node, str(wrong)),)
 

@@ -75,11 +75,10 @@ def plan_deliveries(reference: str, head: ImageReading, others: Images) -> dict[
         if own is not None and same_image(own, head):
             deliveries[node] = Delivery()
             continue
-        why = (
-            f"it has {printable.short_id(own.id)}, the head {printable.short_id(head.id)}"
-            if own
-            else "it is not there"
-        )
+        why = "it is not there"
+        if own:
+            ids = [printable.short_image_id(image.id) for image in (own, head)]
+            why = f"it has {ids[0]}, the head {ids[1]}"
         # A copied image can't be given a name with a digest.
         copy = "@" not in reference
         deliveries[node] = Delivery(pinned_reference(reference, head), copy, why)
@@ -112,8 +111,8 @@ def find_differing(reference: str, images: Images, pull: str = "") -> Iterator[f
     for node, image in others:
         if head and image and not same_image(head, image):
             yield findings.error(
-                f"image {reference} is {printable.short_id(image.id)} here and "
-                f"{printable.short_id(head.id)} on {first}{because}",
+                f"image {reference} is {printable.short_image_id(image.id)} here and "
+                f"{printable.short_image_id(head.id)} on {first}{because}",
                 node,
                 "--data pull=missing gives it the head's"
                 if because

@@ -64,7 +64,7 @@ def main() -> None:
     token = take_token(Path(task.pop("token_file")))
     actions: dict[str, Callable[..., dict[str, Any]]] = {
         "list": list_files,
-        "describe": describe,
+        "describe": list_with_config,
         "fetch": fetch_files,
     }
     try:
@@ -114,7 +114,7 @@ def list_files(token: str | bool, repo: str, revision: str, endpoint: str) -> di
     return {"commit": gate.check_commit(info.sha), "files": gate.check_listing(files)}
 
 
-def describe(token: str | bool, repo: str, revision: str, endpoint: str) -> dict[str, Any]:
+def list_with_config(token: str | bool, repo: str, revision: str, endpoint: str) -> dict[str, Any]:
     """`list_files`, with what fits be judged by: the text of config.json, and the names of the
     files that the index of the weights lists. Neither is there if it is too long."""
     listed = list_files(token, repo, revision, endpoint)

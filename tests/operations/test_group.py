@@ -17,7 +17,7 @@ from samples import specs_of
 from cluster.command import Command
 from cluster.engine import readiness
 from cluster.engine.nccl import Collectives
-from cluster.engine.readiness import Limits, RankHealth
+from cluster.engine.readiness import RankHealth, ReadyLimits
 from cluster.engine.serving import EndpointReply, GroupAnswers
 from cluster.findings import Finding, error, ok, warning
 from cluster.node.readings import Rank
@@ -43,7 +43,7 @@ def make_group(reply: Reply = lambda script, stdin: framed(), **changes: Any) ->
     hosts: Any = {node: FakeHost(node, reply) for node in SPECS}
     group = Group(
         hosts=hosts, specs=SPECS, runtime=docker, model=MODEL, url="http://127.0.0.1:30000",
-        limits=Limits(60.0), stop_seconds=30, start=True, restarts={},
+        limits=ReadyLimits(60.0), stop_seconds=30, start=True, restarts={},
         fetch_answers=lambda: SERVED, rdma=False,
     )  # fmt: skip
     return replace(group, **changes)
@@ -227,7 +227,7 @@ def test_the_wait_ends_when_every_rank_is_healthy(monkeypatch: pytest.MonkeyPatc
     def reply(script: str, stdin: str) -> list[str]:
         return loading.pop() if SPECS[WORKER].name in script and loading else looks()(script, stdin)
 
-    group = make_group(reply, limits=Limits(60.0, note=" (why)"))
+    group = make_group(reply, limits=ReadyLimits(60.0, note=" (why)"))
     assert groups.wait_until_ready(group) == ()
     assert not loading
     assert "every rank is healthy after" in log_of(group)

@@ -18,7 +18,7 @@ from samples import ran, running, specs_of
 from world import World
 
 from cluster.command import Command
-from cluster.engine.readiness import Limits, RankHealth
+from cluster.engine.readiness import RankHealth, ReadyLimits
 from cluster.engine.serving import EndpointReply, GroupAnswers
 from cluster.findings import Finding, Refused, error, ok
 from cluster.node.readings import Rank
@@ -175,7 +175,7 @@ class Cluster:
             runtime=docker,
             model=next(iter(specs.values())).model,
             url="http://127.0.0.1:30000",
-            limits=Limits(1.0, lost=0.0),
+            limits=ReadyLimits(1.0, lost=0.0),
             stop_seconds=30,
             start=True,
             restarts={},

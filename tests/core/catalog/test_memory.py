@@ -13,7 +13,7 @@ from cluster.catalog.memory import (
     GIB,
     KV_WIDTH,
     MIB,
-    Part,
+    MemoryPart,
     Use,
     draft_token_bytes,
     entry_use,
@@ -32,7 +32,7 @@ SPARK = 131_334_144 * 1024
 SERVED = [model for model in catalog() if model.runtime == "docker"]
 
 
-def parts_of(model: Model, use: Use) -> dict[str, Part]:
+def parts_of(model: Model, use: Use) -> dict[str, MemoryPart]:
     return {part.name: part for part in memory_table(model, SPARK, use).parts}
 
 

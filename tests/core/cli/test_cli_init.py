@@ -237,7 +237,7 @@ def test_an_inventory_that_cannot_be_written_is_refused(
 
 
 def test_a_file_with_a_token_is_no_secret() -> None:
-    assert cli_init.parse_settings(["hf_token_file=~/t", "offline=true", "port=31000"]) == {
+    assert cli_init.parse_assignments(["hf_token_file=~/t", "offline=true", "port=31000"]) == {
         "hf_token_file": "~/t",
         "offline": True,
         "port": 31000,

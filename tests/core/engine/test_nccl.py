@@ -138,8 +138,8 @@ def test_the_cure_is_the_models_own_variant_or_a_release() -> None:
 
 def test_a_declared_image_is_not_cured_by_a_variant() -> None:
     declaration = want(2, model="qwen7b")
-    choice = replace(declaration.choice, image=None, sources={"image": "inventory"})
-    declared = replace(declaration, choice=choice)
+    catalog = replace(declaration.catalog, image=None, sources={"image": "inventory"})
+    declared = replace(declaration, catalog=catalog)
     assert RELEASE in newer_nccl(declared, find_model("qwen7b"))
 
 

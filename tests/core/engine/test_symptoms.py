@@ -146,7 +146,7 @@ def test_a_line_of_a_megabyte_is_read_quickly(sign: str) -> None:
     begun = process_time()
     assert diagnose([line], End(0)) == ()
     docker_error(line)
-    log.last_words([line], 12)
+    log.meaningful_lines([line], 12)
     log.phase([line])
     log.transport([line])
     assert process_time() - begun < SECONDS

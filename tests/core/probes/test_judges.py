@@ -16,7 +16,7 @@ from cluster.probes.exchange import DEADLINE, ProbeReply
 from cluster.probes.judges import ProbeVerdict, judge, metric
 from cluster.probes.questions import questions, spelled
 from cluster.probes.rounds import TOGETHER, probe_rounds
-from cluster.probes.thresholds import THRESHOLDS, Limits, thresholds
+from cluster.probes.thresholds import THRESHOLDS, ProbeLimits, thresholds
 
 QUIET = Abilities(quiet=ALL.quiet)
 
@@ -349,5 +349,5 @@ def test_only_a_proven_probe_fails_a_switch() -> None:
     for probe, answers, _ in FAULTS:
         (verdict,) = (v for v in changed(ALL, answers) if v.name == probe)
         assert verdict.fails == thresholds().proven(probe)
-    limits: Limits = thresholds().limits
+    limits: ProbeLimits = thresholds().limits
     assert 1 - 0.05 ** (1 / limits.proven_runs) < 0.015

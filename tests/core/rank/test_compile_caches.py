@@ -83,7 +83,7 @@ def test_without_gpus_or_a_folder_nothing_is_mounted(data: dict[str, Any]) -> No
     assert spec.compile_caches == ""
     assert "compile_caches" not in spec.dump()
     assert compile_caches.create_words(spec, IMAGE_ID) == ()
-    assert compile_caches.prepare(spec, IMAGE_ID) is None
+    assert compile_caches.create_folder(spec, IMAGE_ID) is None
     assert compile_caches.note_served(spec, IMAGE_ID) is None
 
 
@@ -139,7 +139,7 @@ def test_a_group_of_the_version_before_serves_on_and_changes_with_its_next_start
 
 
 def prepared(spec: Spec) -> subprocess.CompletedProcess[str]:
-    command = compile_caches.prepare(spec, IMAGE_ID)
+    command = compile_caches.create_folder(spec, IMAGE_ID)
     assert command
     return subprocess.run(command.argv, capture_output=True, text=True)
 

@@ -12,10 +12,10 @@ from cluster.findings import error, ok, warning
 from cluster.node.readings import DiskReading, Engine
 from cluster.reports.doctor import (
     RankLogText,
-    finding_problems,
     disk_problems,
     doctor_report,
     engine_problems,
+    finding_problems,
     group_problems,
     leftover_problems,
     log_problems,
