@@ -4,14 +4,14 @@ readings of its nodes: one remote command a node for each, all nodes at once."""
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from pyinfra.api import Host
 
 from cluster.catalog.models import Model
 from cluster.engine import readiness, serving
 from cluster.fabric import Fabric
-from cluster.findings import Finding, Refused, error, refuse_errors
+from cluster.findings import Finding, Refused, error
 from cluster.node.readings import IMAGE_FOLDERS, NodeFacts
 from cluster.plan.decide import Decision, Readings
 from cluster.plan.plan import Plan
@@ -29,7 +29,6 @@ from facts.node import NodeReading
 from facts.serving import Served
 from operations import shell
 
-T = TypeVar("T")
 # For starting Python in an image that is not in the page cache.
 VERSION_SECONDS = 90
 # A reading's own parts give up after 30 s each; this is for a node that has gone silent.
@@ -207,18 +206,7 @@ class Deployment:
         }
 
 
-# ---- readings
-
-
-def require_all(
-    readings: Mapping[str, shell.Reading[T]], refuse: Callable[[str, str], Finding]
-) -> dict[str, T]:
-    """Each node's value; Refused with a finding for each node without one."""
-    refuse_errors(refuse(node, r.why) for node, r in readings.items() if r.value is None)
-    return {node: r.value for node, r in readings.items() if r.value is not None}
-
-
-# ---- a node as a whole
+# ---- readings of nodes
 
 
 def read_light(hosts: Mapping[str, Host], declaration: Declaration) -> dict[str, NodeFacts]:
@@ -257,7 +245,7 @@ def _read_nodes(
     readings = shell.on_all(
         hosts.values(), lambda host: read_node(host, options(host), READING_SECONDS)
     )
-    return require_all(
+    return shell.require_all(
         readings,
         lambda node, why: error(
             f"it could not be read: {why}", node, f"ssh {node} true", key="node-unreadable"

@@ -147,7 +147,7 @@ def _read(deployment: nodes.Deployment, *only: Host) -> dict[str, MonitoringRead
         only or deployment.hosts.values(),
         lambda host: shell.read_fact(host, fact, command, reading.SECONDS),
     )
-    return nodes.require_all(
+    return shell.require_all(
         readings,
         lambda node, why: error(
             f"its monitoring could not be read: {printable(why or 'no answer')}",

@@ -17,6 +17,7 @@ from cluster.reports.unused import unused_document
 from cluster.settings.resolve import image_reference
 from cluster.transfer.prune_plan import Declared, StoredItem, find_running, find_unused
 from control import converge, deployment as nodes, inventory, lease, run
+from operations import shell
 from operations.prune import Removal, read_kept
 
 
@@ -68,7 +69,7 @@ def _find(state: State, *, changes: bool) -> PruneRun:
     }
     facts = nodes.read_light(hosts, deployment.declaration)
     refuse_errors(unreadable_ranks(facts))
-    stored = nodes.require_all(
+    stored = shell.require_all(
         read_kept(hosts, {name: _folders(deployment, name, facts[name]) for name in hosts}),
         lambda node, why: error(
             f"what it keeps could not be read: {printable(why)}",
