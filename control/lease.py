@@ -106,7 +106,15 @@ def hold(state: State, head: Host, group: str, needed: bool = True) -> None:
         )
     _held[state] = held
     state.add_callback_handler(Release())  # type: ignore[no-untyped-call]
-    gevent.spawn(_refresh, held)
+
+    def refresh() -> None:
+        while not held.ended and held.loss is None:
+            gevent.sleep(lease.REFRESH_SECONDS)
+            _renew(held)
+        if held.loss:
+            logger.warning(f"    warning: {held.loss}")
+
+    gevent.spawn(refresh)
 
 
 def holder(head: Host, group: str) -> Lease | None:
@@ -155,14 +163,6 @@ class Release(BaseStateCallback):
             if not held.ended:
                 held.ended = True
                 _ask(held.head, lease.release_lease(held.group, held.lease.id, RELEASE_WITHIN))
-
-
-def _refresh(held: Held) -> None:
-    while not held.ended and held.loss is None:
-        gevent.sleep(lease.REFRESH_SECONDS)
-        _renew(held)
-    if held.loss:
-        logger.warning(f"    warning: {held.loss}")
 
 
 def _renew(held: Held) -> None:

@@ -39,12 +39,18 @@ def preflight(
     deployment.described = described
     decision = replace(decision, model=described)
     needs = checks.needs_of(decision, full)
+
+    def time_command(host: Host) -> float:
+        begun = time.monotonic()
+        shell.run_command(host, command.Command(("true",), 30, kill=False))
+        return time.monotonic() - begun
+
     of_nodes = checks.check_nodes(
         nodes,
         wanted=needs,
         fabric=decision.fabric if decision.fabric.nodes else None,
         peers=probe_peers(decision, deployment.serving),
-        latency=shell.on_all(deployment.serving.values(), _time_command) if latency else None,
+        latency=shell.on_all(deployment.serving.values(), time_command) if latency else None,
     )
     declaration = decision.declaration
     # What is wrong with the launch itself, whatever the nodes are like.
@@ -84,13 +90,6 @@ def _describe(deployment: Deployment, head: NodeFacts) -> tuple[Model, tuple[Fin
     from operations.download import read_description  # other models do without
 
     return read_description(deployment.head, model, settings, token)
-
-
-def _time_command(host: Host) -> float:
-    """Seconds that a trivial command takes."""
-    begun = time.monotonic()
-    shell.run_command(host, command.Command(("true",), 30, kill=False))
-    return time.monotonic() - begun
 
 
 def probe_peers(decision: decide.Decision, hosts: Mapping[str, Host]) -> dict[str, PeerReport]:

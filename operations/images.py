@@ -77,17 +77,18 @@ def _deliver(state: State, host: Host, order: ImageOrder) -> bool:
         return False
     except Failed:
         return False
-    shell.on_all(order.hosts.values(), lambda h: _record(order, h, before[h.name]))
+
+    def record(at: Host) -> None:
+        """Record what this run has brought, so that it can be removed once no group uses it."""
+        if not (listed := before[at.name]).ok or not (folder := order.records[at.name]):
+            return
+        answer = shell.run_command(at, images.record_image(folder, order.image, listed.out))
+        if not answer.ok:
+            what = f"{order.image} could not be recorded as ours: {answer.tail}"
+            at.log_styled(what, fg="yellow")
+
+    shell.on_all(order.hosts.values(), record)
     return True
-
-
-def _record(order: ImageOrder, at: Host, before: shell.Output) -> None:
-    """Record what this run has brought, so that it can be removed once no group uses it."""
-    if not before.ok or not (folder := order.records[at.name]):
-        return
-    answer = shell.run_command(at, images.record_image(folder, order.image, before.out))
-    if not answer.ok:
-        at.log_styled(f"{order.image} could not be recorded as ours: {answer.tail}", fg="yellow")
 
 
 def _head(order: ImageOrder) -> readings.ImageReading:

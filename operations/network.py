@@ -19,6 +19,8 @@ from operations import shell
 GUARD_SECONDS = 180
 APPLY_SECONDS = 60
 PROBE_SECONDS = 20
+# To log in anew.
+LOGIN_SECONDS = 30
 
 _REVERT = load_script(__file__, "scripts/network_revert.sh")
 
@@ -134,12 +136,20 @@ def _failures(change: NetworkChange) -> list[Finding]:
     """Apply, log in anew, ping, confirm: each on all nodes at once. Returns what the first step
     that fails has found; [] if none does."""
     changing = [change.hosts[name] for name in change.changing]
+
+    def over_new_connection(host: Host) -> shell.Output:
+        if client := getattr(host.connector, "client", None):
+            client.close()
+        host.disconnect()
+        host.connected = False
+        return shell.run_command(host, Command(("true",), LOGIN_SECONDS, kill=False))
+
     outputs = shell.on_all(changing, lambda h: shell.run_command(h, apply(change.wanted[h.name])))
     # A connection that was lost proves nothing yet: the next step opens a new one.
     answered = {name: answer for name, answer in outputs.items() if not answer.lost}
     if failed := _failures_of(answered, "netplan apply failed", "sudo netplan --debug apply"):
         return failed
-    outputs = shell.on_all(changing, _over_new_connection)
+    outputs = shell.on_all(changing, over_new_connection)
     what, cure = "it does not accept a new SSH connection", "check its management network"
     if failed := _failures_of(outputs, what, cure):
         return failed
@@ -169,12 +179,3 @@ def _failures_of(outputs: Mapping[str, shell.Output], what: str, cure: str) -> l
 
 def _run_everywhere(hosts: Iterable[Host], command: Command) -> dict[str, shell.Output]:
     return shell.on_all(hosts, lambda host: shell.run_command(host, command))
-
-
-def _over_new_connection(host: Host, seconds: int = 30) -> shell.Output:
-    """The node's answer over a connection of its own; the old one is closed."""
-    if client := getattr(host.connector, "client", None):
-        client.close()
-    host.disconnect()
-    host.connected = False
-    return shell.run_command(host, Command(("true",), seconds, kill=False))

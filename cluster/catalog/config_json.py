@@ -64,10 +64,12 @@ def parse_config(content: bytes | str) -> ModelConfig:
     inner = next((p for n in ("text_config", "llm_config") if (p := _part(whole, n))), {})
     inner = _part(inner, "text_config") or inner
     fields = {**whole, **inner}
+    stated = _part(fields, "quantization_config") or _part(fields, "compression_config")
+    words = (_word(stated.get(name)) for name in ("quant_method", "quant_algo", "format"))
     return ModelConfig(
         shape=_shape(fields),
         max_context=_context(fields),
-        quantization=_quantization(fields),
+        quantization=" ".join(dict.fromkeys(word for word in words if word)),
         kind=_word(fields.get("model_type")),
     )
 
@@ -225,12 +227,6 @@ def _context(fields: Mapping[str, Any]) -> int | None:
     if longest is None or plain or not isinstance(factor, int | float) or not 1 <= factor <= 4096:
         return longest
     return int(longest * factor)
-
-
-def _quantization(fields: Mapping[str, Any]) -> str:
-    stated = _part(fields, "quantization_config") or _part(fields, "compression_config")
-    words = (_word(stated.get(name)) for name in ("quant_method", "quant_algo", "format"))
-    return " ".join(dict.fromkeys(word for word in words if word))
 
 
 def _count(fields: Mapping[str, Any], kind: Any, *names: str) -> int | None:

@@ -81,21 +81,18 @@ def _heads(model: Model, tp: int, pp: int) -> list[findings.Finding]:
     if (model.shape.attention_heads or 0) % tp == 0:
         odd = f"{model.shape.kv_heads} KV heads"
     what = f"{model.alias or model.id} has {odd}, which do not divide over tensor_parallel {tp}"
-    return [findings.error(what, cure=_other_split(model, tp, pp), key="heads-not-divisible")]
+    # The most tensor parallelism that the heads allow, over the same GPUs if possible.
+    allowed = [n for n in range(tp - 1, 0, -1) if _splits(model, n)]
+    same = next((n for n in allowed if n > 1 and tp * pp % n == 0), None)
+    cure = f"an inventory with {allowed[0] * pp} GPUs, and tensor_parallel={allowed[0]}"
+    if same:
+        cure = f"{DEPLOY} tensor_parallel={same} --data pipeline_parallel={tp * pp // same}"
+    return [findings.error(what, cure=cure, key="heads-not-divisible")]
 
 
 def _splits(model: Model, tp: int) -> bool:
     kv = 1 if model.shape.kv_latent_dim is not None else model.shape.kv_heads or 1
     return (model.shape.attention_heads or 0) % tp == 0 and (kv % tp == 0 or tp % kv == 0)
-
-
-def _other_split(model: Model, tp: int, pp: int) -> str:
-    """The most tensor parallelism that the heads allow, over the same GPUs if possible."""
-    allowed = [n for n in range(tp - 1, 0, -1) if _splits(model, n)]
-    same = next((n for n in allowed if n > 1 and tp * pp % n == 0), None)
-    if same:
-        return f"{DEPLOY} tensor_parallel={same} --data pipeline_parallel={tp * pp // same}"
-    return f"an inventory with {allowed[0] * pp} GPUs, and tensor_parallel={allowed[0]}"
 
 
 def _unchecked(model: Model, memory_total_bytes: int | None) -> list[findings.Finding]:

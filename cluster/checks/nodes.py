@@ -298,12 +298,17 @@ def check_free_space(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
     images = disk_reading(node, node.engine.images if node.engine else IMAGE_FOLDERS[0])
     if images and not images.exists:
         images = None  # the daemon keeps its data elsewhere; where was not read
+
+    def lacking(repository: WantedRepository) -> int:
+        """Bytes of its weights that the node still lacks, as far as their size is known."""
+        there = node.weights_of(repository)
+        if there and there.complete:
+            return 0
+        return max(0, repository.weight_bytes - (there.bytes if there else 0))
+
     has_image = node.image is not None or needs.runtime == "process"
     coming = [
-        *(
-            (cache, "draft" if r.draft else "weights", _to_come(node, r))
-            for r in needs.repositories
-        ),
+        *((cache, "draft" if r.draft else "weights", lacking(r)) for r in needs.repositories),
         (images, "image", 0 if has_image else needs.image_bytes or 0),
     ]
     by_system: dict[tuple[int, int], list[tuple[DiskReading, str, int]]] = {}
@@ -319,14 +324,6 @@ def check_free_space(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
         yield (
             error(text, node.name, cure, key="disk-full") if needed > free else ok(text, node.name)
         )
-
-
-def _to_come(node: NodeFacts, repository: WantedRepository) -> int:
-    """Bytes of a repository's weights that the node still lacks, as far as their size is known."""
-    there = node.weights_of(repository)
-    if there and there.complete:
-        return 0
-    return max(0, repository.weight_bytes - (there.bytes if there else 0))
 
 
 # ---- ports and links

@@ -131,7 +131,10 @@ def make_plan(
         if node not in specs or rank.name != specs[node].name
     ]
     changed = any(step.reasons for step in declared) or any(stray.stop for stray in strays)
-    previous = _kept_group(facts, group, (*declared, *strays)) if rollback else None
+    ending = [s for s in (*declared, *strays) if s.recreate or s.remove]
+    previous = previous_group.find_previous_group(facts, group) if rollback else None
+    if previous and not any(previous.holds(step.node, step.current) for step in ending):
+        previous = None  # all of its containers are simply started again
     # A rank that is kept for its group can't serve in the next one.
     declared = [
         replace(step, recreate=True)
@@ -167,17 +170,6 @@ def find_split_group(
             cure="run without --limit",
             key="limit",
         )
-
-
-def _kept_group(
-    facts: Mapping[str, NodeFacts], group: str, steps: tuple[RankStep, ...]
-) -> previous_group.PreviousGroup | None:
-    """The group to keep: one that serves, unless all of its containers are simply started again."""
-    previous = previous_group.find_previous_group(facts, group)
-    if previous is None:
-        return None
-    ending = (s for s in steps if previous.holds(s.node, s.current) and (s.recreate or s.remove))
-    return previous if any(ending) else None
 
 
 def _endings(facts: Mapping[str, NodeFacts], state: str, group: str) -> Iterator[RankStep]:

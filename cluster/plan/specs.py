@@ -35,6 +35,9 @@ def declared_specs(
     + declared: with the catalog's values (`resolve`)
     """
     specs: dict[str, Spec] = {}
+    # A label of before there were variants names none, so one of the default doesn't either.
+    variant = declared.catalog.variant
+    variant = "" if variant == model.default_variant else variant
     for rank, (node, settings) in enumerate(declared.nodes.items()):
         spec = Spec(
             rank=rank,
@@ -42,7 +45,7 @@ def declared_specs(
             runtime=settings.runtime,
             group=settings.group,
             model=model.id,
-            variant=_named_variant(declared, model),
+            variant=variant,
             launch=_launch(rank, declared, model, fabric, facts[node], version),
         )
         if settings.runtime == "process":
@@ -107,12 +110,6 @@ def cache_root(settings: schema.Settings, facts: NodeFacts) -> str:
     own = f"{settings.hf_cache.rstrip('/')}/spark-serving"
     chosen = own if settings.cache_dir == "auto" else settings.cache_dir
     return expand(chosen, facts).rstrip("/")
-
-
-def _named_variant(declared: declaration.Declaration, model: Model) -> str:
-    """The variant's name; "" for the default: a label of before there were any names none."""
-    name = declared.catalog.variant
-    return "" if name == model.default_variant else name
 
 
 def _launch(

@@ -80,7 +80,7 @@ def convert(name: str, value: Any) -> Any:
         raise Refused(
             error(
                 f"{name} = {value!r} is not allowed: {why}",
-                cure=f"--data {name}={_example(name)}{_quoting(name, value)}",
+                cure=_valid_setting(name, value),
                 key="setting-invalid",
             )
         ) from None
@@ -100,12 +100,18 @@ def _types() -> dict[str, Any]:
     return get_type_hints(Settings, include_extras=True)
 
 
-def _example(name: str) -> str:
-    """A value that is allowed, as it is typed on the command line."""
-    value = EXAMPLES.get(name, getattr(Settings(), name))
-    if isinstance(value, tuple):
-        return shlex.join(value) if len(value) < 2 else f"'{shlex.join(value)}'"
-    return (str(value).lower() if isinstance(value, bool) else str(value)) or '"..."'
+def _valid_setting(name: str, value: Any) -> str:
+    """A value that is allowed, as it is typed on the command line; and how the one that was given
+    stays a string there, where 1.10 is read as a number."""
+    example = EXAMPLES.get(name, getattr(Settings(), name))
+    if isinstance(example, tuple):
+        typed = shlex.join(example) if len(example) < 2 else f"'{shlex.join(example)}'"
+    else:
+        typed = (str(example).lower() if isinstance(example, bool) else str(example)) or '"..."'
+    plain = {get_args(h)[0] if get_origin(h) is Annotated else h for h in _alternatives(name)}
+    if (str in plain or name == "extra_args") and isinstance(value, int | float):
+        typed += f" (a value that looks like a number needs quotes: --data '{name}=\"{value}\"')"
+    return f"--data {name}={typed}"
 
 
 def allowed_values(name: str) -> str:
@@ -133,15 +139,6 @@ def _described(hint: Any) -> str:
     if get_origin(hint) is tuple and get_origin(get_args(hint)[0]) is Annotated:
         return f"a list of {get_args(get_args(hint)[0])[1].description}"
     return _PLAIN[get_origin(hint) or hint]
-
-
-def _quoting(name: str, value: Any) -> str:
-    """The command line reads 1.10 as a number: say how to keep it a string."""
-    plain = {get_args(h)[0] if get_origin(h) is Annotated else h for h in _alternatives(name)}
-    lists = name == "extra_args"
-    if (str in plain or lists) and isinstance(value, int | float):
-        return f" (a value that looks like a number needs quotes: --data '{name}=\"{value}\"')"
-    return ""
 
 
 def merged_env(layers: Iterable[Any]) -> dict[str, str]:

@@ -44,7 +44,9 @@ def resolve(declaration: Declaration, model: Model) -> Declaration:
     stated = merged(*(layer for _, layer in layers))
     image = stated.image if wanted.image == "auto" else None
     name = _draft_id(stated, wanted)
-    draft = _draft(model, name)
+    draft = None  # no second repository
+    if name not in ("", model.id):
+        draft = next((draft for draft in model.drafts if draft.id == name), DraftModel(id=name))
     arguments = (*_typed_arguments(stated, wanted, name, draft), *" ".join(stated.flags).split())
     values = _values(layers, image, len(declaration.names))
     if form:
@@ -206,13 +208,6 @@ def _draft_id(stated: Layer, wanted: Settings) -> str:
     if wanted.draft != "auto":
         return wanted.draft
     return stated.speculation.draft if stated.speculation else ""
-
-
-def _draft(model: Model, name: str) -> DraftModel | None:
-    """The second repository to bring; None: there is none, or it is the model's own."""
-    if name in ("", model.id):
-        return None
-    return next((draft for draft in model.drafts if draft.id == name), DraftModel(id=name))
 
 
 def _typed_arguments(

@@ -9,8 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 from spark_cluster import models
+from spark_cluster.models import render_unused
 from spark_cluster.project import Project
-from spark_cluster.unused import render_unused
 
 INVENTORY = Path("inventories/my sparks.py")
 MINE = {"kind": "weights", "name": "Qwen/Qwen2.5-7B-Instruct", "bytes": 15_200_000_000, "left": ""}
