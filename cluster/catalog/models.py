@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from re import fullmatch
@@ -12,7 +11,7 @@ from msgspec import convert
 
 from cluster.catalog.entry import Model
 from cluster.catalog.read_entry import read_entry
-from cluster.findings import Finding, Refused, error, ok, warning
+from cluster.findings import Finding, Refused, error, nearest_names, ok, warning
 
 __all__ = ["Model", "catalog", "entries", "find_model"]
 
@@ -145,7 +144,7 @@ def _outside(word: str) -> Model:
     legal = fullmatch(rf"{part}/{part}", word) and len(word) <= 96
     if legal and "--" not in word and ".." not in word and not word.endswith(".git"):
         return Model(id=word)
-    near = get_close_matches(word.lower(), _by_name(), n=3, cutoff=0.4)
+    near = nearest_names(word.lower(), _by_name(), cutoff=0.4)
     aliases = list(dict.fromkeys(_by_name()[n].alias for n in near))
     meant = f"; did you mean {' or '.join(aliases)}?" if aliases else ""
     allowed = "neither an alias of the catalog, nor org/name on the hub, nor a path"
