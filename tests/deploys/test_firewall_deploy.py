@@ -91,7 +91,11 @@ def test_dry_reports_and_changes_nothing(sparks: Fakes) -> None:
             ("ufw", {"success": False, "stderr": ["ufw allow"]}, "ufw failed: ufw allow", True),
             (
                 "another run",
-                {"success": False, "stderr": ["nothing was changed: another run is in progress"]},
+                {
+                    "success": False,
+                    "stdout": ["untouched"],
+                    "stderr": ["nothing was changed: another run is in progress"],
+                },
                 "another run is in progress",
                 False,
             ),
