@@ -1,5 +1,5 @@
-"""One run's cluster: its hosts, the decision as it stands now, what operations ask of both; and the
-readings of its nodes: one remote command a node for each, all nodes at once."""
+"""One run's cluster: its hosts, the decision as it stands now, what operations need of both; and
+the readings of its nodes: one remote command a node for each, all nodes at once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,7 +38,7 @@ READING_SECONDS = 120
 @dataclass
 class Deployment:
     """What one run works on. Only its decision changes, and always as a whole: `control.converge`
-    decides again when an image or weights have come, and operations ask when their turn comes.
+    decides again when an image or weights have come, and operations read it when their turn comes.
 
     + hosts: every host of the run, rank order, those that serve nothing last
     + left_out: hosts that `--limit` leaves out

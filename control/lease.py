@@ -64,8 +64,8 @@ _held: dict[State, Held] = {}
 def take(state: State, wanted: Declaration) -> None:
     """Hold the lease for this run; a run that only reads logs who holds it.
 
-    Refused if another run does, or if the head can't be asked; a run with a --limit that leaves the
-    head out goes on without a lease then.
+    Refused if another run does, or if the head can't be reached; a run with a --limit that leaves
+    the head out goes on without a lease then.
     """
     head = next(h for h in inventory.all_hosts(state.inventory) if h.name == wanted.head)
     group = wanted.common.group
@@ -144,7 +144,7 @@ def lost(state: State) -> findings.Finding | None:
 def taken(state: State) -> bool:
     """Whether another run has the lease now: then this one may not even end its own ranks.
 
-    A head that can't be asked is no proof: what this run began elsewhere is its own to end.
+    A head that can't be reached is no proof: what this run began elsewhere is its own to end.
     """
     lost(state)
     held = _held.get(state)
@@ -166,7 +166,7 @@ class Release(BaseStateCallback):
 
 
 def _renew(held: Held) -> None:
-    """Refresh once; a head that does not answer is asked again later."""
+    """Refresh once; a head that does not answer is queried again later."""
     with held.lock:
         if held.ended or held.loss:
             return

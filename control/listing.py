@@ -66,7 +66,7 @@ def read_listing(state: State) -> listing.Listing:
 
 
 def light_listing(name: str) -> listing.Listing:
-    """What an inventory's file and group data declare; no node is asked."""
+    """What an inventory's file and group data declare; no node is read."""
     hosts = inventory.all_hosts(inventory.load_inventory(name, connect=False))
     declaration = inventory.declared_settings(hosts)
     model = models.find_model(declaration.common.model)

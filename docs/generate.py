@@ -289,7 +289,7 @@ def _filled(template: str) -> str:
 
 
 def _shortened(line: str) -> str:
-    """The part of an example that tells: without time stamp, host and thread."""
+    """The part of an example that matters: without time stamp, host and thread."""
     line = re.sub(r"^(\[[^\]]*\] ?)?([\w-]+:\d+:\d+ \[\d+\] )?([\w/]+\.cc:\d+ )?", "", line)
     return line if len(line) <= 120 else f"{line[:119]}…"
 

@@ -72,7 +72,7 @@ class RankLook(Fact[readiness.RankHealth]):
         return join(
             StringCommand("printf 'node %s\\nname %s\\n'", quote((node, rank))),
             # A subshell: it exits if the engine does not answer; the rest is printed anyway.
-            # An engine that does not answer is not asked for more.
+            # An engine that does not answer is queried no further.
             join("\n(\n", ranks, "\n) 2>/dev/null && {\necho asked\n"),
             join(nccl_lines(runtime, rank), "}\n"),
             join("printf 'health %s\\n' \"$(", curl(f"{url}/health", LOOK_SECONDS), ')"\n'),

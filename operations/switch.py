@@ -56,7 +56,7 @@ class Switch:
     """The work on all nodes.
 
     + hosts: every host of the run, those that will serve nothing too
-    + group: to bring up; None where its ranks serve already, or none shall
+    + group: to bring up; None where its ranks serve already, or none are to
     + previous: the group to put back after a failure, `plan.previous`; None: there is none
     + lost: why this run may change nothing more (its lease may be another's), else None
     + taken: whether another run has that lease: then nothing may even be undone

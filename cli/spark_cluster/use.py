@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def command(inventory: Path | None, model: str | None, variant: str | None) -> None:
     """Choose the model that the next deploy serves.
 
-    MODEL is a number, an alias, a hub id, or a path on the nodes; without it you are asked.
+    MODEL is a number, an alias, a hub id, or a path on the nodes; without it you are prompted.
     `spark-cluster models MODEL` shows its variants. The choice is written to the places in the
     inventory's data that name a model and a variant, else to the group data of the inventory's own
     group. Nothing is written if a deploy would refuse the model.

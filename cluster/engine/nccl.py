@@ -84,7 +84,7 @@ class Collectives:
     + cure: settings that bring a newer NCCL (`newer_nccl`)
     + stated: the NCCL of its image, as the catalog states it; "": unknown
     + image: its reference
-    + host_ipc: its ranks share the host's IPC; nvls: NVLS was asked for
+    + host_ipc: its ranks share the host's IPC; nvls: NVLS was requested
     + experts: of the model, a layer; None: unknown, or no mixture
     """
 

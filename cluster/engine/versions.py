@@ -86,7 +86,7 @@ def parse_version(version: str) -> Version:
 
 
 def names_release(version: str) -> bool:
-    """Whether it tells which release it is or is next to, as "0.5.22.dev7+gabc" does."""
+    """Whether it names the release that it is or follows, as "0.5.22.dev7+gabc" does."""
     return parse_version(version) >= parse_version("0.0.1")
 
 

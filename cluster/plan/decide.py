@@ -1,7 +1,7 @@
 """The one decision: what is declared and what was read give the plan, and what is wrong.
 
-A deploy, its --dry, check, status, doctor and the listing all ask `decide`. So what one of them
-shows is what another does.
+A deploy, its --dry, check, status, doctor and the listing all call `decide`. So what one of
+them shows is what another does.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class Status:
     + unread: what could not be read, a sentence each
     + watch: what watches the group; None: nothing does, or the head could not be read
     + errors, warnings: what is wrong with the NCCL that the ranks loaded, who may use the API,
-      where that is anybody, and that no probes are asked
+      where that is anybody, and that no probes are sent
     """
 
     version: int = VERSION

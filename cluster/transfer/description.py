@@ -17,7 +17,7 @@ def describe_from_hub(
     """The model with sizes and shapes; findings where its files can't be loaded or understood.
 
     + reply: what hub_client.py read (`list_with_config`); nothing in it is believed unchecked
-    + node: that asked
+    + node: whose container queried the hub
     """
     try:
         sizes = {path: size for path, size, _, _ in gate.check_listing(reply.get("files"))}

@@ -1,6 +1,6 @@
 """Every node of a group gets one image, the head's: what each node lacks, and the commands for it.
 
-The head asks the registry for the reference, and what it gets is what the group runs: the others
+The head queries the registry for the reference, and what it gets is what the group runs: the others
 pull that by its digest, so a tag that moves meanwhile can't split them. Where the registry
 does not serve a node, it copies the image from the head.
 """

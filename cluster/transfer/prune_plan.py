@@ -3,7 +3,7 @@ ours: decided from what `operations/scripts/unused_here.py` reads on one node.
 
 Ours is what a record beside it says a deploy has brought: weights by the manifest in their folder,
 images by a file in `cache_dir`; compile caches are ours by their place. What has no such record is
-left, and that is said.
+left, and reported.
 """
 
 import re
@@ -87,7 +87,7 @@ def parse_kept(reply: Mapping[str, Any]) -> Kept:
 
 @dataclass(frozen=True)
 class Declared:
-    """What the inventory asks of a node, running or not.
+    """What the inventory declares for a node, running or not.
 
     + texts: the model's and draft's ids, options: whatever may name a repository
     + image_id: of its image, "" where it is not there

@@ -2,9 +2,9 @@
 
 Each target gets an ed25519 key of its own, kept in memory there. The source's login takes it for
 a limited time, from that target's fabric address alone, and only to send the files of one folder,
-or one image: sshd runs `DISPATCHER` whatever the key asks for. The target knows the source by its
-real host keys, read beforehand over the management connection. What either node answers is checked
-strictly: it ends up in the other's authorized_keys, and in ssh's arguments.
+or one image: sshd runs `DISPATCHER`, whatever command the target names. The target knows the source
+by its real host keys, read beforehand over the management connection. What either node answers is
+checked strictly: it ends up in the other's authorized_keys, and in ssh's arguments.
 """
 
 import re

@@ -32,7 +32,7 @@ from cluster.transfer import gate
 AT_ONCE = 8
 # Bytes that a cut connection loses at most; the client's own 10 MB take minutes on a slow line.
 CHUNK = 1 << 20
-# Files that tell about a model, and how many bytes of them are read at most.
+# Files that describe a model, and how many bytes of them are read at most.
 INDEX = "model.safetensors.index.json"
 SMALL = {"config.json": 1 << 20, INDEX: 64 << 20}
 # Between two signs of watchdog, seconds.

@@ -2,7 +2,7 @@
 
 Runs on the node as the login, by its own Python: one JSON object on stdin, one on stdout. The
 folder is a repository of the Hugging Face cache (blobs/, refs/, snapshots/COMMIT/), or plain files.
-What it is told of files comes from a hub or another node: the gate lets through what they can be.
+What a request says of files comes from a hub or another node: the gate lets through what can be.
 """
 
 import errno

@@ -51,7 +51,7 @@ def test_each_example_shows_its_own_symptom_alone(kind: str, symptom: Symptom) -
 @pytest.mark.parametrize(("kind", "symptom"), BY_KEY)
 def test_a_diagnosis_names_what_its_line_names(kind: str, symptom: Symptom) -> None:
     diagnoses = [str(d) for example in symptom.examples for d in diagnose_example(kind, example)]
-    for text in symptom.tells:
+    for text in symptom.quoted:
         assert any(text in diagnosis for diagnosis in diagnoses), text
 
 
