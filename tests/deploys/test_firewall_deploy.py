@@ -42,7 +42,7 @@ def firewall(sparks: Fakes, *words: str) -> Run:
 
 
 def nodes_with(run: Run, what: str) -> list[str]:
-    """The nodes that were told this."""
+    """The nodes that were sent this."""
     return [node for node, scripts in run.commands.items() if any(what in c for c in scripts)]
 
 

@@ -26,7 +26,7 @@ def served(tmp_path: Path) -> Fakes:
 
 
 def probes(run: Run) -> dict[str, int]:
-    """How many probings each node was told to do."""
+    """How many rounds of probes each node was sent."""
     return {node: sum(ASKING in c for c in commands) for node, commands in run.commands.items()}
 
 

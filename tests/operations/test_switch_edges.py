@@ -390,7 +390,7 @@ def test_a_failure_is_explained_from_logs_only_if_ranks_were_started(
     assert len(groups_explained) == explained
 
 
-def test_a_group_that_asks_for_another_key_serves_too(
+def test_a_group_that_requires_another_key_serves_too(
     make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = make_cluster(World(running(old())))
@@ -402,7 +402,7 @@ def test_a_group_that_asks_for_another_key_serves_too(
     assert "changed" in str(PROVE(group)[0])
 
 
-def test_a_node_that_refuses_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_refuses_for_a_moment_is_queried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sshd restarts: a group must not stay down for that."""
     refusals = [OSError("refused"), OSError("refused")]
 

@@ -296,7 +296,7 @@ def test_ranks_that_run_keep_their_addresses() -> None:
 # ---- the proof
 
 
-def test_every_half_asks_its_own_subnet() -> None:
+def test_every_half_pings_its_own_subnet() -> None:
     network = {f"spark-{r + 1}": wanted(r) for r in range(3)}
     words = ping_arguments(network, "spark-2")
     assert [words[i : i + 3] for i in range(0, len(words), 3)] == [

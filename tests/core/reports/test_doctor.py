@@ -264,7 +264,7 @@ def test_a_healthy_group_has_no_problems():
         pytest.param(None, {"ranks": "no answer in time"}, "docker-silent", id="frozen"),
     ],
 )
-def test_a_container_engine_that_cannot_be_asked(engine, unread, key):
+def test_a_container_engine_that_does_not_answer(engine, unread, key):
     (finding,) = engine_problems({"spark-1": spark(0, engine=engine, unread=unread)})
     assert (finding.key, finding.where) == (key, "spark-1")
     assert finding.evidence

@@ -189,7 +189,7 @@ def test_draft_none_is_no_speculation_and_another_draft_is_used() -> None:
     assert "me/draft" in other.arguments and "d" * 40 not in other.arguments
 
 
-def test_where_the_draft_comes_from_is_told() -> None:
+def test_where_the_draft_comes_from_is_shown() -> None:
     assert "draft = org/draft (variant quick)" in source_lines(resolved(1))
     assert "draft = me/draft (inventory)" in source_lines(resolved(1, draft="me/draft"))
     assert not [line for line in source_lines(resolved(1, draft="none")) if "org/draft" in line]
@@ -254,7 +254,7 @@ def test_graphs_are_on_where_the_evidence_says_so(
 # ---- what is reported
 
 
-def test_a_dry_run_says_whose_each_value_is() -> None:
+def test_a_dry_run_shows_where_each_value_comes_from() -> None:
     one, two = declare(2, mem_fraction=0.7, port=31000, env={"B": "2"})
     hosts = [replace(host, overridden=frozenset({"port"})) for host in (one, two)]
     lines = list(source_lines(resolve(parse_declaration(hosts), MODEL)))
