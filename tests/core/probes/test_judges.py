@@ -194,7 +194,7 @@ def test_the_accept_length_of_an_engine_that_counts_no_steps(after: str, outcome
     ],
 )
 def test_no_answer(reply: ProbeReply, outcome: str, fails: bool) -> None:
-    # What is refused can't be judged; what comes too late is reported, as a busy server explains it.
+    # What is refused can't be judged; what is late is reported, as a busy server explains it.
     came = [replace(reply, id=r.id) if r.id == "sum" else r for r in replies(ALL)]
     (verdict,) = (v for v in judge(ALL, came) if v.name == "arithmetic")
     assert verdict.outcome == outcome
