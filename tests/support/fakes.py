@@ -283,7 +283,7 @@ def container(name: str, spec: str, **changed: Any) -> dict[str, Any]:
 
 @dataclass
 class Run:
-    """What a run printed and did. `commands`: all, by node; `changes`: those that change anything."""
+    """What a run printed and did. `commands`: all, by node; `changes`: what changes something."""
 
     code: int
     out: str
