@@ -77,7 +77,7 @@ def redecide(deployment: nodes.Deployment) -> None:
         restart = _reason_to_restart(deployment)
     if deployment.running and (deployment.plan.changes or restart):
         # Everything that can be refused, before the first change.
-        from control import preflight  # a converged run does without
+        from control import preflight  # a converged run does not need it
 
         findings, full = preflight.preflight(deployment)
         deployment.decision = _decide(deployment, deployment.readings.updated(full), restart)
@@ -180,7 +180,7 @@ def _log_decision(deployment: nodes.Deployment) -> None:
     if inventory.only_reads() and deployment.running:
         for line in source_lines(deployment.declaration):
             logger.info(f"    value: {line}")
-        from cluster.checks.declared_use import memory_lines  # a converged run does without
+        from cluster.checks.declared_use import memory_lines  # a converged run does not need it
 
         decision = deployment.decision
         serving_nodes = [deployment.facts[name] for name in deployment.declaration.names]

@@ -94,7 +94,7 @@ def _read_logs(survey: Survey, host: Host) -> list[doctor.RankLogText]:
         # Why Docker had to restart it is in the log of its earlier life.
         script = fact.command(runtime, rank.called, earlier=rank.restarts > 0)
         reading = shell.read_fact(host, fact, script, READ_SECONDS, failed=True)
-        log = reading.value or serving.RankWords()
+        log = reading.value or serving.DiagnosisLog()
         logs.append(doctor.RankLogText(host.name, rank, log.lines, log.transport))
     return logs
 

@@ -87,7 +87,7 @@ def _describe(deployment: Deployment, head: NodeFacts) -> tuple[Model, tuple[Fin
     token = secrets.find_token(settings.hf_token_file)
     if hub_errors.find_unencrypted_token(settings.hf_endpoint, token, head.name, model.id):
         return model, ()
-    from operations.download import read_description  # other models do without
+    from operations.download import read_description  # other models do not need it
 
     return read_description(deployment.head, model, settings, token)
 

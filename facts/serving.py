@@ -231,7 +231,7 @@ class Endpoints(Fact[dict[str, serving.EndpointReply]]):
 
 
 @dataclass(frozen=True)
-class RankWords(Shown):
+class DiagnosisLog(Shown):
     """A rank's log.
 
     + lines: since its last start, without batches
@@ -242,7 +242,7 @@ class RankWords(Shown):
     transport: tuple[str, ...] = ()
 
 
-class RankLog(Fact[RankWords]):
+class RankLog(Fact[DiagnosisLog]):
     """The part of a rank's log that a diagnosis reads.
 
     + runtime, rank: how it is run, and what its container is called
@@ -250,8 +250,8 @@ class RankLog(Fact[RankWords]):
     """
 
     @staticmethod
-    def default() -> RankWords:
-        return RankWords()
+    def default() -> DiagnosisLog:
+        return DiagnosisLog()
 
     def command(self, runtime: str, rank: str, earlier: bool = False) -> StringCommand:
         words = runtime_of(runtime).logs(rank, DIAGNOSIS_LINES, earlier=earlier)
@@ -264,8 +264,8 @@ class RankLog(Fact[RankWords]):
             return join(filtered, ":")
         return join(filtered, _transport_lines(rank, "nccl "))
 
-    def parse(self, output: list[str]) -> RankWords:
-        return RankWords(
+    def parse(self, output: list[str]) -> DiagnosisLog:
+        return DiagnosisLog(
             lines=tuple(line[4:] for line in output if line.startswith("log ")),
             transport=tuple(line[5:] for line in output if line.startswith("nccl ")),
         )

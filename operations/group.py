@@ -97,7 +97,7 @@ def start_ranks(group: Group) -> tuple[Finding, ...]:
     failed = {node: output.text for node, output in outputs.items() if not output.ok}
     if not failed:
         return ()
-    from cluster.engine.diagnosis import docker_failure  # a converged run does without
+    from cluster.engine.diagnosis import docker_failure  # a converged run does not need it
 
     causes = {node: docker_failure(text, group.specs[node].image) for node, text in failed.items()}
     return tuple(

@@ -227,7 +227,7 @@ def _check_space(order: ImageOrder, head: readings.ImageReading, hosts: list[Hos
 
 
 def _diagnose(order: ImageOrder, answer: shell.Output) -> Diagnosis | None:
-    from cluster.engine.diagnosis import docker_error  # a converged run does without
+    from cluster.engine.diagnosis import docker_error  # a converged run does not need it
 
     return docker_error(answer.text, order.image)
 

@@ -217,7 +217,7 @@ def _do(switch: Switch, action: str, phase: Callable[[str], list[Command]]) -> N
 
     errors = shell.on_all([switch.hosts[node] for node in commands], run)
     if failed := {node: text for node, text in errors.items() if text}:
-        from cluster.engine.diagnosis import docker_failure  # a converged run does without
+        from cluster.engine.diagnosis import docker_failure  # a converged run does not need it
 
         causes = {node: docker_failure(text) for node, text in failed.items()}
         raise PhaseFailed(

@@ -67,7 +67,7 @@ def bring(jobs: Sequence[node_weights.WeightsJob]) -> None:
     What the hub lists of each model, and the room for all of them, is checked before the first file
     comes.
     """
-    from operations import copy, download  # a converged run does without
+    from operations import copy, download  # a converged run does not need it
 
     download.take_over(jobs)
     read = [(job, _read(job)) for job in jobs]
@@ -103,7 +103,7 @@ def _read(job: node_weights.WeightsJob) -> dict[str, stored.StoredModel]:
 
 def _find(job: node_weights.WeightsJob, read: Mapping[str, stored.StoredModel]) -> Transfer:
     """What there is to do: what a whole head has goes to the others, else what the hub lists."""
-    from operations import download  # a converged run does without
+    from operations import download  # a converged run does not need it
 
     head = read[job.head.name]
     if head.complete:

@@ -34,7 +34,7 @@ class HostSetup(Shown):
 
 
 def as_root(*words: str) -> command.Argv:
-    """The words, run as root: a login that is not root needs a sudo without a password."""
+    """The command, run as root: any other login needs sudo without a password."""
     return ("sh", "-c", _ROOT, "sh", *words)
 
 

@@ -46,7 +46,7 @@ def folder(root: str, image_id: str, group: str, rank: int) -> str:
     return f"{root}/compile/{short_image_id(image_id)}/{group}-{rank}"
 
 
-def create_words(spec: Spec, image_id: str) -> Argv:
+def create_argv(spec: Spec, image_id: str) -> Argv:
     """Docker's options that mount a rank's kernels, and lead the compilers there.
 
     What the spec sets itself stays: a variable, and a volume at or above a default place.
