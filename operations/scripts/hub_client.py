@@ -149,7 +149,7 @@ def fetch_files(
     stall: float,
     owner: list[int],
 ) -> dict[str, Any]:
-    """Download the files, each checked before it gets its name; returns their times (ns) by path."""
+    """Download the files, each checked before it is named; returns their times (ns) by path."""
     base = Path(folder)
     at = base / "snapshots" / gate.check_commit(commit)
     # One content may have several names: it comes once.
