@@ -67,20 +67,14 @@ def unusable_port(
     if devices.in_other_namespace(node, port):
         half = half if port.netdev else port.hca
         what = f"the interface of {half} is in another network namespace of the node"
-        return error(
-            what,
-            node.name,
-            f"{cures.bring_home(port)}; then run this again",
-            key="interface-other-namespace",
-        )
+        cure = f"{cures.bring_home(port)}; then run this again"
+        return error(what, node.name, cure, key="interface-other-namespace")
     if name := devices.vrf(node, port.interface):
         what = f"{half} is in the VRF {name}, which the ranks do not run in"
-        return error(
-            what,
-            node.name,
-            f"sudo ip link set dev {port.netdev} nomaster; also take it out of the VRF in netplan",
-            key="interface-in-vrf",
+        cure = (
+            f"sudo ip link set dev {port.netdev} nomaster; also take it out of the VRF in netplan"
         )
+        return error(what, node.name, cure, key="interface-in-vrf")
     over = devices.above(node, port.netdev)
     for upper in over:
         if upper.up and upper.ipv4 and not upper.master:
@@ -90,32 +84,22 @@ def unusable_port(
                 f"{upper.ipv4[0]}, and RDMA does not work over it: "
                 f"{port.hca} has no GID for that address"
             )
-            return error(
-                what,
-                node.name,
-                f"{tcp}; for RDMA the halves need addresses of their own",
-                key="interface-beneath-another",
-            )
+            cure = f"{tcp}; for RDMA the halves need addresses of their own"
+            return error(what, node.name, cure, key="interface-beneath-another")
     if port.interface.master:
         top = over[0] if over else Interface(port.interface.master, 0, up=False)
         what = f"{half} belongs to {devices.interface_title(top)}, which has no IPv4 address"
         if not top.up:
             what += " and is not Up" if top.mtu else " that is visible here"
-        cure = f"give {top.name} an address where it is configured, in the same subnet on all nodes"
-        return error(
-            what,
-            node.name,
-            f"{cure}, or remove {port.netdev} from it: ip -d link",
-            key="interface-beneath-another",
+        cure = (
+            f"give {top.name} an address where it is configured, in the same subnet on all nodes, "
+            f"or remove {port.netdev} from it: ip -d link"
         )
+        return error(what, node.name, cure, key="interface-beneath-another")
     if not primary(port.interface):
         what = f"{half} is Up but has no IPv4 address"
-        return error(
-            what,
-            node.name,
-            cures.free_address(nodes, rank, port).command,
-            key="interface-without-address",
-        )
+        cure = cures.free_address(nodes, rank, port).command
+        return error(what, node.name, cure, key="interface-without-address")
     return None
 
 
