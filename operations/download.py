@@ -85,7 +85,7 @@ def list_hub_files(
     return _list_repository(job, have.commit or job.revision)
 
 
-def fetch(
+def download_files(
     job: node_weights.WeightsJob,
     commit: str,
     wanted: Mapping[str, repository.File],
@@ -187,7 +187,7 @@ def _fetch(
     files = [[f.path, f.size, f.kind, f.hash] for f in missing]
     begun = time.monotonic()
     request = {
-        "do": "fetch",
+        "do": "download_files",
         "commit": commit,
         "files": files,
         "stall": job.stall,
@@ -215,7 +215,7 @@ def _run(
     command = weights.start_download(
         *(job.group, job.model, job.caches[job.head.name], job.image, SCRIPT),
         weights.download_task(job.model, job.endpoint, token, request),
-        fetch=request["do"] == "fetch",
+        fetch=request["do"] == "download_files",
         token=bool(token),
     )
     try:

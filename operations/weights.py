@@ -77,7 +77,7 @@ def bring(jobs: Sequence[node_weights.WeightsJob]) -> None:
     for transfer in transfers[::-1]:
         job, files, there = transfer.job, transfer.files, transfer.there
         if not transfer.read[job.head.name].complete:
-            files = download.fetch(job, transfer.commit, files, there[job.head.name])
+            files = download.download_files(job, transfer.commit, files, there[job.head.name])
             there = _at_commit(job, job.workers, transfer.read, transfer.commit)
         copy.copy_to_workers(job, transfer.commit, files, there)
         for name, one in transfer.read.items():

@@ -160,7 +160,7 @@ def fetch_files(
         contents.setdefault(file[3], file)
     blobs = base / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
-    watchdog = Watchdog(stall, [(blobs / digest, file[1]) for digest, file in contents.items()])
+    watchdog = StallMonitor(stall, [(blobs / digest, file[1]) for digest, file in contents.items()])
     hub = Hub(repo, commit, endpoint, token)
 
     def bring(file: tuple[str, int, str, str]) -> dict[str, int]:
@@ -188,7 +188,7 @@ def fetch_files(
 
 
 def download_verified(
-    hub: Hub, watchdog: Watchdog, path: str, size: int, way: str, digest: str, blob: Path
+    hub: Hub, watchdog: StallMonitor, path: str, size: int, way: str, digest: str, blob: Path
 ) -> None:
     """Download a file and give it its name once its hash matches; retry once, then HashMismatch."""
     part = blob.with_name(f"{digest}.incomplete")
@@ -234,7 +234,7 @@ class Hub:
         self.repo, self.commit = repo, commit
         self.endpoint, self.token = endpoint or None, token
 
-    def bring(self, path: str, size: int, part: Path, watchdog: Watchdog) -> None:
+    def bring(self, path: str, size: int, part: Path, watchdog: StallMonitor) -> None:
         """Download the rest of a file, however often the connection is cut."""
         while True:
             watchdog.check()
@@ -286,7 +286,7 @@ class SizeLimit:
         return getattr(self.file, name)
 
 
-class Watchdog:
+class StallMonitor:
     """Reports the bytes on disk at intervals, and raises Stalled if they stop growing."""
 
     def __init__(self, stall: float, wanted: list[tuple[Path, int]]) -> None:
