@@ -90,7 +90,7 @@ MEMORY = error("the GPU's memory ran out", "spark-02", "--data mem_fraction=0.75
     "code, read, expected",
     [
         pytest.param(0, report("converged"), None, id="converged"),
-        pytest.param(0, report("changed", warning("slow", key="login-shell-slow")), None, id="changed"),
+        pytest.param(0, report("changed", warning("slow", key="slow")), None, id="changed"),
         pytest.param(
             1,
             report(
