@@ -106,7 +106,7 @@ def _monitor_addresses(
         if not usable:
             what = f"{monitor.name} is let in by its IPv4 address, and has none: {address!r}"
             cure = f'monitor = [("{monitor.name}", {{"ssh_hostname": "ADDRESS"}})]'
-            raise Refused(error(what, node, cure))
+            raise Refused(error(what, node, cure, key="monitor-no-address"))
     return came
 
 
