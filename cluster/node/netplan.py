@@ -93,7 +93,6 @@ def assign(
             error(
                 f"fabric_networks has {len(subnets)} network(s), and the port has {needed} halves",
                 cure="name one network for each half, like 192.168.100.0/24 and 192.168.101.0/24",
-                key="fabric-networks-count",
             )
         )
     refuse_errors(find_small_networks(subnets[:needed], len(nodes)))
@@ -114,15 +113,9 @@ def parse_networks(networks: Sequence[str]) -> list[IPv4Network]:
             subnets.append(IPv4Network(text))
         except ValueError as e:
             cure = f"did you mean {IPv4Interface(text).network}?"
-            raise Refused(
-                error(f"fabric_networks: {e}", cure=cure, key="fabric-networks-invalid")
-            ) from e
+            raise Refused(error(f"fabric_networks: {e}", cure=cure)) from e
     refuse_errors(
-        error(
-            f"fabric_networks: {a} and {b} overlap",
-            cure="each half needs a subnet of its own",
-            key="fabric-networks-overlap",
-        )
+        error(f"fabric_networks: {a} and {b} overlap", cure="each half needs a subnet of its own")
         for i, a in enumerate(subnets)
         for b in subnets[:i]
         if a.overlaps(b)
@@ -136,11 +129,7 @@ def find_small_networks(subnets: Sequence[IPv4Network], nodes: int) -> Iterator[
         room = max(subnet.num_addresses - 2, 0)
         if room < nodes:
             what = f"fabric_networks: {subnet} has addresses for {room} nodes, there are {nodes}"
-            yield error(
-                what,
-                cure=f"take a larger one, like {subnet.network_address}/24",
-                key="fabric-networks-small",
-            )
+            yield error(what, cure=f"take a larger one, like {subnet.network_address}/24")
 
 
 def cabled(nodes: Sequence[NodeFacts], hcas: Mapping[str, str]) -> list[list[RdmaPort]]:
@@ -163,19 +152,12 @@ def cabled(nodes: Sequence[NodeFacts], hcas: Mapping[str, str]) -> list[list[Rdm
 
 def no_cable(node: NodeFacts) -> Finding:
     if why := node.unread.get("rdma") or node.unread.get("interfaces"):
-        return error(
-            f"the RDMA ports could not be read: {why}",
-            node.name,
-            "ip -j addr",
-            key="rdma-unreadable",
-        )
+        return error(f"the RDMA ports could not be read: {why}", node.name, "ip -j addr")
     if not node.rdma:
-        return error(
-            "no RDMA port exists", node.name, "ls /sys/class/infiniband", key="no-rdma-port"
-        )
+        return error("no RDMA port exists", node.name, "ls /sys/class/infiniband")
     states = ", ".join(problems.port_state(p) for p in attachments.halves(node))
     cure = "plug the QSFP cable in at both ends, `sudo ip link set dev … up`, and see ibdev2netdev"
-    return error(f"no QSFP port is Up: {states}", node.name, cure, key="no-cable")
+    return error(f"no QSFP port is Up: {states}", node.name, cure)
 
 
 def network_objections(
@@ -191,24 +173,18 @@ def network_objections(
     ours = {half.netdev for half in wanted}
     if setup.guarded:
         what = "an earlier run failed or is still going: the node will revert soon"
-        yield error(
-            what, node.name, "wait three minutes, then run this again", key="network-guarded"
-        )
+        yield error(what, node.name, "wait three minutes, then run this again")
     if not setup.netplan:
-        yield error(
-            "there is no netplan", node.name, "sudo apt-get install netplan.io", key="no-netplan"
-        )
+        yield error("there is no netplan", node.name, "sudo apt-get install netplan.io")
     if setup.ssh in ours:
         what = f"SSH comes in by {setup.ssh}, part of the cabled port: it is never changed"
-        yield error(
-            what, node.name, "reach the node by its management address", key="ssh-over-fabric"
-        )
+        yield error(what, node.name, "reach the node by its management address")
     elif not setup.ssh and (setup.by_ssh or not by_hand):
         what = "the interface that SSH uses is unknown, and that one must not be touched"
-        yield error(what, node.name, "echo $SSH_CONNECTION; ip addr", key="ssh-interface-unknown")
+        yield error(what, node.name, "echo $SSH_CONNECTION; ip addr")
     for netdev in sorted(ours - {i.name for i in node.interfaces}):
         what = f"{netdev} is in another network namespace: no address can be given to it"
-        yield error(what, node.name, "ip netns", key="interface-other-namespace")
+        yield error(what, node.name, "ip netns")
     yield from find_taken_addresses(node, setup, wanted)
     for interface in (i for i in node.interfaces if i.name in ours):
         yield from in_other_use(node, interface)
@@ -218,9 +194,7 @@ def network_objections(
         cure = (
             f"take {names} out of {claim.file} (`sudo rm {claim.file}` where it has nothing else)"
         )
-        yield error(
-            f"{claim.file} already configures {names}", node.name, cure, key="interface-configured"
-        )
+        yield error(f"{claim.file} already configures {names}", node.name, cure)
 
 
 def in_other_use(node: NodeFacts, interface: Interface) -> Iterator[Finding]:
@@ -232,12 +206,7 @@ def in_other_use(node: NodeFacts, interface: Interface) -> Iterator[Finding]:
     whole = devices.interface_title(top) if top else interface.master
     what = f"{interface.name} belongs to {whole}: it gets no address of its own"
     cure = f"leave it if {whole} is to carry the fabric: deploys/check.py says whether it does"
-    yield error(
-        what,
-        node.name,
-        f"{cure}; else take {interface.name} out of it first",
-        key="interface-beneath-another",
-    )
+    yield error(what, node.name, f"{cure}; else take {interface.name} out of it first")
 
 
 def find_taken_addresses(node: NodeFacts, setup: Setup, wanted: Halves) -> Iterator[Finding]:
@@ -250,7 +219,7 @@ def find_taken_addresses(node: NodeFacts, setup: Setup, wanted: Halves) -> Itera
             if netdev not in ours and IPv4Interface(where).network.overlaps(network):
                 what = f"fabric_networks: {network} overlaps with {where} of {netdev}"
                 cure = "choose networks that nothing else uses: --data 'fabric_networks=[…]'"
-                yield error(what, node.name, cure, key="fabric-networks-overlap")
+                yield error(what, node.name, cure)
                 break
 
 
@@ -277,17 +246,12 @@ def in_use(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
     """Ranks of ours that run over the addresses that would change."""
     for node in nodes:
         if why := node.unread.get("ranks"):
-            yield error(
-                f"its ranks could not be read: {why}",
-                node.name,
-                "docker ps",
-                key="ranks-unreadable",
-            )
+            yield error(f"its ranks could not be read: {why}", node.name, "docker ps")
         for rank in node.ranks:
             if rank.label is not None and rank.alive:
                 what = f"{rank.name} is {rank.status}, and its addresses would change"
                 stop = "pyinfra -y INVENTORY deploy.py --data state=stopped"
-                yield error(what, node.name, stop, key="ranks-running")
+                yield error(what, node.name, stop)
 
 
 def ping_arguments(wanted: Mapping[str, Halves], node: str) -> tuple[str, ...]:
@@ -301,9 +265,7 @@ def ping_arguments(wanted: Mapping[str, Halves], node: str) -> tuple[str, ...]:
     )
 
 
-def unanswered_pings(
-    wanted: Mapping[str, Halves], node: str, lines: Sequence[str]
-) -> Iterator[Finding]:
+def unreached(wanted: Mapping[str, Halves], node: str, lines: Sequence[str]) -> Iterator[Finding]:
     """Findings about peers that did not answer; one line is "enp1s0f1np1 192.168.100.2 9000"."""
     names = {half.ip: f"{peer} {half.netdev}" for peer, h in wanted.items() for half in h}
     for netdev, address, mtu in (line.split() for line in lines):
@@ -311,4 +273,4 @@ def unanswered_pings(
         size = int(mtu) - 28
         what = f"{address} ({names[address]}) does not answer a ping of {size} bytes from {netdev}"
         cure = f"ping -M do -s {size} -I {netdev} {address}, and look at cable, switch and its MTU"
-        yield error(what, node, cure, key="peer-unreachable")
+        yield error(what, node, cure)

@@ -49,12 +49,7 @@ def reachability(fabric: Fabric, reports: Mapping[str, PeerReport]) -> Iterator[
         report = reports.get(node.name, PeerReport(error="the probe did not run"))
         if report.error:
             what = f"reachability over {node.interface} could not be read: {report.error}"
-            yield error(
-                what,
-                node.name,
-                f"ping -I {node.interface} {other(fabric, node)}",
-                key="peers-unchecked",
-            )
+            yield error(what, node.name, f"ping -I {node.interface} {other(fabric, node)}")
         for reach in report.peers:
             if peer := members.get(reach.peer):
                 yield from one_way(node, peer, reach, reports.get(peer.name))
@@ -72,7 +67,7 @@ def one_way(
     if reach.ping != "ok" and not reach.having("open") and not reach.having("refused"):
         what = f"does not reach {target} over {node.interface}: no ping, no port answers"
         cure = f"check cable, subnet and firewall: ping -I {node.interface} {peer.address}"
-        yield error(what, node.name, cure, key="peer-unreachable")
+        yield error(what, node.name, cure)
         return
     problems = [*frames(node, peer, reach, target), *firewall(node, peer, reach, target, theirs)]
     yield from problems
@@ -86,21 +81,11 @@ def frames(node: NodeFabric, peer: NodeFabric, reach: Reach, target: str) -> Ite
     """Ping, and whether a frame of the whole MTU passes."""
     if reach.ping == "lost":
         what = f"{target} does not answer ping, though its ports do"
-        yield warning(
-            what,
-            node.name,
-            f"allow ICMP echo on {peer.name}'s {peer.interface}",
-            key="ping-blocked",
-        )
+        yield warning(what, node.name, f"allow ICMP echo on {peer.name}'s {peer.interface}")
     elif reach.full_ping in ("lost", "too big"):
         what = f"{node.mtu} bytes do not pass to {target} in one piece: fragmentation needed"
         cure = f"set MTU {node.mtu} on both ends and on any switch between, then "
-        yield error(
-            what,
-            node.name,
-            f"{cure}ping -M do -s {node.mtu - HEADERS} {peer.address}",
-            key="mtu-blocked",
-        )
+        yield error(what, node.name, f"{cure}ping -M do -s {node.mtu - HEADERS} {peer.address}")
 
 
 def firewall(
@@ -115,9 +100,4 @@ def firewall(
     for ports, how in ((dropped, "drops"), (rejected, "rejects")):
         if ports:
             which = ", ".join(map(str, ports))
-            yield error(
-                f"a firewall {how} TCP to {target}, port {which}",
-                node.name,
-                cure,
-                key="firewall-blocks",
-            )
+            yield error(f"a firewall {how} TCP to {target}, port {which}", node.name, cure)

@@ -137,7 +137,6 @@ def find_missing_space(
         node,
         "free space (df -h, spark-cluster models, docker image prune), or move hf_cache to "
         "another disk",
-        key="disk-full",
     )
 
 

@@ -168,6 +168,7 @@ class HeadState:
     + own: life of rank 0; ended: the life that was ended last, until another one is there
     + ending: since when workers have been ending their ranks, before rank 0 is ended
     + lives: rank → life, as they served together; empty where they have not yet
+    + served: the life of rank 0 that served last: it loads no more, whatever was not seen since
     + blind: it can't say yet whether the group serves: no proof since it began to look
     + looked: when it looked last
     + since: when loading began, or serving
@@ -183,6 +184,7 @@ class HeadState:
     ended: str = ""
     ending: float | None = None
     lives: Mapping[int, str] = field(default_factory=dict)
+    served: str = ""
     blind: bool = True
     looked: float | None = None
     since: float = 0.0
@@ -231,13 +233,14 @@ def decide_head(
         return state, NOTHING
     if not view.proof.why:
         return _note_serving(state, view.workers, now, limits), NOTHING
-    if not state.lives:
-        state = replace(state, duty="loading", why=view.proof.why, blind=False)
+    state = replace(state, why=view.proof.why, blind=False)
+    if state.served != state.own:
+        state = replace(state, duty="loading")
         late = now - state.since >= limits.load
         why = f"not serving {now - state.since:.0f} s after its start: {view.proof.why}"
         return _restart(state, why, now, limits) if late else (state, NOTHING)
     failing = now if state.failing is None else state.failing
-    state = replace(state, duty="failing", why=view.proof.why, failing=failing)
+    state = replace(state, duty="failing", failing=failing)
     if now - failing < limits.fail:
         return state, NOTHING
     return _restart(state, f"failing for {now - failing:.0f} s: {view.proof.why}", now, limits)
@@ -296,6 +299,7 @@ def _note_serving(
         duty="serving",
         why="",
         lives={**lives, **state.lives, 0: state.own},
+        served=state.own,
         blind=False,
         since=since,
         failing=None,

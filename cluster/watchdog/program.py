@@ -122,6 +122,7 @@ class Watchdog:
                 self.head,
                 generation=int(head["generation"]),
                 begun=float(head["begun"]),
+                served=str(head["served"]),
                 restarts=tuple(map(float, head["restarts"])),
                 tries=int(head["tries"]),
             )
@@ -404,6 +405,8 @@ class Watchdog:
     def run(self) -> None:
         """For ever; until a thread ends, and systemd starts another watchdog."""
         engine.stay_in_memory()
+        # The first proof needs a rank that has been looked at.
+        self.step()
         threads = self.threads()
         for thread in threads:
             thread.start()
@@ -422,10 +425,12 @@ def _replace(file: Path, text: str) -> None:
 
 
 def _repeat(task: Callable[[], None], seconds: float) -> None:
+    """Begin a task every so many seconds, or a moment after it has ended where it takes longer."""
     while True:
+        begun = time.monotonic()
         with suppress(OSError):
             task()
-        time.sleep(seconds)
+        time.sleep(max(0.2, begun + seconds - time.monotonic()))
 
 
 def _receive(connection: socket.socket) -> bytes:

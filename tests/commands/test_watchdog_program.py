@@ -234,7 +234,7 @@ def test_a_lease_is_passed_on_and_nobody_acts(nodes: Nodes) -> None:
     assert not nodes.head.events
     os.utime(nodes.lease, (0, 0))
     nodes.step(5)
-    assert nodes.head.duty == "loading"
+    assert nodes.head.duty == "failing"
 
 
 def test_memory_below_the_floor_ends_the_rank_then_stops_it(nodes: Nodes) -> None:

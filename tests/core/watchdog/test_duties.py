@@ -121,6 +121,17 @@ def test_a_head_that_has_not_looked_for_long_says_hold(serving: HeadState) -> No
     assert serving.answer(200.0, LIMITS, held=False).wish == "hold"
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_a_group_that_has_served_does_not_load_again_after_a_deploy_or_a_new_watchdog(
+    serving: HeadState, held: bool
+) -> None:
+    state, _ = look(serving, 110.0, held=True) if held else (replace(serving, looked=None), None)
+    state, action = fail(state, 120, 200)
+    assert (state.duty, action) == ("failing", NOTHING)
+    _, action = look(state, 210.0, FAILS)
+    assert action.kind == "restart"
+
+
 def test_loading_is_left_alone_until_its_limit() -> None:
     state, action = fail(HeadState(5, 0.0), 100, 690)
     assert (state.duty, action) == ("loading", NOTHING)
