@@ -12,8 +12,9 @@ SGLANG := .cache/acceptance
 # its absence is an error, never a skip.
 CLUSTER := $(shell [ "`uname -s`" = Linux ] && [ "`id -u`" = 0 ] && echo yes)
 
-.PHONY: help setup demo test test-quick test-docker28 faults acceptance check-arm64 check-wheels \
-  check-sglang sgl-eval bench-peers bounds monitoring-overhead llama-benchy lint format lock clean house golden mutation probe-rates \
+.PHONY: help setup demo test test-quick test-docker28 faults watch-faults acceptance check-arm64 check-wheels \
+  check-sglang sgl-eval bench-peers bounds monitoring-overhead llama-benchy lint format lock clean house golden mutation \
+  probe-rates \
   docs
 
 help:  ## list the targets
@@ -87,6 +88,11 @@ FAULT_TESTS := fault_matrix reboot model_switches switch switch_killed faults dr
 faults: setup  ## every fault in every phase of a deploy, as a table; between models: hours, root on Linux
 	@tests/cluster/testbed/install-packages
 	@$(BIN)/pytest -m cluster $(FAULT_TESTS:%=tests/cluster/test_%.py)
+
+watch-faults: setup  ## faults of a group with a watchdog and monitoring, as a table in docs/watchdog.md: 35 min, root on Linux
+	@tests/cluster/testbed/install-packages
+	@WATCH_FAULTS=write $(BIN)/pytest -m faults -n 3 --dist worksteal -rP $(if $(ROWS),-k "$(ROWS)") \
+	  tests/cluster/test_watch_faults.py
 
 acceptance: setup $(SGLANG)/.models  ## real SGLang on CPU over two simulated nodes: 3 GB, root on Linux
 	@tests/cluster/testbed/install-packages

@@ -51,16 +51,10 @@ def _unfit(settings: Settings) -> list[Finding]:
     """What the watchdog can't work with."""
     if settings.runtime != "docker":
         what = f"runtime = {settings.runtime!r}: the watchdog restarts containers"
-        return [error(what, cure="an inventory whose nodes have Docker", key="watchdog-runtime")]
+        return [error(what, cure="an inventory whose nodes have Docker")]
     if settings.restart_policy == "no":
         what = "restart_policy = 'no': Docker would not start again what the watchdog ends"
-        return [
-            error(
-                what,
-                cure="--data restart_policy=unless-stopped, with deploy.py",
-                key="watchdog-no-restart",
-            )
-        ]
+        return [error(what, cure="--data restart_policy=unless-stopped, with deploy.py")]
     return []
 
 
@@ -76,12 +70,11 @@ def _read(deployment: nodes.Deployment) -> dict[str, units.WatchdogReading]:
         deployment.hosts.values(),
         lambda host: shell.read_fact(host, fact, command, reading.SECONDS),
     )
-    return shell.require_all(
+    return nodes.require_all(
         readings,
         lambda node, why: error(
             f"its watchdog could not be read: {printable(why or 'no answer')}",
             node,
             f"ssh {node} systemctl status {units.unit_name(group)}",
-            key="watchdog-unreadable",
         ),
     )

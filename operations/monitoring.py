@@ -57,9 +57,7 @@ def _converge(state: State, host: Host, change: NodeChange) -> bool:
     for what, command in node_commands(steps):
         answer = shell.run_command(host, command)
         if not answer.ok:
-            outcome.log_failure(
-                host, error(f"could not {what}: {answer.tail}", host.name, key="monitoring-failed")
-            )
+            outcome.log_failure(host, error(f"could not {what}: {answer.tail}", host.name))
             return False
         host.log(f"{what}: done")
     return all(_answers(host, step) for step in steps.parts)
@@ -97,9 +95,7 @@ def _answers(at: Host, step: parts.PartStep) -> bool:
         at.log(f"{step.name} answers at {url}")
         return True
     what = f"{step.name} does not answer at {url} within {READY_SECONDS} s"
-    outcome.log_failure(
-        at, error(what, at.name, f"docker logs {step.name} on it", key="monitoring-silent")
-    )
+    outcome.log_failure(at, error(what, at.name, f"docker logs {step.name} on it"))
     log = shell.run_command(at, parts.part_log(step.name))
     for line in (*log.out, *log.err)[-12:]:
         at.log(f"  | {line}")

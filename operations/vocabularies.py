@@ -61,9 +61,7 @@ def _bring_vocabularies(state: State, host: Host, order: Vocabularies) -> bool:
             answer = shell.run_command(host, command)
             if not answer.ok:
                 what = f"{name} could not be copied from {order.head.name}: {answer.tail}"
-                outcome.log_failure(
-                    host, error(what, cure="run this again", key="vocabulary-not-copied")
-                )
+                outcome.log_failure(host, error(what, cure="run this again"))
                 return False
         return True
 
@@ -81,9 +79,7 @@ def _place(host: Host, folder: str, source: str, name: str, sha256: str) -> bool
     remote = source.startswith(("http://", "https://"))
     local = Path(source).expanduser() / name
     if not remote and not local.is_file():
-        outcome.log_failure(
-            host, error(f"tiktoken_source has no {local}", key="vocabulary-missing")
-        )
+        outcome.log_failure(host, error(f"tiktoken_source has no {local}"))
         return False
     content = "" if remote else base64.b64encode(local.read_bytes()).decode()
     url = f"{source.rstrip('/')}/{name}" if remote else ""
@@ -93,5 +89,5 @@ def _place(host: Host, folder: str, source: str, name: str, sha256: str) -> bool
     if not answer.ok:
         cure = "a folder here: --data tiktoken_source=/folder" if remote else "fix that file"
         what = f"{name} could not be placed from {source}: {answer.text}"
-        outcome.log_failure(host, error(what, cure=cure, key="vocabulary-not-placed"))
+        outcome.log_failure(host, error(what, cure=cure))
     return answer.ok

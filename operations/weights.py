@@ -10,10 +10,6 @@ from cluster import findings, printable
 from cluster.transfer import repository, stored
 from operations import node_weights, outcome
 
-RESTART = (
-    "; the running rank may still have the bad data loaded: --data state=stopped, then deploy again"
-)
-
 
 @operation()
 def present(
@@ -27,22 +23,24 @@ def present(
     + jobs: what, for which nodes; called when the operation runs
     + needed: whether ranks are about to start, or the files must be read again
     """
-
-    def bring_all(state: State, host: Host) -> bool:
-        outcome.begin_step("weights")
-        try:
-            bring(jobs())
-        except findings.Refused as refused:
-            host.log_styled("the weights are incomplete; no rank was touched:", fg="red")
-            for finding in refused.findings:
-                outcome.log_failure(host, finding, indent="  ")
-            return False
-        return True
-
     if needed:
-        yield FunctionCommand(bring_all, (), {})
+        yield FunctionCommand(_present, (jobs,), {})
     else:
         host.noop("the group is already serving them")
+
+
+def _present(
+    state: State, host: Host, jobs: Callable[[], Sequence[node_weights.WeightsJob]]
+) -> bool:
+    outcome.begin_step("weights")
+    try:
+        bring(jobs())
+    except findings.Refused as refused:
+        host.log_styled("the weights are incomplete; no rank was touched:", fg="red")
+        for finding in refused.findings:
+            outcome.log_failure(host, finding, indent="  ")
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def bring(jobs: Sequence[node_weights.WeightsJob]) -> None:
     What the hub lists of each model, and the room for all of them, is checked before the first file
     comes.
     """
-    from operations import copy, download  # a converged run does not need it
+    from operations import copy, download  # a converged run does without
 
     download.take_over(jobs)
     read = [(job, _read(job)) for job in jobs]
@@ -77,13 +75,10 @@ def bring(jobs: Sequence[node_weights.WeightsJob]) -> None:
     for transfer in transfers[::-1]:
         job, files, there = transfer.job, transfer.files, transfer.there
         if not transfer.read[job.head.name].complete:
-            files = download.download_files(job, transfer.commit, files, there[job.head.name])
+            files = download.fetch(job, transfer.commit, files, there[job.head.name])
             there = _at_commit(job, job.workers, transfer.read, transfer.commit)
         copy.copy_to_workers(job, transfer.commit, files, there)
-        for name, one in transfer.read.items():
-            if one.bad:
-                text = f"{', '.join(list(one.bad)[:3])} was corrupt and has been repaired"
-                job.hosts[name].log_styled(text + RESTART * job.serves, fg="yellow")
+        _tell_repaired(transfer)
 
 
 def _read(job: node_weights.WeightsJob) -> dict[str, stored.StoredModel]:
@@ -103,7 +98,7 @@ def _read(job: node_weights.WeightsJob) -> dict[str, stored.StoredModel]:
 
 def _find(job: node_weights.WeightsJob, read: Mapping[str, stored.StoredModel]) -> Transfer:
     """What there is to do: what a whole head has goes to the others, else what the hub lists."""
-    from operations import download  # a converged run does not need it
+    from operations import download  # a converged run does without
 
     head = read[job.head.name]
     if head.complete:
@@ -111,7 +106,7 @@ def _find(job: node_weights.WeightsJob, read: Mapping[str, stored.StoredModel]) 
         if head.read or not head.listed:
             node_weights.record_weights(job, job.head, commit, files.values(), job.ref(commit))
     else:
-        commit, files = download.list_hub_files(job, head)
+        commit, files = download.list_files(job, head)
     return Transfer(job, read, commit, files, _at_commit(job, job.hosts, read, commit))
 
 
@@ -136,3 +131,15 @@ def _full_disks(transfers: Sequence[Transfer]) -> Iterator[findings.Finding]:
             coming = [(one, stored.missing_files(files, one)) for one, files in there]
             if full := stored.find_missing_space(name, coming):
                 yield full
+
+
+def _tell_repaired(transfer: Transfer) -> None:
+    restart = (
+        "; the running rank may still have the bad data loaded: --data state=stopped, then "
+        "deploy again"
+    )
+    for name, one in transfer.read.items():
+        if one.bad:
+            text = f"{', '.join(list(one.bad)[:3])} was corrupt and has been repaired"
+            log = transfer.job.hosts[name].log_styled
+            log(text + restart * transfer.job.serves, fg="yellow")

@@ -1,4 +1,4 @@
-"""Results that differ in what the history distinguishes."""
+"""Results that differ in what the history tells apart."""
 
 from __future__ import annotations
 

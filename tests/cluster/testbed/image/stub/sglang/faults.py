@@ -7,18 +7,21 @@
     STUB_EXIT_RANK=N          rank N dies while it loads
     STUB_EXIT_CAUSE=TEXT      … of this (default: a CUDA out of memory)
     STUB_NEVER_READY=1        the port opens, and /health stays 503
-    STUB_SERVE_AS=OTHER/MODEL the id that /v1/models lists
+    STUB_SERVE_AS=OTHER/MODEL the id that /v1/models tells
     STUB_GATED=401            the weights need a token: without a readable one at HF_TOKEN_PATH,
                               Hugging Face's refusal and exit 1; 403: whatever the token
     STUB_COMPLETION_FAILS=1   completions answer 500, all else is well
     STUB_NONSENSE=KIND        its answers are wrong in this way: one of answers.NONSENSE
-    STUB_NCCL=2.29.7          the NCCL that it logs
+    STUB_NCCL=2.29.7          the NCCL that it tells
     STUB_CAPTURE_STOPS=1      the capture of CUDA graphs, where they are on, never ends
 
     STUB_BY_MODEL={"ORG/NAME": {"STUB_NEVER_READY": "1"}}   any of these for some models alone
 
 A model called stub/NAME has the faults of BY_MODEL, and any model takes the environment's.
 A file stub-nonsense in the hub's cache names a KIND for any model, while it is there.
+SIGUSR1 to rank 0's process is a scheduler that dies while the HTTP server lives on: no request is
+answered any more, /metrics counts no token, and /health says 503 after its timeout; after SIGUSR2
+/health says 200, as the real one's with SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION=false.
 SGLANG_HEALTH_CHECK_TIMEOUT=20 is the real one's: seconds until /health gives up on lost ranks.
 """
 

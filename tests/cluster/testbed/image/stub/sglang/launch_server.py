@@ -67,6 +67,8 @@ def lead(args, wrong, peers):
     logs.log("INFO:     Application startup complete.")
     logs.log(f"INFO:     Uvicorn running on http://{args.host}:{args.port} (Press CTRL+C to quit)")
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=leave, args=[server]).start())
+    for number, dead in ((signal.SIGUSR1, "seen"), (signal.SIGUSR2, "unseen")):
+        signal.signal(number, lambda *_, dead=dead: setattr(server, "dead", dead))
     threading.Thread(target=warm_up, args=[server], daemon=True).start()
     server.serve_forever()
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -23,6 +24,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, args, faults, peers, handler):
         self.args, self.faults, self.peers = args, faults, peers
         self.status = "starting"  # then "up", at last "leaving"
+        self.dead = ""  # its scheduler, and whether /health sees that: "seen", "unseen"
         self.under_way = self.requests = self.generated = 0  # completions, and their tokens
         self.latencies = metrics.Latencies()
         super().__init__((args.host, args.port), handler)
@@ -68,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Dummy(Handler):
-    """A rank > 0 answers only that its scheduler has loaded."""
+    """A rank > 0 tells only that its scheduler has loaded."""
 
     def do_GET(self):
         healthy = HEALTH if OLD else (*HEALTH, "/ping")
@@ -143,7 +145,9 @@ class Front(Handler):
             return self.reply(503)
         time.sleep(self.server.faults.health_seconds)
         limit = self.server.faults.health_timeout
-        if self.server.peers.step(limit):
+        if self.server.dead == "seen":
+            time.sleep(limit)
+        elif self.server.dead or self.server.peers.step(limit):
             return self.reply(200)
         lost = f"Server couldn't get a response from detokenizer for last {limit:.0f} seconds."
         log(f"Health check failed. {lost}")
@@ -177,6 +181,7 @@ class Front(Handler):
         gauges = dict.fromkeys(("num_running_reqs", "num_queue_reqs", "token_usage"), 0.0)
         gauges["spec_accept_length"] = 0.0
         counters = {"prompt_tokens_total": self.server.requests}
+        gauges["num_running_reqs"] = float(self.server.under_way)
         if args.speculative_algorithm:
             counts = self.server.generated, self.server.requests
             draft_tokens = int(args.speculative_num_draft_tokens or 4)
@@ -209,6 +214,8 @@ class Front(Handler):
         self.server.under_way += 1
         self.server.requests += 1
         try:
+            if self.server.dead:
+                threading.Event().wait()
             if kind == "neighbours":
                 time.sleep(0.1)  # or none of several requests would meet another
                 self.query["neighbours"] = self.server.under_way > 1
