@@ -1,10 +1,10 @@
 """SGLang's options as recorded from its releases, and what its argument parser would refuse."""
 
 import json
-from argparse import SUPPRESS, ArgumentParser
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from re import fullmatch
 from typing import Any, NoReturn
@@ -173,6 +173,14 @@ def _parser(release: str, *, checks_values: bool) -> _Parser:
     return parser
 
 
+@lru_cache(4096)  # ranks have most of their arguments in common, and a parser has 600 options
+def _parsed(
+    part: tuple[str, ...], release: str, *, checks_values: bool
+) -> tuple[Namespace, list[str]]:
+    """What the parser takes from a part of a command line, and what is left; _Rejected."""
+    return _parser(release, checks_values=checks_values).parse_known_args(part)
+
+
 def _checked(option: Option, value: str) -> str:
     name = next((name for name in option.names if name in SETTINGS), option.name)
     spelled = value.upper() if option.any_case else value
@@ -191,12 +199,11 @@ def parse_options(arguments: Sequence[str], version: str) -> dict[str, str]:
 
     "" for a flag; several values are joined by spaces; the last of one option counts.
     """
-    options = options_of(version)
-    parser = _parser(nearest_recorded(version), checks_values=False)
+    release, options = nearest_recorded(version), options_of(version)
     given: dict[str, str] = {}
     for part in _parts(arguments, options):
         try:
-            namespace, _ = parser.parse_known_args(part)
+            namespace, _ = _parsed(tuple(part), release, checks_values=False)
         except _Rejected:
             _, equals, value = part[0].partition("=")
             name, rest = canonical_name(part[0], options), part[1:]
@@ -223,12 +230,12 @@ def check_arguments(argv: Sequence[str], version: str, named: Sequence[str] = ()
     if not names_release(version):
         title = f"SGLang of an unknown release, compared with {release},"
     arguments = [a for i, a in enumerate(argv) if i > 0 or a.startswith("-")]
-    parser, options = _parser(release, checks_values=True), options_of(version)
+    options = options_of(version)
     refusals: list[tuple[str, str]] = []
     taken = _parts(named, options)
     for part in (part for part in _parts(arguments, options) if part not in taken):
         try:
-            namespace, extras = parser.parse_known_args(part)
+            namespace, extras = _parsed(tuple(part), release, checks_values=True)
         except _Rejected as rejected:
             refusals.append(_foreign(part, options) or rejected.args)
             continue

@@ -1,6 +1,7 @@
 """SGLang's versions: their order, which one an image holds, and what depends on it."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from re import fullmatch
 
 from packaging.version import InvalidVersion, Version
@@ -66,6 +67,7 @@ def vulnerabilities(version: str) -> tuple[Vulnerability, ...]:
     )
 
 
+@lru_cache(1024)
 def parse_version(version: str) -> Version:
     """A version as PEP 440 orders it, without its local part ("+cu130").
 

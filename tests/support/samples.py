@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from cluster.catalog.entry import Model
@@ -75,16 +76,18 @@ def fabric_of(declaration: Declaration, facts: Mapping[str, NodeFacts]) -> Fabri
     )
 
 
+@cache
+def fabric_of_sparks(nodes: int, rdma: Any, twins: Any) -> Fabric:
+    return choose_fabric(list(sparks(nodes).values()), FabricOptions(rdma, twins))
+
+
 def specs_of(nodes: int = 2, version: str = VERSION, **data: Any) -> dict[str, Spec]:
     """The specs of so many Sparks with these settings."""
     declaration, facts = want(nodes, **data), sparks(nodes)
-    return declared_specs(
-        declaration,
-        find_model(declaration.common.model),
-        fabric_of(declaration, facts),
-        facts,
-        version,
-    )
+    common = declaration.common
+    fabric = fabric_of_sparks(len(declaration.names), common.rdma, common.twins)
+    model = find_model(common.model)
+    return declared_specs(declaration, model, fabric, facts, version)
 
 
 def ran(spec: Spec, /, **more: Any) -> Rank:
@@ -122,8 +125,5 @@ def rendered(model: Model, nodes: int, **data: Any) -> tuple[Declaration, str, d
     declared = want(nodes, model=model.alias, **data)
     version = named_version(declared) or UNKNOWN
     facts = sparks(nodes)
-    return (
-        declared,
-        version,
-        declared_specs(declared, model, fabric_of(declared, facts), facts, version),
-    )
+    fabric = fabric_of_sparks(len(declared.names), declared.common.rdma, declared.common.twins)
+    return declared, version, declared_specs(declared, model, fabric, facts, version)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from hypothesis import given, settings as profile, strategies as st
@@ -25,10 +26,12 @@ Facts = dict[str, NodeFacts]
 ALONE = specs_of(nodes=1)
 
 
+@cache
 def old(nodes: int) -> Specs:
     return specs_of(nodes=nodes, model="qwen7b", pipeline_parallel=nodes, tensor_parallel=1)
 
 
+@cache
 def new(nodes: int) -> Specs:
     return specs_of(nodes=nodes, model="qwen14b", pipeline_parallel=nodes, tensor_parallel=1)
 
