@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_clients import HubClients, hub_clients
 from local_hub import TOKEN, Hub, git, self_signed, serving, sha256
 
 from cluster.catalog.models import Model
@@ -37,32 +38,43 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
         yield server
 
 
-@pytest.fixture
-def client(hub: Hub, tmp_path: Path) -> Client:
-    return Client(hub, tmp_path / "cache/hub/models--org--tiny", tmp_path / "token")
+@pytest.fixture(scope="module")
+def clients() -> Iterator[HubClients]:
+    with hub_clients(environment()) as forks:
+        yield forks
 
 
 @pytest.fixture
-def encrypted(tmp_path: Path) -> Iterator[Client]:
+def client(hub: Hub, clients: HubClients, tmp_path: Path) -> Client:
+    return Client(hub, clients, tmp_path / "cache/hub/models--org--tiny", tmp_path / "token")
+
+
+@pytest.fixture
+def encrypted(clients: HubClients, tmp_path: Path) -> Iterator[Client]:
     """A hub over TLS, its certificate trusted, and a token for it."""
     with serving(tmp_path / "hub", self_signed(tmp_path / "hub.pem")) as hub:
         hub.add(REPO, FILES)
         (tmp_path / "token").write_text(f"{TOKEN}\n")
-        yield Client(hub, tmp_path / "cache/hub/models--org--tiny", tmp_path / "token")
+        folder = tmp_path / "cache/hub/models--org--tiny"
+        yield Client(hub, clients, folder, tmp_path / "token")
 
 
 class Client:
-    def __init__(self, hub: Hub, folder: Path, token: Path) -> None:
-        self.hub, self.folder, self.token = hub, folder, token
+    def __init__(self, hub: Hub, clients: HubClients, folder: Path, token: Path) -> None:
+        self.hub, self.clients, self.folder, self.token = hub, clients, folder, token
 
-    def words(self, do: str, **request: Any) -> list[str]:
+    def task(self, do: str, **request: Any) -> str:
         if do == "fetch":
             self.folder.mkdir(parents=True, exist_ok=True)
             owner = [os.getuid(), os.getgid()]
             request = {"commit": self.hub.commit(REPO), "files": self.files(), "owner": owner,
                      "folder": str(self.folder), "stall": 20, **request}  # fmt: skip
         task = {"do": do, "repo": REPO, "endpoint": self.hub.url, "token_file": str(self.token)}
-        return [sys.executable, "-c", SCRIPT, json.dumps(task | request)]
+        return json.dumps(task | request)
+
+    def words(self, do: str, **request: Any) -> list[str]:
+        """A process of its own."""
+        return [sys.executable, "-c", SCRIPT, self.task(do, **request)]
 
     def files(self) -> list[list[object]]:
         return [
@@ -75,8 +87,7 @@ class Client:
         trusted = {"SSL_CERT_FILE": str(self.hub.certificate),
                    "REQUESTS_CA_BUNDLE": str(self.hub.certificate)}  # fmt: skip
         env = environment() | (trusted if self.hub.certificate else {})
-        words = self.words(do, **request)
-        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
+        done = self.clients.run(SCRIPT, [self.task(do, **request)], env)
         last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         assert ("error" in last) == (done.returncode == 1), done.stderr
         return last
@@ -126,11 +137,9 @@ def test_a_repository_is_described_without_its_weights(client: Client) -> None:
 
 def test_a_description_takes_the_token_from_stdin(encrypted: Client) -> None:
     task = {"do": "describe", "repo": REPO, "revision": "", "endpoint": encrypted.hub.url}
-    words = [sys.executable, "-c", SCRIPT, json.dumps({**task, "token_file": "-"})]
+    words = [json.dumps({**task, "token_file": "-"})]
     trusted = dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(encrypted.hub.certificate))
-    done = subprocess.run(
-        words, env=environment() | trusted, input=f"{TOKEN}\n", capture_output=True, text=True
-    )
+    done = encrypted.clients.run(SCRIPT, words, environment() | trusted, f"{TOKEN}\n")
     assert "config" in json.loads(done.stdout.splitlines()[-1]), done.stderr
     assert TOKEN not in done.stdout + done.stderr
 
@@ -362,7 +371,7 @@ def test_duplicate_content_is_downloaded_once(client: Client) -> None:
 
 
 def test_a_task_comes_in_pieces(client: Client) -> None:
-    *python, task = client.words("list", revision="")
+    task = client.task("list", revision="")
     pieces = [task[at : at + 40] for at in range(0, len(task), 40)]
-    done = subprocess.run([*python, *pieces], env=environment(), capture_output=True, text=True)
+    done = client.clients.run(SCRIPT, pieces, environment())
     assert json.loads(done.stdout)["commit"] == client.hub.commit(REPO)
