@@ -24,7 +24,7 @@ from spark_bench.client.tally import cpu_seconds, peak_rss, undisturbed
 from spark_bench.client.target import request_bytes, target
 from spark_bench.metrics.summary import summarize
 from spark_bench.metrics.times import TimedRequests
-from spark_bench.protocol.dialects import Asking, Dialect, dialect
+from spark_bench.protocol.dialects import Dialect, RequestTerms, dialect
 from spark_bench.protocol.reading import read_exchange
 from spark_bench.record import Exchange, Job, Load, Message, Prompt, Request, SlotStep, Timing
 from spark_bench.reference_server.streams import Stream, read_dump
@@ -37,7 +37,7 @@ from peers.scoring import errors, truths
 
 ID = re.compile(rb"x-reference-id: (\d+)", re.IGNORECASE)
 # Counts with each event, as `spark-bench run` requests them from the reference server.
-ASKING = Asking(model="", continuous_usage=True)
+ASKING = RequestTerms(model="", continuous_usage=True)
 
 
 def main() -> None:

@@ -14,12 +14,12 @@ def digits(value: float | None, unit: str = "") -> str:
     """
     if value is None or value != value:
         return "-"
-    size = abs(value)
-    if size >= 99.95 or value == 0:
+    magnitude = abs(value)
+    if magnitude >= 99.95 or value == 0:
         text = f"{value:,.0f}"
-    elif size >= 9.995:
+    elif magnitude >= 9.995:
         text = f"{value:.1f}"
-    elif size >= 0.9995:
+    elif magnitude >= 0.9995:
         text = f"{value:.2f}"
     else:
         text = f"{value:.3g}"
@@ -49,10 +49,10 @@ def plural(count: int, thing: str) -> str:
 _UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "GiB": 2**30}
 
 
-def size(count: float, unit: str) -> str:
+def byte_text(count: float, unit: str) -> str:
     """A number of bytes in a unit: "kB", "MB", "GB" or "GiB".
 
-    >>> size(64e6, "MB"), size(3.204e9, "GB"), size(2**36, "GiB")
+    >>> byte_text(64e6, "MB"), byte_text(3.204e9, "GB"), byte_text(2**36, "GiB")
     ('64 MB', '3.20 GB', '64 GiB')
     """
     return brief(count / _UNITS[unit], unit)
@@ -84,10 +84,10 @@ def with_sign(value: float) -> str:
     >>> with_sign(-3.04), with_sign(0.123), with_sign(1234.5), with_sign(float("inf"))
     ('-3.0', '+0.12', '+1,234', '+inf')
     """
-    size = abs(value)
-    if 1e6 <= size < float("inf"):
+    magnitude = abs(value)
+    if 1e6 <= magnitude < float("inf"):
         return f"{value:+.0e}"
-    return f"{value:+,.{0 if size >= 99.95 else 1 if size >= 0.995 else 2}f}"
+    return f"{value:+,.{0 if magnitude >= 99.95 else 1 if magnitude >= 0.995 else 2}f}"
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:

@@ -193,7 +193,7 @@ def run_pyinfra(project: Path, args: list[str], seconds: float) -> bytes:
     """Run the project's pyinfra and return its stdout; BenchError if it fails or takes longer."""
     try:
         completed = subprocess.run(
-            [find_pyinfra(project), *args],
+            [pyinfra_program(project), *args],
             cwd=project,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -215,7 +215,7 @@ def closing_lines(log: str) -> list[str]:
     return [line for line in lines if line and not NOISE.search(line)][-LAST_LINES:]
 
 
-def find_pyinfra(project: Path) -> str:
+def pyinfra_program(project: Path) -> str:
     """The project's own pyinfra, else the one on the PATH, else the one next to this Python.
 
     BenchError if there is none.

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from spark_bench.cli.commands import print_message
-from spark_bench.formats import plural, size
+from spark_bench.formats import byte_text, plural
 from spark_bench.printable import printable
 
 EPILOG = """
@@ -62,7 +62,7 @@ def command(
     for sentence in gathered.damaged:
         print_message(f"left out: {sentence}")
     runs_text = plural(len(gathered.runs), "run")
-    click.echo(f"{printable(str(output))}: {runs_text}, {size(len(data), 'kB')}")
+    click.echo(f"{printable(str(output))}: {runs_text}, {byte_text(len(data), 'kB')}")
 
 
 def write_rows(words: tuple[str, ...], target: Path) -> None:
@@ -77,4 +77,4 @@ def write_rows(words: tuple[str, ...], target: Path) -> None:
         return
     with files.replacing(target) as file:
         file.write(data)
-    click.echo(f"{printable(str(target))}: {size(len(data), 'kB')}")
+    click.echo(f"{printable(str(target))}: {byte_text(len(data), 'kB')}")

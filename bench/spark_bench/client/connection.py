@@ -17,7 +17,7 @@ from typing import NoReturn
 from spark_bench.client import clock
 from spark_bench.client.poller import DATA, WRITABLE
 from spark_bench.client.response_store import Piece
-from spark_bench.client.target import SocketAddress, Target
+from spark_bench.client.target import ServerTarget, SocketAddress
 from spark_bench.protocol.http1 import HEAD_END, LONGEST_HEAD, Framing
 
 SIZE = clock.TIMESPEC.size
@@ -120,7 +120,7 @@ class Connection:
         "unstamped",
     )
 
-    def __init__(self, target: Target, address: SocketAddress) -> None:
+    def __init__(self, target: ServerTarget, address: SocketAddress) -> None:
         self._target = target
         self._pending = b""
         self._tls: ssl.SSLObject | None = None

@@ -5,7 +5,7 @@ import time
 from spark_bench.client.connection import UNTRUSTED, Broken, Connection, State
 from spark_bench.client.poller import poller
 from spark_bench.client.tally import files_allowed
-from spark_bench.client.target import SocketAddress, Target
+from spark_bench.client.target import ServerTarget, SocketAddress
 from spark_bench.errors import Unreachable
 
 MOST_EVENTS = 8192
@@ -27,7 +27,7 @@ class Pool:
     stopping: whoever waits for these sockets should give up
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ServerTarget) -> None:
         self.target = target
         self.stopping = False
         self.poller = poller()

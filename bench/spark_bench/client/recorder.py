@@ -32,7 +32,7 @@ from spark_bench.client.tally import (
     cpu_seconds,
     undisturbed,
 )
-from spark_bench.client.target import Target
+from spark_bench.client.target import ServerTarget
 from spark_bench.protocol.http1 import HEAD_END
 from spark_bench.record import Exchange, Job, Load, Prompt, Timing
 
@@ -68,7 +68,7 @@ SHORT_NS = 2_000_000
 class Recorder:
     """Connections to one server, and the loop over them. Not thread-safe."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ServerTarget) -> None:
         self.target = target
         self._pool = Pool(target)
 

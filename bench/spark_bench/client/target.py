@@ -52,7 +52,7 @@ class Proxy:
 
 
 @dataclass(frozen=True)
-class Target:
+class ServerTarget:
     """A server, as its URL names it.
 
     url: without a path, as in "http://spark-1:30000"
@@ -82,7 +82,7 @@ class Target:
         )
 
 
-def target(url: str) -> Target:
+def target(url: str) -> ServerTarget:
     """Look up where a URL leads.
 
     Raises BadInput for an invalid URL, Unreachable for a name without an address.
@@ -110,7 +110,7 @@ def target(url: str) -> Target:
     if scheme == "https":
         tls = ssl.create_default_context()  # trusts what the system or SSL_CERT_FILE trusts
         tls.set_alpn_protocols(["http/1.1"])
-    return Target(
+    return ServerTarget(
         url=f"{scheme}://{parts.netloc.rpartition('@')[2]}",
         host=host,
         port=port,
@@ -125,7 +125,7 @@ def host_and_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def request_bytes(request: httpx.Request, target: Target) -> bytes:
+def request_bytes(request: httpx.Request, target: ServerTarget) -> bytes:
     """A request that httpx has built, as bytes of HTTP/1.1.
 
     For a proxy in front of an http server, it has the whole URL and the proxy's credentials.
@@ -183,7 +183,7 @@ class Envelope:
     request: a request that httpx has built for the same path and headers
     """
 
-    def __init__(self, request: httpx.Request, target: Target) -> None:
+    def __init__(self, request: httpx.Request, target: ServerTarget) -> None:
         lines = request_bytes(request, target).split(b"\r\n\r\n")[0].split(b"\r\n")
         shared = [line for line in lines if not line.lower().startswith(OWN_HEADERS)]
         self._head = b"\r\n".join([*shared, b"content-type: application/json", b"content-length: "])

@@ -256,7 +256,7 @@ FEWEST = 10
 CUT_OFF = "length"  # the finish_reason of an answer that a limit cut off
 
 
-def unusable(part: ScorePart) -> str:
+def why_unusable(part: ScorePart) -> str:
     """Why these answers can't be used, as a sentence: none is right, or most of them are empty or
     not of the requested form. "": they can.
 

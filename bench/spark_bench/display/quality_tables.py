@@ -57,15 +57,20 @@ def score_table(result: QualityResult) -> Table:
     for head in ("score", f"{result.score.level:.0%} interval", "right", "answered"):
         table.add_column(head, justify="right", no_wrap=True)
     for name, score in {"all": result.score, **result.groups}.items():
-        cells = (percent(score.score), interval_text(score), str(score.right), str(score.answered))
+        cells = (
+            share_text(score.score),
+            interval_text(score),
+            str(score.right),
+            str(score.answered),
+        )
         table.add_row(name, *cells)
     return table
 
 
-def percent(share: float | None) -> str:
+def share_text(share: float | None) -> str:
     """A share as text, with one decimal; "-" for none.
 
-    >>> percent(0.5), percent(None)
+    >>> share_text(0.5), share_text(None)
     ('50.0 %', '-')
     """
     return "-" if share is None else f"{share * 100:.1f} %"
@@ -85,7 +90,7 @@ def answer_lines(score: Score) -> Iterator[tuple[str, str]]:
         "empty": score.empty,
         "unreadable": score.unreadable,
     }
-    yield "answers", ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
+    yield "answers", ", ".join(f"{name} {share_text(share)}" for name, share in shares.items())
     if score.failed:
         requests = plural(score.failed, "request")
         yield "failed", f"{requests} without an answer: --resume sends again"
@@ -96,7 +101,7 @@ def against_lines(against: Against) -> Iterator[tuple[str, str]]:
     change, within = points(against)
     yield (
         "against",
-        f"{against.file}: {percent(against.score)} there, {change} here (95 %: {within}), p = "
+        f"{against.file}: {share_text(against.score)} there, {change} here (95 %: {within}), p = "
         f"{digits(against.p)} by McNemar's test",
     )
     yield "agreement", agreement_text(against, "there", "here")

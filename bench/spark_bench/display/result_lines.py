@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from msgspec import UNSET
 
 from spark_bench.client.audit import Audit
-from spark_bench.formats import brief, digits, duration, plural, size
+from spark_bench.formats import brief, byte_text, digits, duration, plural
 from spark_bench.metrics.accepted import Accepted
 from spark_bench.metrics.bounds import Bound, is_exact
 from spark_bench.metrics.figures import Summary
@@ -333,32 +333,28 @@ def client_line(result: Result) -> str:
 def _most_off(result: Result) -> str:
     """How far the p99 of TTFT and ITL may be from the true ones; "" where that is unknown."""
     bounds = result.bounds or {}
-    parts = [
-        f"{title} p99 {digits(value, 'ms')}, at most {_short(bounds[name].off(value))} off"
-        for title, name in (("TTFT", "p99_ttft_ms"), ("ITL", "p99_itl_ms"))
-        if name in bounds and (value := getattr(result.summary, name)) is not None
-    ]
+    parts = []
+    for title, name in (("TTFT", "p99_ttft_ms"), ("ITL", "p99_itl_ms")):
+        value = getattr(result.summary, name)
+        if name in bounds and value is not None:
+            off = bounds[name].off(value)
+            short = digits(off, "ms") if off >= 0.9995 else digits(off * 1000, "µs")
+            parts.append(f"{title} p99 {digits(value, 'ms')}, at most {short} off")
     return "; ".join(parts)
-
-
-def _short(ms: float) -> str:
-    return digits(ms, "ms") if ms >= 0.9995 else digits(ms * 1000, "µs")
 
 
 def _stamps(audit: Audit) -> str:
     by = "the kernel" if audit.clock == "kernel" else "this process"
     tls = "" if audit.transport == "plain" else f" ({audit.transport})"
     core = audit.cpu_seconds / audit.wall_seconds if audit.wall_seconds else 0.0
+    idle = audit.idle_slots or 0.0
+    slots = f"slots idle {idle:.1%} of the time; " if idle > 0.001 else ""
     return (
         f"receive times from {by}{tls}, read {digits(audit.lag_us.p99, 'µs')} later (p99); sends "
         f"{digits(audit.late_us.p99, 'µs')} late (p99); {audit.merged_reads:.1%} of events "
-        f"shared a read; {_idle(audit)}{core:.0%} of a core, {size(audit.peak_rss_bytes, 'MB')}"
+        f"shared a read; {slots}{core:.0%} of a core, "
+        f"{byte_text(audit.peak_rss_bytes, 'MB')}"
     )
-
-
-def _idle(audit: Audit) -> str:
-    idle = audit.idle_slots or 0.0
-    return f"slots idle {idle:.1%} of the time; " if idle > 0.001 else ""
 
 
 def server_lines(figures: ServerFigures) -> Iterator[tuple[str, str]]:
@@ -393,8 +389,8 @@ def node_line(node: NodeFigures) -> str:
     parts = [
         _range("power", node.power_w, "W"),
         _range("GPU", node.temperature_c, "°C"),
-        f"host memory used {size(memory.max, 'GiB')}" if memory else "",
-        f"{size(node.sent_bytes, 'GB')} sent over RDMA" if node.sent_bytes else "",
+        f"host memory used {byte_text(memory.max, 'GiB')}" if memory else "",
+        f"{byte_text(node.sent_bytes, 'GB')} sent over RDMA" if node.sent_bytes else "",
     ]
     return "; ".join(filter(None, parts)) or "no readings"
 

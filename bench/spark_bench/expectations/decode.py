@@ -9,7 +9,7 @@ from spark_bench.expectations.setting import (
     experts_read,
     tokens_per_second,
 )
-from spark_bench.formats import brief, digits, size
+from spark_bench.formats import brief, byte_text, digits
 from spark_bench.metrics.figures import Summary
 
 # Published figures for Sparks lie between 60% and 85% of the roofline.
@@ -139,10 +139,10 @@ class _Decoding:
         return f"{digits(self.speed)} of {digits(self.bound)} tok/s per stream; {self._setting()}"
 
     def _setting(self) -> str:
-        read = size(BANDWIDTH / self.bound, "GB")
+        read = byte_text(BANDWIDTH / self.bound, "GB")
         return (
             f"{self.setting.quantization}, {self.setting.parallelism}: {read} per token "
-            f"and node at {size(BANDWIDTH, 'GB')}/s"
+            f"and node at {byte_text(BANDWIDTH, 'GB')}/s"
         )
 
     def _told(

@@ -16,7 +16,7 @@ _Count = Annotated[int, Meta(ge=0)]
 Stated = str | int | float | None
 
 
-class PublishedScore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PublishedTaskScore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A score that somebody has published; None and "": not stated.
 
     models: ids of the models that it holds for
@@ -64,13 +64,13 @@ class PublishedScore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 @cache
-def load_scores() -> tuple[PublishedScore, ...]:
+def load_scores() -> tuple[PublishedTaskScore, ...]:
     """Everything in scores.toml."""
-    return toml.decode(_FILE.read_bytes(), type=dict[str, tuple[PublishedScore, ...]])["scores"]
+    return toml.decode(_FILE.read_bytes(), type=dict[str, tuple[PublishedTaskScore, ...]])["scores"]
 
 
 def protocol_of(result: QualityResult) -> dict[str, Stated]:
-    """How a result was measured, under the keys of `PublishedScore.stated`."""
+    """How a result was measured, under the keys of `PublishedTaskScore.stated`."""
     protocol, items = result.config.protocol, result.config.items
     # A task of a harness names it, its version and the data: "sgl-eval 0.1.3, test.jsonl".
     harness, _, version = items.source.partition(",")[0].rpartition(" ")
@@ -87,7 +87,7 @@ def protocol_of(result: QualityResult) -> dict[str, Stated]:
 
 
 def published_scores(
-    result: QualityResult, among: tuple[PublishedScore, ...] | None = None
+    result: QualityResult, among: tuple[PublishedTaskScore, ...] | None = None
 ) -> Iterator[str]:
     """Yield a sentence for each score that is published for a result's model and task: the figure
     where the protocol is the same, else why it is not compared.

@@ -286,10 +286,10 @@ def parse_moment(text: str, option: str, now: datetime) -> str:
 SHOWN = 3
 
 
-def short_id(id: str) -> str:
+def short_run_id(id: str) -> str:
     """The part of an id that `history list` shows: the random part.
 
-    >>> short_id("20261123T133805250Z-0a1b2c3d")
+    >>> short_run_id("20261123T133805250Z-0a1b2c3d")
     '0a1b2c3d'
     """
     return id.rpartition("-")[2]
@@ -300,7 +300,9 @@ def resolve_id(word: str, ids: Sequence[str]) -> str:
     if word in ids:
         return word
     matches = (
-        [id for id in ids if id.startswith(word) or short_id(id).startswith(word)] if word else []
+        [id for id in ids if id.startswith(word) or short_run_id(id).startswith(word)]
+        if word
+        else []
     )
     if len(matches) == 1:
         return matches[0]
@@ -311,6 +313,6 @@ def resolve_id(word: str, ids: Sequence[str]) -> str:
         )
     if not ids:
         raise errors.BadInput(f"id {word!r} is not in the history, which is empty")
-    names = [name for id in ids for name in (id, short_id(id))]
+    names = [name for id in ids for name in (id, short_run_id(id))]
     hint = formats.did_you_mean(word, names, SHOWN, cutoff=0.5) or ": see spark-bench history list"
     raise errors.BadInput(f"id {word!r} is not in the history{hint}")

@@ -12,8 +12,8 @@ from msgspec import Struct
 from rich import box
 from rich.table import Table
 
-from spark_bench.compare.scores import score_part, unusable
-from spark_bench.display.quality_tables import percent
+from spark_bench.compare.scores import score_part, why_unusable
+from spark_bench.display.quality_tables import share_text
 from spark_bench.errors import BadInput
 from spark_bench.formats import digits
 from spark_bench.history import database
@@ -44,8 +44,9 @@ def history_table(entries: Iterable[HistoryEntry]) -> Table:
     table.add_column("verdict", overflow="fold")
     for entry in entries:
         figures = [entry.figures.get(name) for name in FIGURES]
+        when, id = f"{entry.when.astimezone():%Y-%m-%d %H:%M}", database.short_run_id(entry.id)
         table.add_row(
-            f"{entry.when.astimezone():%Y-%m-%d %H:%M}\n{printable(database.short_id(entry.id))}",
+            f"{when}\n{printable(id)}",
             f"{printable(short_model(entry.model))}\n{printable(short_path(Path(entry.path)))}",
             f"{printable(entry.profile)}\n{printable(entry.load)}",
             *(digits(figure.value if figure else None) for figure in figures),
@@ -118,9 +119,10 @@ def score_sentences(result: schema.Result, store: database.HistoryStore) -> Iter
         if not same or own.task in done or score.low is None or score.high is None:
             continue
         done.add(own.task)
-        problem = unusable(score_part(Path(entry.path), quality))
+        problem = why_unusable(score_part(Path(entry.path), quality))
+        within = f"{share_text(score.low)} to {share_text(score.high)}"
         yield (
-            f"{own.task} {percent(score.score)} ({percent(score.low)} to {percent(score.high)}), "
+            f"{own.task} {share_text(score.score)} ({within}), "
             f"{entry.when.astimezone():%Y-%m-%d %H:%M}{f'; WRONG: {problem}' * bool(problem)}"
         )
 
@@ -207,7 +209,7 @@ def point_line(point: TrendPoint) -> str:
     if point.low is not None and point.high is not None:
         within = f"  [{digits(point.low)}, {digits(point.high)}]"
     when = f"{point.when.astimezone():%Y-%m-%d %H:%M}"
-    return f"{when}  {database.short_id(point.id)}  {digits(point.value)}{within}"
+    return f"{when}  {database.short_run_id(point.id)}  {digits(point.value)}{within}"
 
 
 def draw_points(

@@ -264,7 +264,7 @@ class Concurrency:
         return float(np.dot(self.count, np.diff(edges)) / (end_ns - start_ns))
 
 
-def concurrency(requests: Iterable[Request]) -> Concurrency:
+def count_in_flight(requests: Iterable[Request]) -> Concurrency:
     """How many requests were in flight over time.
 
     Failed ones count too, since they had a slot. Where one ends in the same nanosecond in which
@@ -306,7 +306,7 @@ class TimedRequests:
     @cached_property
     def concurrency(self) -> Concurrency:
         """How many of all sent requests were in flight over time."""
-        return concurrency(self.requests)
+        return count_in_flight(self.requests)
 
     @cached_property
     def began_ns(self) -> int:

@@ -13,8 +13,8 @@ from spark_bench.protocol.deltas import Deltas
 from spark_bench.record import Message, Prompt
 
 
-class Asking(msgspec.Struct, frozen=True):
-    """How to ask, the same for every request of a run.
+class RequestTerms(msgspec.Struct, frozen=True):
+    """The terms of a request: what is the same in all of a run.
 
     model: id to request; "": the server chooses
     ignore_eos: generate the full length; not sent if false, since not every server accepts it
@@ -50,7 +50,7 @@ class Dialect(Protocol):
     @property
     def path(self) -> str: ...
 
-    def body(self, prompt: Prompt, asking: Asking) -> bytes:
+    def body(self, prompt: Prompt, terms: RequestTerms) -> bytes:
         """The JSON body of a request; the same input gives the same bytes."""
 
     def deltas(self, data: Sequence[bytes]) -> Deltas:
@@ -82,13 +82,13 @@ class _Endpoint:
     name: str
     path: str
     text_field: str
-    fields: Callable[[Prompt, Asking, str], dict[str, Any]]
+    fields: Callable[[Prompt, RequestTerms, str], dict[str, Any]]
     decode: Callable[[Sequence[bytes]], Deltas]
     cumulative: bool = False
 
-    def body(self, prompt: Prompt, asking: Asking) -> bytes:
+    def body(self, prompt: Prompt, terms: RequestTerms) -> bytes:
         return msgspec.json.encode(
-            _merged(self.fields(prompt, asking, self.text_field), asking.extra)
+            _merged(self.fields(prompt, terms, self.text_field), terms.extra)
         )
 
     def deltas(self, data: Sequence[bytes]) -> Deltas:
@@ -112,40 +112,40 @@ def plain_text(messages: tuple[Message, ...]) -> str:
     return "\n".join([message.content for message in messages])
 
 
-def _openai(prompt: Prompt, asking: Asking, text_field: str) -> dict[str, Any]:
-    fields: dict[str, Any] = {"model": asking.model} if asking.model else {}
+def _openai(prompt: Prompt, terms: RequestTerms, text_field: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {"model": terms.model} if terms.model else {}
     if text_field == "messages":
         fields["messages"] = [{"role": m.role, "content": m.content} for m in prompt.messages]
     else:
         fields[text_field] = plain_text(prompt.messages)
-    fields[asking.length_field] = prompt.output_tokens
-    if asking.temperature is not None:
-        fields["temperature"] = asking.temperature
-    fields["stream"] = asking.stream
-    if asking.stream and asking.include_usage:
+    fields[terms.length_field] = prompt.output_tokens
+    if terms.temperature is not None:
+        fields["temperature"] = terms.temperature
+    fields["stream"] = terms.stream
+    if terms.stream and terms.include_usage:
         fields["stream_options"] = {"include_usage": True}
-        if asking.continuous_usage:
+        if terms.continuous_usage:
             fields["stream_options"]["continuous_usage_stats"] = True
-    if asking.ignore_eos:
+    if terms.ignore_eos:
         fields["ignore_eos"] = True
     return fields
 
 
-def _generate(prompt: Prompt, asking: Asking, text_field: str) -> dict[str, Any]:
+def _generate(prompt: Prompt, terms: RequestTerms, text_field: str) -> dict[str, Any]:
     sampling: dict[str, Any] = {"max_new_tokens": prompt.output_tokens}
-    if asking.temperature is not None:
-        sampling["temperature"] = asking.temperature
-    if asking.ignore_eos:
+    if terms.temperature is not None:
+        sampling["temperature"] = terms.temperature
+    if terms.ignore_eos:
         sampling["ignore_eos"] = True
     return {
         text_field: plain_text(prompt.messages),
         "sampling_params": sampling,
-        "stream": asking.stream,
+        "stream": terms.stream,
     }
 
 
 def _merged(fields: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge `extra` into the fields (RFC 7396); see Asking."""
+    """Merge `extra` into the fields (RFC 7396); see RequestTerms."""
     merged = dict(fields)
     for key, value in extra.items():
         there = merged.get(key)

@@ -46,7 +46,7 @@ class Function(Struct, gc=False):
     arguments: Any = None
 
 
-class ToolCall(Struct, gc=False):
+class ToolCallDelta(Struct, gc=False):
     """A tool call, or a piece of one."""
 
     function: Function | None = None
@@ -61,7 +61,7 @@ class Delta(Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCallDelta] | None = None
 
     def calls(self) -> str:
         """The text of its tool calls."""
@@ -106,7 +106,7 @@ def _texts(value: Any, thought: bool) -> Iterator[tuple[bool, str]]:
                 yield from _texts(each, thought or _THOUGHT.search(name) is not None)
 
 
-class Choice(Struct, gc=False):
+class AnswerChoice(Struct, gc=False):
     """One answer: `delta` of a streamed chat, `message` of a whole one, `text` of a completion."""
 
     delta: Delta | None = None
@@ -123,7 +123,7 @@ class Choice(Struct, gc=False):
 class OpenAIChunk(Struct, gc=False):
     """One event."""
 
-    choices: list[Choice] | None = None
+    choices: list[AnswerChoice] | None = None
     usage: Usage | None = None
     error: Any = None
 
@@ -231,7 +231,7 @@ def _lenient_chunk(data: bytes) -> OpenAIChunk:
         delta, message = choices[0].get("delta"), choices[0].get("message")
         if isinstance(reason, dict):
             reason = reason.get("type")
-        choice = Choice(
+        choice = AnswerChoice(
             delta=None if delta is None else delta_of(delta),
             message=None if message is None else delta_of(message),
             text=None if text is None else delta_of(text).text(),
@@ -297,7 +297,7 @@ _CACHED = 256
 _cached = lru_cache(maxsize=64)(_unknown)
 
 
-def _note_undelta(i: int, choice: Choice, deltas: Deltas) -> None:
+def _note_undelta(i: int, choice: AnswerChoice, deltas: Deltas) -> None:
     """Note a choice without a delta: a piece of a completion, or a whole message."""
     if choice.added():
         deltas.tokens.append(i)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from spark_bench.protocol import error_text, failures
 from spark_bench.protocol.content import ParsedResponse, parse_response
 from spark_bench.protocol.deltas import Deltas
-from spark_bench.protocol.dialects import Asking, Dialect
+from spark_bench.protocol.dialects import Dialect, RequestTerms
 from spark_bench.protocol.failures import Failure
 from spark_bench.record import Ended, Exchange, Job, Request
 
@@ -129,7 +129,7 @@ def read_exchange(
     exchange: Exchange,
     job: Job,
     dialect: Dialect,
-    asking: Asking,
+    terms: RequestTerms,
     *,
     count: Count | None = None,
     usage_expected: bool = True,
@@ -160,8 +160,8 @@ def read_exchange(
         _fill_since(request, answer, deltas, earliest_ns(exchange, answer))
         if keep_text:
             request.text = "".join(deltas.texts())
-    usage_due = usage_expected and asking.include_usage
-    if failed := _failure(exchange, answer, deltas, asking, usage_due):
+    usage_due = usage_expected and terms.include_usage
+    if failed := _failure(exchange, answer, deltas, terms, usage_due):
         request.failure, request.detail = str(failed[0]), failed[1]
     return request
 
@@ -301,7 +301,11 @@ def _fill_since(
 
 
 def _failure(
-    exchange: Exchange, answer: ParsedResponse, deltas: Deltas, asking: Asking, usage_due: bool
+    exchange: Exchange,
+    answer: ParsedResponse,
+    deltas: Deltas,
+    terms: RequestTerms,
+    usage_due: bool,
 ) -> tuple[str, str] | None:
     """The first kind of failure that applies, in the order of `failures`, and its detail."""
     if answer.malformed:
@@ -319,7 +323,7 @@ def _failure(
         return Failure.STREAM_ERROR, deltas.error
     # A body that can't be read. One that is not a stream is judged only if it is whole.
     if answer.body is None or answer.whole:
-        if answer.body is not None and asking.stream:
+        if answer.body is not None and terms.stream:
             return Failure.NOT_STREAMED, "one JSON response instead of a stream"
         if answer.problem:
             return Failure.MALFORMED_SSE, f"line {answer.problem!r}"
@@ -330,9 +334,9 @@ def _failure(
     if not (answer.whole or deltas.done >= 0 or finished):
         return _ended_early(exchange, deltas)
     # An answer that is complete, but wrong.
-    alias = asking.answers_as or asking.model
-    if not (same_model(asking.model, deltas.model) or same_model(alias, deltas.model)):
-        detail = f"asked for {asking.model!r}, answered by {deltas.model!r}"
+    alias = terms.answers_as or terms.model
+    if not (same_model(terms.model, deltas.model) or same_model(alias, deltas.model)):
+        detail = f"asked for {terms.model!r}, answered by {deltas.model!r}"
         return Failure.WRONG_MODEL, error_text.one_line(detail)
     if deltas.done < 0 and deltas.finish < 0:
         return Failure.UNFINISHED, f"after {len(deltas.tokens)} events with tokens"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from spark_bench.quality.items import Item, ItemMessage
+from spark_bench.quality.items import ItemMessage, QualityItem
 
 PER_LEVEL = 100  # ± 10 points for a level, ± 6 for all three, at a score of 50 %
 ASK = (
@@ -62,7 +62,7 @@ class Template:
         return text, self.answer(numbers)
 
 
-def arithmetic_items(seed: int, completion: bool = False) -> list[Item]:
+def arithmetic_items(seed: int, completion: bool = False) -> list[QualityItem]:
     """The problems of a seed, levels in turn, so that any first part has all of them.
 
     completion: with worked examples, for a model without chat template
@@ -74,7 +74,7 @@ def arithmetic_items(seed: int, completion: bool = False) -> list[Item]:
             problem, answer = random.choice(templates).draw(random)
             text = f"{EXAMPLES}Problem: {problem}\nSolution:" if completion else ASK + problem
             items.append(
-                Item(
+                QualityItem(
                     id=f"arith-{seed}-{level}-{number:03}",
                     group=f"level {level}",
                     messages=(ItemMessage("user", text),),

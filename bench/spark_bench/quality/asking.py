@@ -13,11 +13,11 @@ from spark_bench.client.target import Envelope
 from spark_bench.load import arrivals
 from spark_bench.protocol import content, openai, reading
 from spark_bench.protocol.deltas import lenient_json
-from spark_bench.protocol.dialects import Asking, dialect
+from spark_bench.protocol.dialects import RequestTerms, dialect
 from spark_bench.protocol.failures import Failure
 from spark_bench.quality.grading import grade
 from spark_bench.quality.harness import GIVEN_UP, HarnessLine
-from spark_bench.quality.items import Item
+from spark_bench.quality.items import QualityItem
 from spark_bench.results import redact
 from spark_bench.results.quality_schema import AnsweredCall, AnsweredItem, QualityProtocol
 from spark_bench.run.reach import ReachedServer
@@ -65,7 +65,7 @@ class ItemAsker:
         if protocol.thinking != "default":
             on = protocol.thinking == "on"
             switches = {"chat_template_kwargs": dict.fromkeys(SWITCHES, on)}
-        self._asking = Asking(
+        self._asking = RequestTerms(
             model=server.model,
             ignore_eos=False,
             temperature=protocol.temperature,
@@ -73,7 +73,7 @@ class ItemAsker:
             extra={**switches, **extra},
         )
 
-    def request_tokens(self, item: Item) -> None:
+    def request_tokens(self, item: QualityItem) -> None:
         """Request the generated tokens with each answer, if the server sends them for an item.
 
         A trial request for one token of its answer shows that.
@@ -89,7 +89,7 @@ class ItemAsker:
         if parsed.body is None or not read_message(parsed.body).tokens:
             self._asking = before
 
-    def load(self, items: Sequence[Item], concurrency: int) -> record.Load:
+    def load(self, items: Sequence[QualityItem], concurrency: int) -> record.Load:
         """The requests of these items, as many in flight as allowed."""
         jobs = [self._job(index, item) for index, item in enumerate(items)]
         return record.Load(
@@ -99,7 +99,7 @@ class ItemAsker:
             most_bytes=self._api.most_bytes(self._protocol.max_tokens),
         )
 
-    def _job(self, index: int, item: Item, most: int = 0) -> record.Job:
+    def _job(self, index: int, item: QualityItem, most: int = 0) -> record.Job:
         """The request of an item. most: tokens of its answer; 0: as the protocol has it"""
         messages = tuple(record.Message(m.role, m.content) for m in item.messages)
         most = most or self._protocol.max_tokens
@@ -115,7 +115,7 @@ class ItemAsker:
         wire = self._envelope(self._api.body(prompt, asking))
         return record.Job(index, wire, record.Timing(), record.Prompt((), None, most))
 
-    def read(self, exchange: record.Exchange, job: record.Job, item: Item) -> AnsweredItem:
+    def read(self, exchange: record.Exchange, job: record.Job, item: QualityItem) -> AnsweredItem:
         """The item with its answer, graded, or with the failure of its request."""
         request = reading.read_exchange(
             exchange, job, self._api, self._asking, usage_expected=False
@@ -168,7 +168,7 @@ class ItemAsker:
 
 
 def read_harness_line(
-    line: HarnessLine, item: Item, server: ReachedServer, keep_answer: bool
+    line: HarnessLine, item: QualityItem, server: ReachedServer, keep_answer: bool
 ) -> AnsweredItem:
     """An item that SGLang's harness sent and graded."""
     answered = AnsweredItem(

@@ -26,7 +26,7 @@ from spark_bench.quality.harness import (
     HARNESS_TIMEOUT,
     HarnessRun,
 )
-from spark_bench.quality.items import Item
+from spark_bench.quality.items import QualityItem
 from spark_bench.quality.tasks import MAX_TOKENS, build_items
 from spark_bench.results import files, quality_schema, redact
 from spark_bench.results.provenance import gather_provenance
@@ -124,7 +124,7 @@ class TaskEvaluation:
             self.answered = {item.id: item for item in begun.items if not item.failure}
         else:
             self._id = files.new_id(datetime.now(UTC))
-            self._config = describe_config(task, options, server, item_set)
+            self._config = describe_quality(task, options, server, item_set)
             self._provenance = provenance
 
     @property
@@ -171,7 +171,7 @@ class TaskEvaluation:
                 f"{why or self._ended}"
             )
 
-    def _ask_ourselves(self, todo: Sequence[Item], show: ProgressDisplay) -> None:
+    def _ask_ourselves(self, todo: Sequence[QualityItem], show: ProgressDisplay) -> None:
         """Send the items, and grade what comes back."""
         # Secrets in --extra-body are sent, and hidden in the result.
         asker = ItemAsker(
@@ -197,7 +197,7 @@ class TaskEvaluation:
 
         self._server.recorder.record(load, report, take).store.close()
 
-    def _ask_through_harness(self, todo: Sequence[Item], show: ProgressDisplay) -> None:
+    def _ask_through_harness(self, todo: Sequence[QualityItem], show: ProgressDisplay) -> None:
         """Have SGLang's harness send and grade the items."""
         by_id, began, done = {item.id: item for item in todo}, time.monotonic(), 0
         run = HarnessRun(
@@ -279,7 +279,7 @@ class TaskEvaluation:
         )
 
 
-def describe_config(
+def describe_quality(
     task: str, options: QualityOptions, server: ReachedServer, items: quality_schema.ItemSet
 ) -> quality_schema.QualityConfig:
     """What is sent, and how, as the result has it."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from spark_bench.quality.items import Item
+from spark_bench.quality.items import QualityItem
 from spark_bench.quality.tool_calls import grade_calls
 from spark_bench.results.quality_schema import AnsweredCall
 
@@ -37,7 +37,7 @@ class Graded(Struct, frozen=True):
     right: bool
 
 
-def grade(item: Item, answer: str, calls: Sequence[AnsweredCall]) -> Graded:
+def grade(item: QualityItem, answer: str, calls: Sequence[AnsweredCall]) -> Graded:
     """Read an answer, and compare it with the item's."""
     text = without_thoughts(answer)[-LOOKED_AT:]
     if item.grader == "calls":
@@ -86,10 +86,10 @@ def _number(expected: Any, answer: str) -> Graded:
     return Graded(shown, value == Fraction(str(expected)))
 
 
-def plain_words(text: str) -> str:
+def normal_words(text: str) -> str:
     """A text for comparing: composed characters, single blanks, no case, no final period.
 
-    >>> plain_words("  Z\\u00dcRICH \\n is it. ")
+    >>> normal_words("  Z\\u00dcRICH \\n is it. ")
     'z\\u00fcrich is it'
     """
     words = " ".join(unicodedata.normalize("NFC", text).casefold().split())
@@ -98,13 +98,13 @@ def plain_words(text: str) -> str:
 
 def _exact(expected: Any, answer: str) -> Graded:
     text = answer.strip()
-    return Graded(text or None, plain_words(text) == plain_words(str(expected)))
+    return Graded(text or None, normal_words(text) == normal_words(str(expected)))
 
 
 def _contains(expected: Any, answer: str) -> Graded:
     wanted = expected if isinstance(expected, list) else [expected]
-    plain = plain_words(answer)
-    return Graded(answer.strip() or None, all(plain_words(str(one)) in plain for one in wanted))
+    plain = normal_words(answer)
+    return Graded(answer.strip() or None, all(normal_words(str(one)) in plain for one in wanted))
 
 
 def _choice(expected: Any, answer: str) -> Graded:

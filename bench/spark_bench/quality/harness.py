@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from spark_bench.errors import BadInput, BenchError
 from spark_bench.protocol.error_text import one_line
-from spark_bench.quality.items import LONGEST_LINE, MOST_ITEMS, Item, ItemMessage
+from spark_bench.quality.items import LONGEST_LINE, MOST_ITEMS, ItemMessage, QualityItem
 from spark_bench.results.quality_schema import QualityProtocol
 from spark_bench.secret import Secret
 
@@ -153,7 +153,7 @@ def data_needed(task: str) -> str:
 
 def harness_items(
     task: str, program: Path, data: Path | None, limit: int | None = None
-) -> tuple[list[Item], str]:
+) -> tuple[list[QualityItem], str]:
     """The problems of a task, and where they are from.
 
     data: the file of problems; None: the harness's own
@@ -175,7 +175,7 @@ def harness_items(
     return items[:limit], f"sgl-eval {described.version}, {origin}"
 
 
-def _read_problems(task: str, path: Path, prompt: str) -> Iterator[Item]:
+def _read_problems(task: str, path: Path, prompt: str) -> Iterator[QualityItem]:
     """Yield an item for each problem of a file. prompt: the harness's, which goes around it"""
     try:
         with path.open("rb") as file:
@@ -191,7 +191,7 @@ def _read_problems(task: str, path: Path, prompt: str) -> Iterator[Item]:
                 else:
                     marked = row.answer.rpartition("####")[2].strip().replace(",", "")
                     name, text, expected, group = None, row.question, f"{float(marked):.15g}", ""
-                yield Item(
+                yield QualityItem(
                     id=f"{task}-{number}" if name is None else str(name),
                     group=group,
                     messages=(ItemMessage("user", text),),
@@ -225,7 +225,7 @@ class HarnessRun:
         self,
         task: str,
         program: Path,
-        items: Sequence[Item],
+        items: Sequence[QualityItem],
         protocol: QualityProtocol,
         *,
         url: str,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 
-def describe(task: str, published: str, folder: str) -> dict[str, Any]:
+def describe_task(task: str, published: str, folder: str) -> dict[str, Any]:
     """The harness's version, the task's prompt, and the file with its problems; "": it has none."""
     from sgl_eval import VENDORED_NS_ROOT, __version__
     from sgl_eval.evals._prompts import resolve_prompt
@@ -30,7 +30,7 @@ def describe(task: str, published: str, folder: str) -> dict[str, Any]:
         try:
             # The scripts print on stdout.
             with contextlib.redirect_stdout(sys.stderr):
-                data = prepare(task, Path(published).absolute(), Path(folder))
+                data = prepare_problems(task, Path(published).absolute(), Path(folder))
         except Exception as problem:
             error = f"{type(problem).__name__}: {problem}"[:400]
     return {
@@ -41,7 +41,7 @@ def describe(task: str, published: str, folder: str) -> dict[str, Any]:
     }
 
 
-def prepare(task: str, published: Path, folder: Path) -> Path:
+def prepare_problems(task: str, published: Path, folder: Path) -> Path:
     """Make a task's problems of its published file by the script that sgl-eval has for it.
 
     The script fetches the file; here it is handed over instead. Returns the file of problems.
@@ -60,7 +60,7 @@ def prepare(task: str, published: Path, folder: Path) -> Path:
         script.URL = published.as_uri()
         script.save_data("test")
         return folder / "test.jsonl"
-    rows = read_rows(published)
+    rows = read_published_rows(published)
     if task == "gpqa":
         script.load_dataset = lambda *_: {"train": rows}
         script.save_data("diamond", random_seed=42)  # as its registry has it
@@ -70,7 +70,7 @@ def prepare(task: str, published: Path, folder: Path) -> Path:
     return folder / "test.jsonl"
 
 
-def read_rows(published: Path) -> list[dict[str, Any]]:
+def read_published_rows(published: Path) -> list[dict[str, Any]]:
     """The rows of a CSV or Parquet file; what is missing in it is None."""
     import pandas
 
@@ -95,12 +95,12 @@ def end_with(parent: int) -> None:
     os._exit(1)
 
 
-def main() -> int:
+def launch() -> int:
     threading.Thread(target=end_with, args=[os.getppid()], daemon=True).start()
     request = json.load(sys.stdin)
     if "describe" in request:
         words = request["describe"], request["published"], request["folder"]
-        json.dump(describe(*words), sys.stdout)
+        json.dump(describe_task(*words), sys.stdout)
         return 0
     from sgl_eval.cli import main as run
 
@@ -108,4 +108,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(launch())

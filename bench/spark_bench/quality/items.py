@@ -29,7 +29,7 @@ class ExpectedCall(Struct, frozen=True, forbid_unknown_fields=True):
     arguments: dict[str, Any] = {}
 
 
-class Item(Struct, frozen=True, kw_only=True):
+class QualityItem(Struct, frozen=True, kw_only=True):
     """One item of a task.
 
     id: its name, unique in the task
@@ -78,7 +78,7 @@ class ItemLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tools: list[dict[str, Any]] = []
 
 
-def read_items(path: Path) -> list[Item]:
+def read_items(path: Path) -> list[QualityItem]:
     """The items of a JSONL file. Raises BadInput that names the line and what is wrong with it."""
     items = list(_lines(path))
     names = [item.id for item in items]
@@ -90,7 +90,7 @@ def read_items(path: Path) -> list[Item]:
     return items
 
 
-def _lines(path: Path) -> Iterator[Item]:
+def _lines(path: Path) -> Iterator[QualityItem]:
     decoder = msgspec.json.Decoder(ItemLine)
     try:
         with path.open("rb") as file:
@@ -111,7 +111,7 @@ def _lines(path: Path) -> Iterator[Item]:
         ) from None
 
 
-def _item_of(line: ItemLine, number: int) -> Item:
+def _item_of(line: ItemLine, number: int) -> QualityItem:
     """The item of a line. Raises ValueError for an answer that its grader can't compare."""
     if line.grader == "number":
         Fraction(str(line.answer))
@@ -123,7 +123,7 @@ def _item_of(line: ItemLine, number: int) -> Item:
         raise ValueError("answer is empty")
     prompt = line.prompt
     messages = (ItemMessage("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
-    return Item(
+    return QualityItem(
         id=line.id or f"line-{number}",
         group=line.group,
         messages=messages,
@@ -133,7 +133,7 @@ def _item_of(line: ItemLine, number: int) -> Item:
     )
 
 
-def items_sha256(items: Iterable[Item]) -> str:
+def items_sha256(items: Iterable[QualityItem]) -> str:
     """SHA-256 of items, in hex: of all that is sent, and of what is right."""
     return _digest([(i.id, i.messages, i.fields, i.grader, i.expected) for i in items])
 

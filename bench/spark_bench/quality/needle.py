@@ -10,7 +10,7 @@ from random import Random
 
 from spark_bench.errors import BadInput
 from spark_bench.prompts.tokens import Tokens
-from spark_bench.quality.items import Item, ItemMessage
+from spark_bench.quality.items import ItemMessage, QualityItem
 
 DEPTHS = range(10, 100, 10)  # percent of the text before the fact
 SHORTEST, LONGEST_UNKNOWN = 4096, 32768  # tokens; the second where the context is not known
@@ -77,12 +77,12 @@ def needle_lengths(wanted: Sequence[int], context: int | None, answer: int) -> t
     return (*doubled, most)
 
 
-def needle_items(lengths: Sequence[int], seed: int, tokens: Tokens) -> list[Item]:
+def needle_items(lengths: Sequence[int], seed: int, tokens: Tokens) -> list[QualityItem]:
     """The facts at all depths of texts of these lengths, in tokens of the whole prompt."""
     return [item for length in lengths for item in _of_length(length, seed, tokens)]
 
 
-def _of_length(length: int, seed: int, tokens: Tokens) -> Iterator[Item]:
+def _of_length(length: int, seed: int, tokens: Tokens) -> Iterator[QualityItem]:
     random = Random(f"needle/{seed}/{length}")
     margin = COUNTED_MARGIN if tokens.exact else ESTIMATED_MARGIN
     room = int((length - AROUND) * (1 - margin))
@@ -101,7 +101,7 @@ def _of_length(length: int, seed: int, tokens: Tokens) -> Iterator[Item]:
     ):
         place = sum(end <= ends[-1] * depth / 100 for end in ends)
         text = " ".join([*sentences[:place], fact, *sentences[place:]])
-        yield Item(
+        yield QualityItem(
             id=f"needle-{seed}-{length}-{depth}",
             group=f"{length} tokens",
             messages=(ItemMessage("user", ASK.format(who=who, text=text)),),

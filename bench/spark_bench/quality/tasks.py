@@ -8,7 +8,7 @@ from spark_bench.options import QualityOptions
 from spark_bench.prompts.tokens import find_tokens
 from spark_bench.quality.arithmetic import arithmetic_items
 from spark_bench.quality.harness import HARNESS_TASKS, harness_items
-from spark_bench.quality.items import Item, items_sha256, read_items
+from spark_bench.quality.items import QualityItem, items_sha256, read_items
 from spark_bench.quality.needle import needle_items, needle_lengths
 from spark_bench.quality.tool_calls import tool_items
 from spark_bench.results.quality_schema import ItemSet
@@ -22,7 +22,7 @@ SEEDED = ("arith", "needle")
 
 def build_items(
     task: str, options: QualityOptions, server: ReachedServer, data: Path | None
-) -> tuple[list[Item], ItemSet]:
+) -> tuple[list[QualityItem], ItemSet]:
     """The items of a task to send, and the same as the result has them.
 
     data: the file of a harness's problems; None: none is named
@@ -55,7 +55,7 @@ def listed_tokenizer(server: ReachedServer) -> Path | None:
 def describe_items(
     task: str,
     options: QualityOptions,
-    items: Sequence[Item],
+    items: Sequence[QualityItem],
     source: str,
     lengths: tuple[int, ...],
 ) -> ItemSet:

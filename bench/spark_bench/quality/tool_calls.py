@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from spark_bench.quality.items import ExpectedCall, Item, ItemMessage
+from spark_bench.quality.items import ExpectedCall, ItemMessage, QualityItem
 from spark_bench.results.quality_schema import AnsweredCall
 
 SCENARIOS = Path(__file__).with_name("scenarios.toml")
@@ -64,7 +64,7 @@ class ScenarioFile(Struct, frozen=True, forbid_unknown_fields=True):
     scenarios: list[Scenario]
 
 
-def tool_items() -> list[Item]:
+def tool_items() -> list[QualityItem]:
     """The scenarios as items, groups in turn, so that any first part has all of them."""
     file = msgspec.convert(tomllib.loads(SCENARIOS.read_text()), ScenarioFile)
     groups: dict[str, list[Scenario]] = {}
@@ -73,7 +73,7 @@ def tool_items() -> list[Item]:
     longest = max(map(len, groups.values()))
     ordered = [g[n] for n in range(longest) for g in groups.values() if n < len(g)]
     return [
-        Item(
+        QualityItem(
             id=f"tools-{scenario.id}",
             group=scenario.group,
             messages=(ItemMessage("system", SYSTEM), ItemMessage("user", scenario.ask)),

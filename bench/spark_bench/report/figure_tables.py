@@ -92,7 +92,7 @@ def headline_table(
     )
     empty = tuple(
         (
-            page_table.Cell(named_runs.short_name(each.model), detail=each.variant),
+            page_table.Cell(named_runs.short_model_name(each.model), detail=each.variant),
             page_table.Cell(each.status, href="#trust", tone="" if each.skipped else "bad"),
             *(page_table.NONE for _ in columns[2:]),
         )
@@ -287,7 +287,7 @@ def _slots_cell(queue: Queue | None) -> page_table.Cell:
     return page_table.Cell(str(queue.slots), queue.slots, between)
 
 
-class Published(Struct, frozen=True):
+class PublishedComparison(Struct, frozen=True):
     """Runs beside the published figures whose loads they sent; notes: what limits the comparison,
     with the runs' numbers."""
 
@@ -295,7 +295,7 @@ class Published(Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-def published_figures(runs: Sequence[named_runs.NamedRun]) -> Published | None:
+def published_figures(runs: Sequence[named_runs.NamedRun]) -> PublishedComparison | None:
     """A row per run and figure, TPOT first; None if no run sent a published load."""
     rows, notes = [], dict[str, list[str]]()
     for named in runs:
@@ -320,7 +320,7 @@ def published_figures(runs: Sequence[named_runs.NamedRun]) -> Published | None:
         page_table.Column("Run", numeric=False),
         page_table.Column("Figure", numeric=False),
         page_table.Column("Here"),
-        page_table.Column("Published"),
+        page_table.Column("PublishedComparison"),
         page_table.Column("Difference"),
         page_table.Column("Published by", numeric=False),
     )
@@ -328,7 +328,7 @@ def published_figures(runs: Sequence[named_runs.NamedRun]) -> Published | None:
         return None
     caption = "Runs beside the published figures whose load they sent"
     remarks = tuple(f"{', '.join(numbers)}: {text}" for text, numbers in notes.items())
-    return Published(page_table.Table(caption, columns, tuple(rows)), remarks)
+    return PublishedComparison(page_table.Table(caption, columns, tuple(rows)), remarks)
 
 
 _VERDICT_TONES: dict[str, page_table.Tone] = {"better": "good", "worse": "bad"}

@@ -361,7 +361,7 @@ def name_runs(gathered: Gathered) -> tuple[tuple[NamedRun, ...], dict[str, tuple
     ), labels
 
 
-def short_name(model: str) -> str:
+def short_model_name(model: str) -> str:
     """A model's name without organization or folder."""
     return model.rstrip("/").rsplit("/", 1)[-1] or model
 
@@ -374,7 +374,7 @@ def short_names(models: Iterable[str]) -> dict[str, str]:
     """
     by_short: dict[str, list[str]] = defaultdict(list)
     for model in models:
-        by_short[short_name(model)].append(model)
+        by_short[short_model_name(model)].append(model)
     return {
         model: short if len(same) == 1 else model
         for short, same in by_short.items()

@@ -49,7 +49,7 @@ class Page(Struct, frozen=True, kw_only=True):
     matrix: Table
     waits: Table | None
     baseline: tables.Baseline | None
-    published: tables.Published | None
+    published: tables.PublishedComparison | None
     quality: QualitySection | None
     special: tuple[special_tables.SpecialTable, ...]
     sections: tuple[Section, ...]

@@ -19,7 +19,7 @@ from spark_bench.compare.scores import (
     proven_losses,
     score_difference,
     score_part,
-    unusable,
+    why_unusable,
 )
 from spark_bench.expectations.published_scores import published_scores
 from spark_bench.formats import plural, with_sign
@@ -118,7 +118,7 @@ def wrong_servers(newest: ByServer, labels: Mapping[str, str]) -> dict[str, str]
     for server, tasks in newest.items():
         models.setdefault(next(iter(tasks.values())).entry.model, []).append(server)
         for each in tasks.values():
-            if problem := unusable(each.part):
+            if problem := why_unusable(each.part):
                 problems.setdefault(server, []).append(problem)
     for servers in models.values():
         variants = {s: [each.part for each in newest[s].values()] for s in servers}

@@ -18,7 +18,7 @@ from spark_bench.options import RunOptions
 from spark_bench.prompts.compose import Overhead, overhead, probe_prompts
 from spark_bench.prompts.tokens import Tokens
 from spark_bench.protocol import content, failures, reading, refusals
-from spark_bench.protocol.dialects import Asking, Dialect, dialect
+from spark_bench.protocol.dialects import Dialect, RequestTerms, dialect
 from spark_bench.run.reach import ReachedServer
 
 # Failures by which servers refuse a field that they don't know.
@@ -44,41 +44,43 @@ SIMPLER = (
 MOST_TRIES = 16
 
 
-def without(asking: Asking, field: str, length_field: str = refusals.LENGTHS[0]) -> Asking:
-    """`asking` without a field that the server refuses.
+def without(
+    terms: RequestTerms, field: str, length_field: str = refusals.LENGTHS[0]
+) -> RequestTerms:
+    """`terms` without a field that the server refuses.
 
     length_field: replaces the name of the length field, if that is the one refused
     """
     match field:
         case "continuous_usage_stats":
-            return replace(asking, continuous_usage=False)
+            return replace(terms, continuous_usage=False)
         case "include_usage" | "stream_options":
-            return replace(asking, include_usage=False, continuous_usage=False)
+            return replace(terms, include_usage=False, continuous_usage=False)
         case "ignore_eos":
-            return replace(asking, ignore_eos=False)
+            return replace(terms, ignore_eos=False)
         case "temperature":
-            return replace(asking, temperature=None)
-        case asking.length_field:
-            return replace(asking, length_field=length_field)
-    return replace(asking, extra={k: v for k, v in asking.extra.items() if k != field})
+            return replace(terms, temperature=None)
+        case terms.length_field:
+            return replace(terms, length_field=length_field)
+    return replace(terms, extra={k: v for k, v in terms.extra.items() if k != field})
 
 
-def explain_changes(wanted: Asking, asking: Asking) -> Iterator[str]:
+def explain_changes(wanted: RequestTerms, terms: RequestTerms) -> Iterator[str]:
     """Yield a sentence for each consequence of sending other fields than wanted."""
-    if asking.answers_as:
+    if terms.answers_as:
         yield (
-            f"requested {asking.model}, but the answers name {asking.answers_as}: the name "
+            f"requested {terms.model}, but the answers name {terms.answers_as}: the name "
             "behind a gateway's alias, or not the model that you meant to measure"
         )
-    if wanted.ignore_eos and not asking.ignore_eos:
+    if wanted.ignore_eos and not terms.ignore_eos:
         yield "the server does not accept ignore_eos: answers may end before --output-len"
-    if wanted.include_usage and not asking.include_usage:
+    if wanted.include_usage and not terms.include_usage:
         yield "the server does not accept stream_options: it returns no token counts"
-    if wanted.temperature is not None and asking.temperature is None:
+    if wanted.temperature is not None and terms.temperature is None:
         yield f"the server refuses temperature {wanted.temperature:g}: it uses its own"
-    if wanted.length_field != asking.length_field:
-        yield f"the server does not accept {wanted.length_field}: {asking.length_field} was sent"
-    if lacking := [name for name in wanted.extra if name not in asking.extra]:
+    if wanted.length_field != terms.length_field:
+        yield f"the server does not accept {wanted.length_field}: {terms.length_field} was sent"
+    if lacking := [name for name in wanted.extra if name not in terms.extra]:
         yield f"the server refuses {', '.join(lacking)} of --extra-body: left out"
 
 
@@ -91,7 +93,7 @@ class Agreement:
     """
 
     dialect: Dialect
-    asking: Asking
+    terms: RequestTerms
     envelope: Envelope
     usage: bool = True
     overhead: Overhead = Overhead()  # noqa: RUF009 - frozen
@@ -107,7 +109,7 @@ def negotiate(options: RunOptions, server: ReachedServer, tokens: Tokens) -> Agr
     api = dialect(options.server.endpoint)
     request = server.http.build_request("POST", api.path)
     envelope = Envelope(request, server.recorder.target)
-    asking = Asking(
+    terms = RequestTerms(
         model=server.model,
         ignore_eos=options.server.ignore_eos,
         continuous_usage=options.measure.count_tokens != "off",
@@ -116,10 +118,10 @@ def negotiate(options: RunOptions, server: ReachedServer, tokens: Tokens) -> Agr
     )
     prompts = probe_prompts(tokens, options.load.seed, options.prompts.turns)
     timeout = options.load.timeout
-    agreement, first = _settle(server, Agreement(api, asking, envelope), prompts[0], timeout)
+    agreement, first = _settle(server, Agreement(api, terms, envelope), prompts[0], timeout)
     # A server that lists no model may require one in the request.
     unnamed = "model" in first.detail.lower() and first.failure.startswith(("http_4", "model_"))
-    if unnamed and not agreement.asking.model:
+    if unnamed and not agreement.terms.model:
         raise errors.Unreachable(
             f"{server.url}{api.path}: {first.detail}: /v1/models lists none, so give the model's "
             "name with --model"
@@ -147,14 +149,14 @@ def _send_one(
     """
     job = record.Job(
         0,
-        agreement.envelope(agreement.dialect.body(prompt, agreement.asking)),
+        agreement.envelope(agreement.dialect.body(prompt, agreement.terms)),
         record.Timing(),
         prompt,
     )
     most = agreement.dialect.most_bytes(prompt.output_tokens)
     exchange = server.recorder.exchange(job.wire, timeout, most)
     request = reading.read_exchange(
-        exchange, job, agreement.dialect, agreement.asking, usage_expected=False
+        exchange, job, agreement.dialect, agreement.terms, usage_expected=False
     )
     request.detail = server.hidden(request.detail)
     body = content.parse_response(exchange, most).body if request.failure else b""
@@ -170,7 +172,7 @@ def _settle(
     unchanged and the first response.
     """
     first, body = _send_one(server, agreement, prompt, timeout)
-    wanted, last = agreement.asking, first
+    wanted, last = agreement.terms, first
     bodies = {agreement.dialect.body(prompt, wanted)}
     simpler, fallbacks = agreement, iter(SIMPLER)
     while len(bodies) < MOST_TRIES:
@@ -178,42 +180,40 @@ def _settle(
         says = last.status in REFUSING or last.failure == failures.Failure.STREAM_ERROR
         if last.failure not in REFUSED and not (says and refusals.is_unknown(body)):
             break
-        asking = _without_named(simpler.asking, body, simpler.dialect.body(prompt, simpler.asking))
-        if asking is None and last.failure == failures.Failure.STREAM_ERROR:
+        terms = _without_named(simpler.terms, body, simpler.dialect.body(prompt, simpler.terms))
+        if terms is None and last.failure == failures.Failure.STREAM_ERROR:
             break  # an error in a stream that names no field is not a refusal
-        while asking is None or agreement.dialect.body(prompt, asking) in bodies:
+        while terms is None or agreement.dialect.body(prompt, terms) in bodies:
             if (fields := next(fallbacks, None)) is None:
                 return agreement, first
-            asking = reduce(without, fields, simpler.asking)
-        simpler = dataclasses.replace(simpler, asking=asking)
-        bodies.add(simpler.dialect.body(prompt, asking))
+            terms = reduce(without, fields, simpler.terms)
+        simpler = dataclasses.replace(simpler, terms=terms)
+        bodies.add(simpler.dialect.body(prompt, terms))
         last, body = _send_one(server, simpler, prompt, timeout)
     if last.failure in REFUSED or last.failure == failures.Failure.STREAM_ERROR:
         return agreement, first
     if last.failure == failures.Failure.WRONG_MODEL and not server.lists_apart(last.model):
-        simpler = dataclasses.replace(
-            simpler, asking=replace(simpler.asking, answers_as=last.model)
-        )
+        simpler = dataclasses.replace(simpler, terms=replace(simpler.terms, answers_as=last.model))
         last = _send_one(server, simpler, prompt, timeout)[0]
-    return dataclasses.replace(simpler, notes=tuple(explain_changes(wanted, simpler.asking))), last
+    return dataclasses.replace(simpler, notes=tuple(explain_changes(wanted, simpler.terms))), last
 
 
-def _without_named(asking: Asking, body: bytes, sent: bytes) -> Asking | None:
-    """`asking` without the fields that a refusal names; None if none of them can be left out."""
+def _without_named(terms: RequestTerms, body: bytes, sent: bytes) -> RequestTerms | None:
+    """`terms` without the fields that a refusal names; None if none of them can be left out."""
     fields = [name for name in msgspec.json.decode(sent) if name not in NEEDED]
     named = refusals.refused_fields(body, ["continuous_usage_stats", "include_usage", *fields])
-    if "continuous_usage_stats" in named and asking.continuous_usage:
+    if "continuous_usage_stats" in named and terms.continuous_usage:
         named = [name for name in named if name not in ("stream_options", "include_usage")]
-    if asking.length_field in named and not refusals.is_unknown(body):
-        named.remove(asking.length_field)  # too large or too small: another name would not help
-    changed = reduce(lambda a, name: without(a, name, refusals.other_length(body)), named, asking)
+    if terms.length_field in named and not refusals.is_unknown(body):
+        named.remove(terms.length_field)  # too large or too small: another name would not help
+    changed = reduce(lambda a, name: without(a, name, refusals.other_length(body)), named, terms)
     return changed if named else None
 
 
 def _learn(
     agreement: Agreement, prompts: list[record.Prompt], answers: list[record.Request]
 ) -> Agreement:
-    asking = replace(agreement.asking, continuous_usage=False)
+    terms = replace(agreement.terms, continuous_usage=False)
     counted = [(p, r) for p, r in zip(prompts, answers, strict=True) if r.ok and r.usage]
     if not counted:
         answered = any(r.ok for r in answers)
@@ -223,12 +223,12 @@ def _learn(
             else f"the requests before the run failed ({answers[0].failure}: {answers[0].detail})"
         )
         notes = (*agreement.notes, note)
-        return dataclasses.replace(agreement, asking=asking, usage=not answered, notes=notes)
+        return dataclasses.replace(agreement, terms=terms, usage=not answered, notes=notes)
     extra = overhead([p for p, _ in counted], [r.prompt_tokens for _, r in counted])
     # Ask for counts with each event if the server sends them, even if all events of the probes were
     # single tokens: most answers of a real server have an event of several tokens, or of half a
     # character.
-    each = agreement.asking.continuous_usage and any(r.counted_by == "usage" for _, r in counted)
+    each = agreement.terms.continuous_usage and any(r.counted_by == "usage" for _, r in counted)
     return dataclasses.replace(
-        agreement, asking=replace(asking, continuous_usage=each), overhead=extra
+        agreement, terms=replace(terms, continuous_usage=each), overhead=extra
     )

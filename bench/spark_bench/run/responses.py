@@ -110,7 +110,7 @@ def read_responses(
                     exchange,
                     job,
                     agreement.dialect,
-                    agreement.asking,
+                    agreement.terms,
                     count=counter,
                     usage_expected=agreement.usage,
                     free=True,

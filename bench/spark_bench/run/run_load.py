@@ -134,7 +134,7 @@ def build_jobs(
     """Turn prompts into requests ready to be sent. The jobs' prompts have no messages any more."""
     jobs = []
     for index, (prompt, timing) in enumerate(zip(prompts, timings, strict=True)):
-        body = agreement.dialect.body(prompt, agreement.asking)
+        body = agreement.dialect.body(prompt, agreement.terms)
         jobs.append(
             record.Job(index, agreement.envelope(body), timing, replace(prompt, messages=()))
         )

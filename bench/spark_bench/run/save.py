@@ -153,7 +153,7 @@ def describe_config(
     load, prompts, profile = options.load, options.prompts, options.load.profile
     fixed = load.trace is None
     lengths = fixed and not prompts.sharegpt
-    asking, ramp, slo = agreement.asking, load.ramp, options.measure.slo
+    terms, ramp, slo = agreement.terms, load.ramp, options.measure.slo
     return schema.Config(
         profile=profile.name,
         overrides=load.overrides,
@@ -176,10 +176,10 @@ def describe_config(
         warmup=warmup,
         repeat=load.repeat,
         timeout=load.timeout,
-        ignore_eos=asking.ignore_eos,
-        temperature=asking.temperature,
-        extra_body=redact.clean_body(asking.extra),
-        count_tokens="usage" if asking.continuous_usage else options.measure.count_tokens,
+        ignore_eos=terms.ignore_eos,
+        temperature=terms.temperature,
+        extra_body=redact.clean_body(terms.extra),
+        count_tokens="usage" if terms.continuous_usage else options.measure.count_tokens,
         conversations=schema.Conversations(
             turns=prompts.turns,
             think_time=prompts.think_time,

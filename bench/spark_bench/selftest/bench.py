@@ -127,7 +127,9 @@ class Bench:
         envelope = target.Envelope(
             server.http.build_request("POST", chat.path), server.recorder.target
         )
-        self._agreement = negotiate.Agreement(chat, dialects.Asking(model=server.model), envelope)
+        self._agreement = negotiate.Agreement(
+            chat, dialects.RequestTerms(model=server.model), envelope
+        )
 
     @property
     def most_streams(self) -> int:
@@ -164,7 +166,7 @@ class Bench:
                 job = load.jobs[exchange.index]
                 requests.append(
                     reading.read_exchange(
-                        exchange, job, self._agreement.dialect, self._agreement.asking
+                        exchange, job, self._agreement.dialect, self._agreement.terms
                     )
                 )
                 if match := ID.search(exchange.data[:HEAD]):

@@ -5,7 +5,7 @@ from itertools import takewhile
 
 from msgspec import Struct
 
-from spark_bench.formats import digits, size
+from spark_bench.formats import byte_text, digits
 from spark_bench.results.schema import Machine
 from spark_bench.selftest import accuracy, bench
 
@@ -132,7 +132,7 @@ def describe_aspects(
         "cost",
         True,
         f"{digits(last.cpu_us, 'µs')} CPU a chunk and {digits(last.read_us, 'µs')} to read it "
-        f"afterwards, {size(last.audit.peak_rss_bytes, 'MB')}",
+        f"afterwards, {byte_text(last.audit.peak_rss_bytes, 'MB')}",
     )
 
 

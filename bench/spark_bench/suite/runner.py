@@ -271,7 +271,7 @@ class CaseCommands:
         report = (options.folder / job.UNFINISHED / "deploy.json").absolute()
         report.parent.mkdir(parents=True, exist_ok=True)
         report.unlink(missing_ok=True)  # an earlier deploy's
-        argv = deploy.deploy_argv(project.find_pyinfra(options.project), inventory, data, report)
+        argv = deploy.deploy_argv(project.pyinfra_program(options.project), inventory, data, report)
         watch = deploy.TransferWatch(report)
         ended = self._follow(argv, seconds, cwd=options.project, restarts=watch)
         document = deploy.read_report(report)
@@ -422,7 +422,7 @@ def quality_failure(
         limit = formats.duration(options.quality_timeout)
         why = f"no end within {limit} (--quality-timeout){answered}"
     elif result is None:
-        why = last_words(ended)
+        why = last_lines(ended)
     elif result.status == "partial" or result.score.score is None:
         why = f"it ended early: {result.reason}"
     else:
@@ -430,7 +430,7 @@ def quality_failure(
     return suite_tables.CaseFailure("BENCH_FAILED", f"{task}: {why}")
 
 
-def last_words(ended: child.ChildExit) -> str:
+def last_lines(ended: child.ChildExit) -> str:
     """What a command that failed printed: its errors, else its last lines."""
     lines = [line.removeprefix("Error: ") for line in ended.lines if line.strip()]
     errors = [line[7:] for line in ended.lines if line.startswith("Error: ")]
@@ -448,7 +448,7 @@ def run_failure(
             f"no end within {formats.duration(options.bench_timeout)} (--bench-timeout){done}",
         )
     if result is None:
-        return suite_tables.CaseFailure("BENCH_FAILED", last_words(ended))
+        return suite_tables.CaseFailure("BENCH_FAILED", last_lines(ended))
     summary = result.summary
     total = summary.completed + summary.failed
     why = ", ".join(f"{count} {kind}" for kind, count in summary.failures.items())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from spark_bench.compare.scores import ScorePart, proven_losses, unusable
+from spark_bench.compare.scores import ScorePart, proven_losses, why_unusable
 from spark_bench.formats import digits, duration, markdown_table
 from spark_bench.printable import cell, markdown, printable
 from spark_bench.results.suite_results import (
@@ -177,7 +177,7 @@ def mark_wrong(
     measured = [row for row in rows if row.status in MEASURED and row.by_task]
     problems: dict[str, list[str]] = {}
     for (name, _), part in answers.items():
-        if problem := unusable(part):
+        if problem := why_unusable(part):
             problems.setdefault(name, []).append(problem)
     for model in dict.fromkeys(row.model for row in measured):
         same = {r.variant or r.name: r for r in measured if r.model == model}

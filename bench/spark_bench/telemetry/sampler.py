@@ -169,7 +169,7 @@ def sample_until(job: messages.SamplerJob, tell: Tell, wait: Callable[[], bool])
         feed.end()
 
 
-def main() -> None:
+def run_sampler() -> None:
     os.nice(NICENESS)
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=messages.SamplerJob)
     encoder, lock = msgspec.json.Encoder(), threading.Lock()
@@ -233,4 +233,4 @@ class Scraper:
 
 
 if __name__ == "__main__":
-    main()
+    run_sampler()

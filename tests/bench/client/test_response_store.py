@@ -16,7 +16,7 @@ from hypothesis import given, strategies as st
 from spark_bench.client import clock, response_store
 from spark_bench.client.response_store import Piece, RequestOutcome, ResponseStore
 from spark_bench.protocol import sse
-from spark_bench.protocol.dialects import Asking, dialect
+from spark_bench.protocol.dialects import RequestTerms, dialect
 from spark_bench.protocol.reading import Count, read_exchange
 from spark_bench.record import Ended, Exchange, Request
 
@@ -152,7 +152,7 @@ def test_a_stored_answer_is_read_as_in_memory_with_a_part_of_its_size(
     monkeypatch.setattr(sse, "SHORT", 100_000)
 
     def read(exchange: Exchange, count: Count | None) -> Request:
-        asked = wire.job(), dialect("chat"), Asking("")
+        asked = wire.job(), dialect("chat"), RequestTerms("")
         return read_exchange(exchange, *asked, count=count, usage_expected=False)
 
     sizes = [number % 5 + 1 for number in range(3000)]

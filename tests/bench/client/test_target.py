@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from spark_bench.client.target import Envelope, Target, request_bytes, target
+from spark_bench.client.target import Envelope, ServerTarget, request_bytes, target
 from spark_bench.errors import BadInput, Unreachable
 
 PROXY = "http://127.0.0.1:3128"
@@ -116,7 +116,9 @@ def test_unsupported_proxies(value: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "secret" not in error.value.message
 
 
-def sent_bytes(there: Target, url: str = "http://server.invalid:81/v1/x?y=1", **more: Any) -> bytes:
+def sent_bytes(
+    there: ServerTarget, url: str = "http://server.invalid:81/v1/x?y=1", **more: Any
+) -> bytes:
     return request_bytes(httpx.Request("POST", url, **more), there)
 
 

@@ -11,7 +11,7 @@ from quality_samples import a_quality
 from spark_bench.display.quality_tables import quality_tables
 from spark_bench.display.terminal import print_all
 from spark_bench.expectations.published_scores import (
-    PublishedScore,
+    PublishedTaskScore,
     load_scores,
     published_scores,
 )
@@ -39,7 +39,7 @@ def a_gsm8k(outcomes: str = "1" * 18 + "00", model: str = "openai/gpt-oss-120b")
 
 
 def beside(**changes: Any) -> list[str]:
-    return list(published_scores(a_gsm8k(), (PublishedScore(**FULL | changes),)))
+    return list(published_scores(a_gsm8k(), (PublishedTaskScore(**FULL | changes),)))
 
 
 def test_a_score_of_the_same_protocol_is_set_beside_ours() -> None:
@@ -81,7 +81,7 @@ def test_other_models_and_tasks_have_nothing_to_do_with_it() -> None:
 
 def test_a_limited_result_is_not_the_whole_task() -> None:
     few = a_gsm8k("1" * 9)
-    [sentence] = published_scores(few, (PublishedScore(**FULL),))
+    [sentence] = published_scores(few, (PublishedTaskScore(**FULL),))
     assert sentence == "1 published score not compared: items 20 there, 9 here (a page)"
 
 

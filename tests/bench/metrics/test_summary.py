@@ -15,7 +15,7 @@ from spark_bench.metrics.histograms import reconcile
 from spark_bench.metrics.intervals import over_requests
 from spark_bench.metrics.stalls import stalls
 from spark_bench.metrics.summary import Summary, distributions, summarize
-from spark_bench.metrics.times import TimedRequests, Times, concurrency
+from spark_bench.metrics.times import TimedRequests, Times, count_in_flight
 from spark_bench.record import Request
 
 
@@ -158,7 +158,7 @@ def test_peak_concurrency_is_the_number_of_slots() -> None:
 def test_a_slot_reused_in_the_same_nanosecond_counts_once() -> None:
     first = answer(0, gaps=[10])
     second = answer(1, sent=(first.done_ns - START) / MS)
-    assert concurrency([first, second]).peak == 1
+    assert count_in_flight([first, second]).peak == 1
 
 
 def test_the_best_second_is_counted_in_tokens() -> None:

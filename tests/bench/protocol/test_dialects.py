@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 from spark_bench.errors import BadInput
-from spark_bench.protocol.dialects import Asking, dialect
+from spark_bench.protocol.dialects import RequestTerms, dialect
 from spark_bench.record import Message, Prompt
 
 PROMPT = Prompt((Message("system", "Be “brief”."), Message("user", "Why?")), 9, 64)
 SAMPLED = {"temperature": 0.0, "stream": True}
 
 
-def body(name: str, **asking: Any) -> dict[str, Any]:
-    document = json.loads(dialect(name).body(PROMPT, Asking(**{"model": "m", **asking})))
+def body(name: str, **terms: Any) -> dict[str, Any]:
+    document = json.loads(dialect(name).body(PROMPT, RequestTerms(**{"model": "m", **terms})))
     assert isinstance(document, dict)
     return document
 
@@ -58,9 +58,11 @@ def test_generate() -> None:
 
 @pytest.mark.parametrize("name", ["chat", "completions", "generate"])
 def test_the_same_input_gives_the_same_compact_bytes(name: str) -> None:
-    asking = Asking("m", extra={"z": 1, "a": {"y": 2, "b": 3}})
-    first = dialect(name).body(PROMPT, asking)
-    assert first == dialect(name).body(PROMPT, Asking("m", extra={"z": 1, "a": {"y": 2, "b": 3}}))
+    terms = RequestTerms("m", extra={"z": 1, "a": {"y": 2, "b": 3}})
+    first = dialect(name).body(PROMPT, terms)
+    assert first == dialect(name).body(
+        PROMPT, RequestTerms("m", extra={"z": 1, "a": {"y": 2, "b": 3}})
+    )
     assert (
         first == json.dumps(json.loads(first), separators=(",", ":"), ensure_ascii=False).encode()
     )

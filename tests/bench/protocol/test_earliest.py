@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from spark_bench.protocol.content import parse_response
-from spark_bench.protocol.dialects import Asking, dialect
+from spark_bench.protocol.dialects import RequestTerms, dialect
 from spark_bench.protocol.reading import earliest_ns, read_exchange
 from spark_bench.record import Ended, Exchange
 from wire_bytes import CHUNKED, LAST_CHUNK, chunk, delta, event, exchange, job, usage
@@ -109,7 +109,7 @@ def test_a_read_that_ended_with_its_event_has_its_time() -> None:
     recorded = exchange(
         [HEAD, *TOKENS[:2], chunk(event(usage(2))) + chunk(b"data: [DONE]\n\n") + LAST_CHUNK]
     )
-    request = read_exchange(recorded, job(2), dialect("chat"), Asking(model="m"))
+    request = read_exchange(recorded, job(2), dialect("chat"), RequestTerms(model="m"))
     assert request.token_since_ns.size == 0
     assert (request.done_since_ns, request.done_ns) == (4000, 4000)
 
@@ -135,7 +135,7 @@ def test_what_is_known_of_tokens_in_one_read(more: dict[str, object], since: lis
     recorded = exchange([HEAD, chunk(event(delta(role="assistant"))), b"".join(TOKENS[:3]), last])
     for name, value in more.items():
         setattr(recorded, name, value)
-    request = read_exchange(recorded, job(3), dialect("chat"), Asking(model="m"))
+    request = read_exchange(recorded, job(3), dialect("chat"), RequestTerms(model="m"))
     assert list(request.token_ns) == [3000] * 3
     known = request.token_since_ns if request.token_since_ns.size else request.token_ns
     assert list(known) == since
@@ -145,7 +145,7 @@ def test_a_part_of_the_next_event_may_have_come_later() -> None:
     first, second = TOKENS[0], TOKENS[1]
     last = chunk(event(usage(2))) + chunk(b"data: [DONE]\n\n") + LAST_CHUNK
     recorded = exchange([HEAD, first + second[:40], second[40:], last])
-    request = read_exchange(recorded, job(2), dialect("chat"), Asking(model="m"))
+    request = read_exchange(recorded, job(2), dialect("chat"), RequestTerms(model="m"))
     assert list(request.token_since_ns) == [1000, 3000]
     assert list(request.token_ns) == [2000, 3000]
 
@@ -155,5 +155,5 @@ def test_what_the_kernels_clock_may_be_off_counts() -> None:
     recorded = exchange([HEAD, b"".join(TOKENS[:2]), last])
     recorded.looks = np.array([1200, 1400, 1900])
     recorded.clock_error_ns = 200
-    request = read_exchange(recorded, job(2), dialect("chat"), Asking(model="m"))
+    request = read_exchange(recorded, job(2), dialect("chat"), RequestTerms(model="m"))
     assert list(request.token_since_ns) == [1200, 2000]

@@ -13,7 +13,7 @@ import pytest
 import wire_bytes as wire
 from hypothesis import given, strategies as st
 from spark_bench.protocol import failures
-from spark_bench.protocol.dialects import Asking, dialect
+from spark_bench.protocol.dialects import RequestTerms, dialect
 from spark_bench.protocol.failures import Failure
 from spark_bench.protocol.reading import Count, read_exchange, same_model
 from spark_bench.record import Ended, Request
@@ -29,11 +29,13 @@ def understood(
     ended: Ended = Ended.COMPLETE,
     endpoint: str = "chat",
     model: str = "",
-    asking: Asking | None = None,
+    terms: RequestTerms | None = None,
     **more: Any,
 ) -> Request:
     exchange = wire.exchange(reads, ended, detail="broke", reused=True)
-    return read_exchange(exchange, wire.job(), dialect(endpoint), asking or Asking(model), **more)
+    return read_exchange(
+        exchange, wire.job(), dialect(endpoint), terms or RequestTerms(model), **more
+    )
 
 
 def by_words(texts: list[str]) -> list[int]:
@@ -323,15 +325,15 @@ def test_transformers_ends_without_done() -> None:
 
 
 def test_an_unstreamed_answer_has_tokens_but_no_times() -> None:
-    asking = Asking("tiny-qwen2", stream=False)
+    terms = RequestTerms("tiny-qwen2", stream=False)
     body = wire.SGLANG_WHOLE.encode()
-    request = understood([wire.sized(body)[:50], wire.sized(body)[50:]], asking=asking)
+    request = understood([wire.sized(body)[:50], wire.sized(body)[50:]], terms=terms)
     assert request.ok
     assert counts(request) == ([], "none", 0, 4)
     assert (len(request.token_ns), request.text_ns, request.done_ns) == (0, 0, 2000)
     whole = generated("a b", 2, {"type": "length"})
     request = understood(
-        [wire.sized(wire.event(whole)[6:])], endpoint="generate", asking=asking, keep_text=True
+        [wire.sized(wire.event(whole)[6:])], endpoint="generate", terms=terms, keep_text=True
     )
     assert (request.ok, request.output_tokens, request.text) == (True, 2, "a b")
 
@@ -516,7 +518,8 @@ def test_reading_costs_less_than_json_loads_alone() -> None:
 
     def reading() -> None:
         assert (
-            read_exchange(exchange, wire.job(), dialect("chat"), Asking("m")).output_tokens == 2000
+            read_exchange(exchange, wire.job(), dialect("chat"), RequestTerms("m")).output_tokens
+            == 2000
         )
 
     def loading() -> None:
@@ -784,15 +787,15 @@ def test_a_response_that_is_too_large_is_a_failure_of_its_own() -> None:
 
 def test_a_cut_answer_in_one_piece_is_cut() -> None:
     part = wire.sized(wire.SGLANG_WHOLE.encode())[:-20]
-    for asking in (Asking(""), Asking("", stream=False)):
-        assert failed(understood([part], Ended.CUT, asking=asking))[0] == Failure.CUT
+    for terms in (RequestTerms(""), RequestTerms("", stream=False)):
+        assert failed(understood([part], Ended.CUT, terms=terms))[0] == Failure.CUT
 
 
 def test_the_name_behind_an_alias_is_accepted() -> None:
-    asking = Asking("alias", answers_as="m")
-    assert streamed(X, END, usage(1), asking=asking).ok
-    assert streamed(X, END, usage(1), asking=Asking("m", answers_as="behind")).ok
-    other = streamed(X, END, usage(1), asking=Asking("alias", answers_as="behind"))
+    terms = RequestTerms("alias", answers_as="m")
+    assert streamed(X, END, usage(1), terms=terms).ok
+    assert streamed(X, END, usage(1), terms=RequestTerms("m", answers_as="behind")).ok
+    other = streamed(X, END, usage(1), terms=RequestTerms("alias", answers_as="behind"))
     assert failed(other)[0] == Failure.WRONG_MODEL
 
 

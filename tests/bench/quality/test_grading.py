@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 from spark_bench.quality.grading import grade, read_number, without_thoughts
-from spark_bench.quality.items import Item, ItemMessage
+from spark_bench.quality.items import ItemMessage, QualityItem
 
 
-def item(grader: str, expected: object) -> Item:
-    return Item(
+def item(grader: str, expected: object) -> QualityItem:
+    return QualityItem(
         id="x",
         messages=(ItemMessage("user", "?"),),
         grader=grader,  # type: ignore[arg-type]

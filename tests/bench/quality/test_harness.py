@@ -341,7 +341,7 @@ sys.path.insert(0, sys.argv[1])
 import harness_launcher, sgl_eval.evals._registry as registry
 archive, folder = map(Path, sys.argv[2:])
 registry._MMLU_ARCHIVE_SHA256 = hashlib.sha256(archive.read_bytes()).hexdigest()
-harness_launcher.prepare("mmlu", archive, folder)
+harness_launcher.prepare_problems("mmlu", archive, folder)
 """
 
 

@@ -19,7 +19,7 @@ from answering_server import MODEL, Answering, answering, question
 from click.testing import CliRunner
 from spark_bench.cli import main
 from spark_bench.quality.arithmetic import arithmetic_items
-from spark_bench.quality.items import Item
+from spark_bench.quality.items import QualityItem
 from spark_bench.quality.tool_calls import tool_items
 from spark_bench.results.codec import read_quality
 from spark_bench.results.quality_schema import QualityResult
@@ -177,7 +177,7 @@ def test_a_server_that_only_fails_is_given_up(tmp_path: Path) -> None:
     assert not (tmp_path / "q.json").exists()
 
 
-def calls_of(item: Item) -> list[dict[str, Any]]:
+def calls_of(item: QualityItem) -> list[dict[str, Any]]:
     """The right calls of a scenario, as a server sends them."""
     calls = []
     for call in item.expected:

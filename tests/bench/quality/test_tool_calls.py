@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from hypothesis import given, strategies as st
 from spark_bench.quality.grading import grade
-from spark_bench.quality.items import Item
+from spark_bench.quality.items import QualityItem
 from spark_bench.quality.tool_calls import NO_CALL, same_value, schema_errors, tool_items
 from spark_bench.results.quality_schema import AnsweredCall
 
@@ -25,7 +25,7 @@ GROUPS = {
 }
 
 
-def schemas(item: Item) -> dict[str, Any]:
+def schemas(item: QualityItem) -> dict[str, Any]:
     return {t["function"]["name"]: t["function"]["parameters"] for t in item.fields["tools"]}
 
 
@@ -40,7 +40,7 @@ def plain(value: Any) -> Any:
     return [plain(each) for each in value] if isinstance(value, list) else value
 
 
-def calls(item: Item, **changes: Any) -> list[AnsweredCall]:
+def calls(item: QualityItem, **changes: Any) -> list[AnsweredCall]:
     """The right calls; changes: of the first one's arguments."""
     wanted = [(call["name"], plain(call["arguments"])) for call in item.expected]
     return [
@@ -57,7 +57,7 @@ def test_there_are_enough_in_every_group() -> None:
 
 
 @pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.id)
-def test_what_is_expected_is_right(item: Item) -> None:
+def test_what_is_expected_is_right(item: QualityItem) -> None:
     """By a validator that is not ours, too; and another scenario's calls are wrong."""
     for call in calls(item):
         jsonschema.validate(json.loads(call.arguments), schemas(item)[call.name])
@@ -71,7 +71,7 @@ def test_what_is_expected_is_right(item: Item) -> None:
 
 
 @pytest.mark.parametrize("item", [i for i in ITEMS if i.expected], ids=lambda item: item.id)
-def test_every_broken_call_is_wrong(item: Item) -> None:
+def test_every_broken_call_is_wrong(item: QualityItem) -> None:
     good = calls(item)
     assert not grade(item, "I can't do that.", ()).right
     assert grade(item, "I can't do that.", ()).read == NO_CALL

@@ -130,7 +130,7 @@ def test_no_power_skips_a_project_that_cannot_list(
     for path in ("deploys/listing.py", "inventories/spark.py"):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_text("")
-    monkeypatch.setattr(project, "find_pyinfra", lambda _: "/bin/false")
+    monkeypatch.setattr(project, "pyinfra_program", lambda _: "/bin/false")
     result = CliRunner().invoke(main, ["run", "--power", "--url", "http://127.0.0.1:1"])
     assert result.exit_code == 1 and result.stderr.strip().endswith("; leave --power out")
 

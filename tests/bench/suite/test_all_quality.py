@@ -12,7 +12,7 @@ from fake_project import FakeProject
 from msgspec import UNSET
 from msgspec.structs import replace
 from quality_samples import a_quality, an_item
-from spark_bench.compare.scores import ScorePart, proven_losses, score_part, unusable
+from spark_bench.compare.scores import ScorePart, proven_losses, score_part, why_unusable
 from spark_bench.history.database import HistoryStore
 from spark_bench.results.codec import read_quality
 from spark_bench.results.suite_results import CaseRow, SuiteLoad, SuiteResults, SuiteScore
@@ -58,18 +58,18 @@ def row(name: str, throughput: float, variant: str = "", right: int = 9) -> Case
     ],
 )
 def test_answers_that_cannot_be_used(outcomes: str, why: str) -> None:
-    assert unusable(part(outcomes)).startswith(why)
-    assert bool(unusable(part(outcomes))) == bool(why)
+    assert why_unusable(part(outcomes)).startswith(why)
+    assert bool(why_unusable(part(outcomes))) == bool(why)
 
 
 def test_answers_that_a_limit_cut_off_are_not_wrong() -> None:
     items = tuple(replace(an_item(n, "-"), finish_reason="length") for n in range(50))
-    assert unusable(part("-" * 50, items=items)) == ""
+    assert why_unusable(part("-" * 50, items=items)) == ""
 
 
 def test_a_right_answer_without_anything_to_read_is_not_silent() -> None:
     items = tuple(replace(an_item(n, "1"), read=None) for n in range(50))
-    assert unusable(part("1" * 50, items=items)) == ""
+    assert why_unusable(part("1" * 50, items=items)) == ""
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def _timeline_spec(timeline: Timeline, layout: svg.Layout) -> svg.Spec:
     return {"vconcat": panels, "spacing": 18}
 
 
-def _indices(panel: Panel) -> list[tuple[str, int]]:
+def _indices(panel: ChartPanel) -> list[tuple[str, int]]:
     """Color indices: each panel has its own colors."""
     first = {"Requests": 0, "Generated": 2}.get(panel.title, 3)
     return [(name, first + place) for place, (name, _) in enumerate(panel.lines)]
@@ -77,7 +77,7 @@ def _ys(line: Line) -> list[float]:
     return [value for _, value in line]
 
 
-def _line_name(panel: Panel, name: str) -> str:
+def _line_name(panel: ChartPanel, name: str) -> str:
     return f"{panel.title} {name}".strip().lower()
 
 
@@ -113,7 +113,7 @@ MOST_SAMPLES = 500
 Line = tuple[tuple[float, float], ...]
 
 
-class Panel(Struct, frozen=True):
+class ChartPanel(Struct, frozen=True):
     """Lines on one axis in one unit: (name, (second, value)…)."""
 
     title: str
@@ -125,7 +125,7 @@ class Timeline(Struct, frozen=True):
     """repeat: which of several, from 1; None: there is just one. drawn: samples drawn, of `of`."""
 
     named: named_runs.NamedRun
-    panels: tuple[Panel, ...]
+    panels: tuple[ChartPanel, ...]
     repeat: int | None
     drawn: int
     of: int
@@ -166,7 +166,7 @@ def read_timeline(named: named_runs.NamedRun) -> Timeline:
     every = list(_panels(part.server, part.nodes))
     sizes = [len(line) for panel in every for _, line in panel.lines]
     panels = tuple(
-        Panel(
+        ChartPanel(
             panel.title,
             panel.unit,
             tuple((name, thin_line(line, MOST_SAMPLES)) for name, line in panel.lines),
@@ -205,7 +205,9 @@ def thin_line(line: Line, most: int) -> Line:
     )
 
 
-def _panels(server: schema.ServerFigures | None, nodes: schema.Nodes | None) -> Iterator[Panel]:
+def _panels(
+    server: schema.ServerFigures | None, nodes: schema.Nodes | None
+) -> Iterator[ChartPanel]:
     if server:
         at = server.samples.at
         lines = (
@@ -221,9 +223,9 @@ def _panels(server: schema.ServerFigures | None, nodes: schema.Nodes | None) -> 
         yield from _panel("GPU power", "W", power)
 
 
-def _panel(title: str, unit: str, lines: tuple[tuple[str, Line], ...]) -> Iterator[Panel]:
+def _panel(title: str, unit: str, lines: tuple[tuple[str, Line], ...]) -> Iterator[ChartPanel]:
     if filled := tuple((name, line) for name, line in lines if line):
-        yield Panel(title, unit, filled)
+        yield ChartPanel(title, unit, filled)
 
 
 def _line(at: Sequence[float], column: schema.SampleColumn) -> Line:
