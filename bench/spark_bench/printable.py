@@ -34,11 +34,10 @@ def printable(text: str, *, lines: bool = False) -> str:
     if shown.isprintable():
         return shown
     allowed = "\n" if lines else ""
-    return "".join(c if c.isprintable() or c in allowed else _instead(c) for c in shown)
-
-
-def _instead(c: str) -> str:
-    return " " if c.isspace() else "" if c < "\xa0" else "?"
+    return "".join(
+        c if c.isprintable() or c in allowed else " " if c.isspace() else "" if c < "\xa0" else "?"
+        for c in shown
+    )
 
 
 def json_text(document: bytes) -> str:

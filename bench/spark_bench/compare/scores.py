@@ -138,7 +138,12 @@ def match_answers(first: ScorePart, second: ScorePart) -> Matched:
             differing.append((one, other))
     # One unit for all of them: a median over words and tokens would be neither.
     by_token = bool(differing) and all(each.tokens for pair in differing for each in pair)
-    places = [first_difference(*(_units(each, by_token) for each in pair)) for pair in differing]
+    places = [
+        first_difference(one.tokens or (), other.tokens or ())
+        if by_token
+        else first_difference((one.answer or "").split(), (other.answer or "").split())
+        for one, other in differing
+    ]
     return Matched(
         answers=count,
         same_value=values,
@@ -147,13 +152,6 @@ def match_answers(first: ScorePart, second: ScorePart) -> Matched:
         earliest_place=min(places, default=None),
         places="token" if by_token else UNSET,
     )
-
-
-def _units(item: AnsweredItem, by_token: bool) -> Sequence[str]:
-    """An answer as tokens or as words."""
-    if by_token and item.tokens:
-        return item.tokens
-    return (item.answer or "").split()
 
 
 def first_difference(first: Sequence[str], second: Sequence[str]) -> int:
@@ -170,12 +168,17 @@ def first_difference(first: Sequence[str], second: Sequence[str]) -> int:
 
 def compare_scores(runs: Sequence[Mapping[str, Sequence[ScorePart]]]) -> tuple[ScoreRow, ...]:
     """A row per task. runs: each run's results by task; the first is the baseline"""
-    tasks = dict.fromkeys(task for run in runs for task in run)
-    rows = [_row(task, [run.get(task, ()) for run in runs]) for task in tasks]
-    apart = [(r, c) for r, row in enumerate(rows) for c, each in enumerate(row.differences) if each]
+    rows = []
+    for task in dict.fromkeys(task for run in runs for task in run):
+        first, *others = columns = [run.get(task, ()) for run in runs]
+        apart = (None, *(score_difference(first, other) for other in others))
+        rows.append(ScoreRow(task, tuple(map(task_score, columns)), apart))
+    places = [
+        (r, c) for r, row in enumerate(rows) for c, each in enumerate(row.differences) if each
+    ]
     singles = [each.p for row in rows for each in row.differences if each]
     adjusted = stats.holm(np.array(singles, np.float64))
-    for (r, c), p in zip(apart, adjusted, strict=True):
+    for (r, c), p in zip(places, adjusted, strict=True):
         differences = list(rows[r].differences)
         one = differences[c]
         assert one
@@ -185,15 +188,6 @@ def compare_scores(runs: Sequence[Mapping[str, Sequence[ScorePart]]]) -> tuple[S
         )
         rows[r] = msgspec.structs.replace(rows[r], differences=tuple(differences))
     return tuple(rows)
-
-
-def _row(task: str, columns: Sequence[Sequence[ScorePart]]) -> ScoreRow:
-    first = columns[0]
-    return ScoreRow(
-        task,
-        tuple(map(task_score, columns)),
-        (None, *(score_difference(first, second) for second in columns[1:])),
-    )
 
 
 def score_difference(

@@ -133,7 +133,10 @@ def choose_figures(here: Deployed, streams: Sequence[int] = ()) -> Chosen:
         )
     alike = _of_setting(own, here, called)
     reasons = [(one, unstated(one)) for one in alike]
-    stated = sorted((one for one, why in reasons if not why), key=_by_load)
+    stated = sorted(
+        (one for one, why in reasons if not why),
+        key=lambda one: (one.streams or 0, one.input_len or 0, one.output_len or 0),
+    )
     others = tuple((one, why) for one, why in reasons if why)
     if not stated:
         loads: dict[str, list[str]] = {}
@@ -155,10 +158,6 @@ def choose_figures(here: Deployed, streams: Sequence[int] = ()) -> Chosen:
     if streams:
         return Chosen(tuple(one for one in stated if one.streams in streams), ())
     return Chosen(tuple(stated), others)
-
-
-def _by_load(one: Published) -> tuple[int, int, int]:
-    return one.streams or 0, one.input_len or 0, one.output_len or 0
 
 
 def _of_setting(own: Sequence[Published], here: Deployed, called: str) -> list[Published]:
@@ -188,20 +187,16 @@ def _of_setting(own: Sequence[Published], here: Deployed, called: str) -> list[P
         raise BadInput(
             f"--as-published: no figures are published for {_called(called, here)}; {there}"
         )
-    stored = [one for one in alike if _same_format(here.quantization, one.quantization)]
+    # SGLang quantizes what is stored in BF16, and refuses to serve a checkpoint of another format
+    # in any but its own.
+    any_format = here.quantization.lower() in ("", "none", "auto")
+    stored = [one for one in alike if any_format or one.quantization != "BF16"]
     if not stored:
         raise BadInput(
             f"--as-published: {_called(called, here)} serves in {here.quantization}, and its "
             f"published figures are for {alike[0].quantization}: deploy it without quantization"
         )
     return stored
-
-
-def _same_format(word: str, published: str) -> bool:
-    """Whether an engine's word for its format ("fp8", "modelopt_fp4") allows that it serves in the
-    published one: SGLang quantizes what is stored in BF16, and refuses to serve a quantized
-    checkpoint in another format."""
-    return word.lower() in ("", "none", "auto") or published != "BF16"
 
 
 def _called(name: str, here: Deployed) -> str:

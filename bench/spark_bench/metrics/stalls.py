@@ -15,8 +15,10 @@ A prompt was read during a gap if its request was sent before and its first toke
 right after it; or, where prompts are read in pieces, if the next gap, also long, was such a one.
 """
 
+from __future__ import annotations
+
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -129,6 +131,44 @@ class Stalls(Struct, frozen=True):
     prefills: Prefills | UnsetType = UNSET
 
 
+class _Spread(Struct, frozen=True):
+    """The spread of a run's gaps in ns, and what is judged by it. deviation: a robust standard
+    deviation"""
+
+    median: float
+    deviation: float
+
+    @classmethod
+    def of(cls, ns: Ints) -> _Spread:
+        median = float(np.median(ns))
+        return cls(median, SIGMA_PER_MAD * float(np.median(np.abs(ns - median))))
+
+    @property
+    def threshold(self) -> float:
+        """A longer gap is long."""
+        return max(self.median + DEVIATIONS * self.deviation, MEDIANS * self.median, FLOOR_NS)
+
+    @property
+    def together(self) -> float:
+        """How far the tokens of one step may be apart."""
+        return max(TOGETHER_NS, TOGETHER_MEDIANS * self.median)
+
+    @property
+    def apart(self) -> float:
+        """How far successive begins of a stall may be apart."""
+        return max(self.together, self.median + DEVIATIONS * self.deviation)
+
+    @property
+    def unequal(self) -> float:
+        """Lengths that differ by more are not those of one stall."""
+        return max(APART_NS, 2**0.5 * DELIVERY_DEVIATIONS * self.deviation)
+
+    @property
+    def moved(self) -> float:
+        """How far delivery may move one end against another."""
+        return max(APART_NS, DELIVERY_DEVIATIONS * self.deviation)
+
+
 def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
     """The stalls of all streams, including those that failed later, since they ran as well.
 
@@ -140,48 +180,15 @@ def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
     separate = gaps.ns[gaps.ns > 0]
     if separate.size < MIN_GAPS:
         return Stalls()
-    median = float(np.median(separate))
-    deviation = SIGMA_PER_MAD * float(np.median(np.abs(separate - median)))
-    threshold = max(median + DEVIATIONS * deviation, MEDIANS * median, FLOOR_NS)
-    together = max(TOGETHER_NS, TOGETHER_MEDIANS * median)
+    spread = _Spread.of(separate)
     owner = times.gap_owners()
-    reading = _read_during(times, gaps, owner, median, threshold)
-    long = np.flatnonzero(gaps.ns > threshold)
-    stopped = Gaps(gaps.ns[long], gaps.end_ns[long], gaps.tokens[long])
-    began = stopped.end_ns - stopped.ns
-    opening = began == times.first_ns[owner[long]]
-    apart = max(together, median + DEVIATIONS * deviation)
-    unequal = max(APART_NS, 2**0.5 * DELIVERY_DEVIATIONS * deviation)
-
-    def are_two(group: Ints, ended: int) -> bool:
-        """Whether the gap at this position and those before it are another stall than the rest."""
-        left, right = group[ended], group[ended + 1]
-        if opening[left] or opening[right]:
-            return False
-        moved = max(APART_NS, DELIVERY_DEVIATIONS * deviation)
-        middle = stopped.end_ns[left] - stopped.ns[left] / 2
-        if group.size == 2 and _running(times, middle).sum() > 2:
-            between = stopped.end_ns[right] - stopped.end_ns[left]
-            return bool(between > max(moved, _step_ns(times, int(began[group].max()), median)))
-        return bool(abs(stopped.ns[right] - stopped.ns[left]) > unequal)
-
-    def are_apart(ordered: Ints) -> Bools:
-        """Whether each of these gaps, in the order of their ends, ended long before the next.
-
-        A pause delays streams that are not in step all equally long: over a whole step.
-        """
-        equal = np.abs(np.diff(stopped.ns[ordered])) <= min(unequal, together)
-        spaces = np.diff(stopped.end_ns[ordered])
-        return np.asarray(spaces > np.where(equal, max(together, median), together))
-
-    stalled = [
-        _stall(times, stopped, owner[long], opening, reading[long], group, timed.began_ns)
-        for group in _groups(stopped, opening, apart, are_apart, are_two)
-    ]
+    reading = _read_during(times, gaps, owner, spread)
+    long = _LongGaps(times, gaps, owner, reading, spread)
+    stalled = [long.stall(group, timed.began_ns) for group in long.groups()]
     counts = Counter[str](stall.whose for stall in stalled)
     return Stalls(
-        median_ms=median / NS_PER_MS,
-        threshold_ms=threshold / NS_PER_MS,
+        median_ms=spread.median / NS_PER_MS,
+        threshold_ms=spread.threshold / NS_PER_MS,
         counts=dict(counts),
         total_ms={whose: sum(s.ms for s in stalled if s.whose == whose) for whose in counts},
         top=tuple(sorted(stalled, key=lambda stall: -stall.ms)[:top]),
@@ -189,40 +196,103 @@ def stalls(timed: TimedRequests, top: int = 20) -> Stalls:
     )
 
 
-def _groups(
-    long: Gaps,
-    opening: Bools,
-    apart: float,
-    are_apart: Callable[[Ints], Bools],
-    are_two: Callable[[Ints, int], bool],
-) -> Iterator[Ints]:
-    """Yield the gaps of each stall, as positions.
+class _LongGaps:
+    """The long gaps of a run, by position.
 
+    ns, end_ns, began_ns: their lengths, ends and begins; owner: their streams
     opening: those that began with a stream's first token, which may come at any time of a stall
-    apart: how far successive begins of a stall may differ
-    are_apart: whether the ends of successive gaps differ too much
-    are_two: decides on a few gaps with a wide space between two of their ends
+    reading: the request whose prompt was read meanwhile; -1: none
     """
-    began = long.end_ns - long.ns
-    order = np.lexsort((long.ns, long.end_ns))
-    for ended in np.split(order, np.flatnonzero(are_apart(order)) + 1):
-        whole = ended[~opening[ended]]
-        whole = whole[np.argsort(began[whole], kind="stable")]
-        parts = np.split(whole, np.flatnonzero(np.diff(began[whole]) > apart) + 1)
-        starts = np.array([began[part[0]] for part in parts if part.size], np.int64)
-        joined = ended[opening[ended]]
-        into = np.maximum(np.searchsorted(starts, began[joined], side="right") - 1, 0)
-        parts = [np.append(part, joined[into == n]) for n, part in enumerate(parts)]
-        while parts:
-            part = parts.pop()
-            part = part[np.argsort(long.end_ns[part], kind="stable")]
-            spaces = np.diff(long.end_ns[part])
-            widest = int(spaces.argmax()) if spaces.size else 0
-            wide = spaces.size > 0 and spaces[widest] > APART_NS
-            if wide and (_chance(spaces) < CHANCE or (part.size <= FEW and are_two(part, widest))):
-                parts += [part[: widest + 1], part[widest + 1 :]]
-            elif part.size:
-                yield part
+
+    def __init__(
+        self, times: Times, gaps: Gaps, owner: Counts, reading: Counts, spread: _Spread
+    ) -> None:
+        long = np.flatnonzero(gaps.ns > spread.threshold)
+        self.times, self.spread = times, spread
+        self.ns, self.end_ns, self.owner = gaps.ns[long], gaps.end_ns[long], owner[long]
+        self.began_ns = self.end_ns - self.ns
+        self.opening: Bools = self.began_ns == times.first_ns[self.owner]
+        self.reading = reading[long]
+
+    def groups(self) -> Iterator[Ints]:
+        """Yield the gaps of each stall, as positions."""
+        order = np.lexsort((self.ns, self.end_ns))
+        for ended in np.split(order, np.flatnonzero(self._are_apart(order)) + 1):
+            parts = self._begun_together(ended)
+            while parts:
+                part = parts.pop()
+                part = part[np.argsort(self.end_ns[part], kind="stable")]
+                spaces = np.diff(self.end_ns[part])
+                widest = int(spaces.argmax()) if spaces.size else 0
+                wide = spaces.size > 0 and spaces[widest] > APART_NS
+                if wide and (
+                    _chance(spaces) < CHANCE or (part.size <= FEW and self._are_two(part, widest))
+                ):
+                    parts += [part[: widest + 1], part[widest + 1 :]]
+                elif part.size:
+                    yield part
+
+    def _are_apart(self, ordered: Ints) -> Bools:
+        """Whether each of these gaps, in the order of their ends, ended long before the next.
+
+        A pause delays streams that are not in step all equally long: over a whole step.
+        """
+        spread = self.spread
+        equal = np.abs(np.diff(self.ns[ordered])) <= min(spread.unequal, spread.together)
+        most = np.where(equal, max(spread.together, spread.median), spread.together)
+        return np.asarray(np.diff(self.end_ns[ordered]) > most)
+
+    def _begun_together(self, ended: Ints) -> list[Ints]:
+        """Gaps that ended together, apart by when they began; an opening one goes with the last
+        that had begun."""
+        whole = ended[~self.opening[ended]]
+        whole = whole[np.argsort(self.began_ns[whole], kind="stable")]
+        breaks = np.flatnonzero(np.diff(self.began_ns[whole]) > self.spread.apart)
+        parts = np.split(whole, breaks + 1)
+        starts = np.array([self.began_ns[part[0]] for part in parts if part.size], np.int64)
+        joined = ended[self.opening[ended]]
+        into = np.maximum(np.searchsorted(starts, self.began_ns[joined], side="right") - 1, 0)
+        return [np.append(part, joined[into == n]) for n, part in enumerate(parts)]
+
+    def _are_two(self, group: Ints, ended: int) -> bool:
+        """Whether the gap at this position of a few and those before it are another stall than the
+        rest."""
+        left, right = group[ended], group[ended + 1]
+        if self.opening[left] or self.opening[right]:
+            return False
+        middle = self.end_ns[left] - self.ns[left] / 2
+        if group.size == 2 and _running(self.times, middle).sum() > 2:
+            between = self.end_ns[right] - self.end_ns[left]
+            step = _step_ns(self.times, int(self.began_ns[group].max()), self.spread.median)
+            return bool(between > max(self.spread.moved, step))
+        return bool(abs(self.ns[right] - self.ns[left]) > self.spread.unequal)
+
+    def stall(self, group: Ints, began: int) -> Stall:
+        """The stall of these gaps. began: when the run did"""
+        times = self.times
+        whole = group[~self.opening[group]]
+        end = int(self.end_ns[group].min())
+        mean = float(self.ns[whole].mean() if whole.size else self.ns[group].max())
+        stopped = np.unique(self.owner[group])
+        running = max(stopped.size, int(_running(times, end - mean / 2).sum()))
+        whose: Whose = "partial"
+        if running == 1:
+            whose = "alone"
+        elif stopped.size == 1:
+            whose = "request"
+        elif stopped.size >= NEARLY_ALL * running:
+            whose = "engine"
+        read = self.reading[group]
+        prompts = times.index[np.unique(read[read >= 0])[:NAMED]].tolist()
+        return Stall(
+            at=(end - mean - began) / NS_PER_S,
+            ms=mean / NS_PER_MS,
+            streams=stopped.size,
+            running=running,
+            whose=whose,
+            request=int(times.index[stopped[0]]) if stopped.size == 1 else None,
+            prompts=tuple(prompts) if 2 * (read >= 0).sum() >= read.size else UNSET,
+        )
 
 
 def _chance(spaces: Ints) -> float:
@@ -250,53 +320,12 @@ def _step_ns(times: Times, at: int, median: float) -> float:
     return median - float(around.max()) if _chance(around) < CHANCE else 0.0
 
 
-def _stall(
-    times: Times,
-    gaps: Gaps,
-    owner: Counts,
-    opening: Bools,
-    reading: Counts,
-    group: Ints,
-    began: int,
-) -> Stall:
-    """The stall of a group of long gaps.
-
-    gaps, owner, opening, reading: of all long gaps; group: positions in them
-    """
-    whole = group[~opening[group]]
-    end = int(gaps.end_ns[group].min())
-    mean = float(gaps.ns[whole].mean() if whole.size else gaps.ns[group].max())
-    stopped = np.unique(owner[group])
-    middle = end - mean / 2
-    running = max(stopped.size, int(_running(times, middle).sum()))
-    whose: Whose = "partial"
-    if running == 1:
-        whose = "alone"
-    elif stopped.size == 1:
-        whose = "request"
-    elif stopped.size >= NEARLY_ALL * running:
-        whose = "engine"
-    read = reading[group]
-    prompts = times.index[np.unique(read[read >= 0])[:NAMED]].tolist()
-    return Stall(
-        at=(end - mean - began) / NS_PER_S,
-        ms=mean / NS_PER_MS,
-        streams=stopped.size,
-        running=running,
-        whose=whose,
-        request=int(times.index[stopped[0]]) if stopped.size == 1 else None,
-        prompts=tuple(prompts) if 2 * (read >= 0).sum() >= read.size else UNSET,
-    )
-
-
-def _read_during(
-    times: Times, gaps: Gaps, owner: Counts, median: float, threshold: float
-) -> Counts:
+def _read_during(times: Times, gaps: Gaps, owner: Counts, spread: _Spread) -> Counts:
     """For each gap, the position of a request whose prompt was read during it; -1: none."""
     by_first = np.argsort(times.first_ns, kind="stable")
     firsts = times.first_ns[by_first]
     # A first token right after a gap ended it; one right after its begin ended the gap before.
-    after = int(max(TOGETHER_NS, AFTER_MEDIANS * median))
+    after = int(max(TOGETHER_NS, AFTER_MEDIANS * spread.median))
     # Of the first tokens in each gap, that of the request sent first. A step under way ends first.
     by_send = np.argsort(times.sent_ns, kind="stable")
     rank = np.empty(len(times), np.int64)
@@ -312,13 +341,13 @@ def _read_during(
         if some.size:
             between = np.column_stack([low[some], high[some]]).ravel()
             earliest = by_send[np.minimum.reduceat(ranks, between)[::2]]
-            before = times.sent_ns[earliest] <= began[some] + median
+            before = times.sent_ns[earliest] <= began[some] + spread.median
             reading[start + some[before]] = earliest[before]
     # Pieces: from the last one back.
-    long = np.flatnonzero(gaps.ns > threshold)
+    long = np.flatnonzero(gaps.ns > spread.threshold)
     pairs = (np.diff(long) == 1) & (np.diff(owner[long]) == 0)
     first = long[:-1][pairs]
-    sent_by = gaps.end_ns[first] - gaps.ns[first] + median
+    sent_by = gaps.end_ns[first] - gaps.ns[first] + spread.median
     for _ in range(PIECES):
         then = reading[first + 1]
         more = (reading[first] < 0) & (then >= 0) & (times.sent_ns[then] <= sent_by)

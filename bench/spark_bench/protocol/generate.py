@@ -53,7 +53,12 @@ def parse_generate_events(data: Sequence[bytes]) -> Deltas:
     """Parse the events of a stream; an answer in one piece counts as one event."""
     deltas = Deltas()
     data = events_before_done(data, deltas)
-    chunks = list(decode_events(data, _decode, deltas, _lenient_chunk))
+
+    def decode_leniently(data: bytes) -> GenerateChunk:
+        # Counts of another type, or not quite valid JSON.
+        return msgspec.convert(lenient_json(data), GenerateChunk, strict=False)
+
+    chunks = list(decode_events(data, _decode, deltas, decode_leniently))
     added = _added([chunk.text or "" for chunk in chunks])
     for i, chunk in enumerate(chunks):
         if added[i]:
@@ -78,11 +83,6 @@ def parse_generate_events(data: Sequence[bytes]) -> Deltas:
     tokens = deltas.tokens
     deltas.texts = lambda: [added[i] for i in tokens]
     return deltas
-
-
-def _lenient_chunk(data: bytes) -> GenerateChunk:
-    """Decode an event with counts of another type, or in not quite valid JSON."""
-    return msgspec.convert(lenient_json(data), GenerateChunk, strict=False)
 
 
 def _added(texts: list[str]) -> list[str]:

@@ -3,9 +3,8 @@
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
 
 from msgspec import Struct
 
@@ -42,7 +41,28 @@ def grade(item: QualityItem, answer: str, calls: Sequence[AnsweredCall]) -> Grad
     text = without_thoughts(answer)[-LOOKED_AT:]
     if item.grader == "calls":
         return Graded(*grade_calls(item.expected, item.fields.get("tools", []), text, calls))
-    return GRADERS[item.grader](item.expected, text)
+    expected = item.expected
+    match item.grader:
+        case "number":
+            number = read_number(text)
+            if number is None:
+                return Graded(None, False)
+            whole = number.denominator == 1
+            shown = str(number.numerator) if whole else f"{float(number):g}"
+            return Graded(shown, number == Fraction(str(expected)))
+        case "choice":
+            letter = read_choice(text)
+            return Graded(letter, letter == str(expected).strip().upper())
+        case "json":
+            value = read_json(text)
+            return Graded(value, value == json.dumps(expected, ensure_ascii=False, sort_keys=True))
+        case "exact":
+            right = normal_words(text) == normal_words(str(expected))
+        case "contains":
+            wanted = expected if isinstance(expected, list) else [expected]
+            plain = normal_words(text)
+            right = all(normal_words(str(one)) in plain for one in wanted)
+    return Graded(text.strip() or None, right)
 
 
 def without_thoughts(answer: str) -> str:
@@ -78,14 +98,6 @@ def read_number(text: str) -> Fraction | None:
     return Fraction(number[0].replace(",", "").replace("\u2212", "-"))
 
 
-def _number(expected: Any, answer: str) -> Graded:
-    value = read_number(answer)
-    if value is None:
-        return Graded(None, False)
-    shown = str(value.numerator) if value.denominator == 1 else f"{float(value):g}"
-    return Graded(shown, value == Fraction(str(expected)))
-
-
 def normal_words(text: str) -> str:
     """A text for comparing: composed characters, single blanks, no case, no final period.
 
@@ -96,46 +108,32 @@ def normal_words(text: str) -> str:
     return words.removesuffix(".")
 
 
-def _exact(expected: Any, answer: str) -> Graded:
-    text = answer.strip()
-    return Graded(text or None, normal_words(text) == normal_words(str(expected)))
+def read_choice(text: str) -> str | None:
+    """The letter after the last mark of an answer, else the last one that stands alone.
 
-
-def _contains(expected: Any, answer: str) -> Graded:
-    wanted = expected if isinstance(expected, list) else [expected]
-    plain = normal_words(answer)
-    return Graded(answer.strip() or None, all(normal_words(str(one)) in plain for one in wanted))
-
-
-def _choice(expected: Any, answer: str) -> Graded:
-    marks = list(_MARKED.finditer(answer))
-    letter = _LETTER.search(answer, marks[-1].end()) if marks else None
+    >>> read_choice("A is wrong. Answer: (B)"), read_choice("none")
+    ('B', None)
+    """
+    marks = list(_MARKED.finditer(text))
+    letter = _LETTER.search(text, marks[-1].end()) if marks else None
     if letter is None:
-        *_, letter = None, *_LETTER.finditer(answer)
-    if letter is None:
-        return Graded(None, False)
-    return Graded(letter[1], letter[1] == str(expected).strip().upper())
+        *_, letter = None, *_LETTER.finditer(text)
+    return letter[1] if letter else None
 
 
-def _json(expected: Any, answer: str) -> Graded:
-    """The last fenced block, else the first JSON value in the text."""
+def read_json(text: str) -> str | None:
+    """The last fenced block, else the first JSON value in the text, in one form for comparing.
+
+    >>> read_json('It is {"b": 1, "a": 2}.')
+    '{"a": 2, "b": 1}'
+    """
     decoder = json.JSONDecoder()
-    blocks = _FENCED.findall(answer)
-    text = blocks[-1] if blocks else answer
+    blocks = _FENCED.findall(text)
+    text = blocks[-1] if blocks else text
     for start in [0, *(m.start() for m in _OPENING.finditer(text))][:_MOST_OPENINGS]:
         try:
             value, _ = decoder.raw_decode(text[start:].lstrip())
         except (ValueError, RecursionError):
             continue
-        shown = json.dumps(value, ensure_ascii=False, sort_keys=True)
-        return Graded(shown, shown == json.dumps(expected, ensure_ascii=False, sort_keys=True))
-    return Graded(None, False)
-
-
-GRADERS: dict[str, Callable[[Any, str], Graded]] = {
-    "number": _number,
-    "exact": _exact,
-    "contains": _contains,
-    "choice": _choice,
-    "json": _json,
-}
+        return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    return None

@@ -128,18 +128,17 @@ def render_html(page: Page) -> bytes:
     return _environment().get_template("page.html").render(page=page).encode()
 
 
-def _printable(value: Any) -> Any:
-    """What the template shows of a value; a chart is markup whose text is printable already."""
-    plain = isinstance(value, str) and not isinstance(value, Markup)
-    return printable(value, lines=True) if plain else value
-
-
 @cache
 def _environment() -> Environment:
+    def shown(value: Any) -> Any:
+        # A chart is markup whose text is printable already.
+        plain = isinstance(value, str) and not isinstance(value, Markup)
+        return printable(value, lines=True) if plain else value
+
     return Environment(
         # Whatever results contain is text, never markup.
         autoescape=True,
-        finalize=_printable,
+        finalize=shown,
         loader=PackageLoader("spark_bench.report", "template"),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -195,7 +195,14 @@ def _score_table(
             _score_cell(each),
             page_table.Cell(f"{each.score.right:,} of {each.score.answered:,}", each.score.right),
             *((_difference(best, each),) if several else ()),
-            *map(_share, (each.score.stopped_by_length, each.score.empty, each.score.unreadable)),
+            *(
+                page_table.NONE if share is None else page_table.Cell(percent(share), share)
+                for share in (
+                    each.score.stopped_by_length,
+                    each.score.empty,
+                    each.score.unreadable,
+                )
+            ),
             judgments[id(each)],
         )
         for each in shown
@@ -249,10 +256,6 @@ def _score_cell(each: QualityRun) -> page_table.Cell:
     assert score.score is not None and score.low is not None and score.high is not None
     within = f"{percent(score.low)} to {percent(score.high)}"
     return page_table.Cell(percent(score.score), score.score, within)
-
-
-def _share(share: float | None) -> page_table.Cell:
-    return page_table.NONE if share is None else page_table.Cell(percent(share), share)
 
 
 def _judgment(each: QualityRun, wrong: str, warned: str) -> page_table.Cell:

@@ -220,6 +220,8 @@ def plan_cases(options: SuiteOptions, listing: ProjectListing) -> list[Case]:
         # Number the names that replacing characters has made equal.
         counts[name.lower()] += 1
         number = counts[name.lower()]
+        # The inventory's variant is for its own model.
+        freed = listing.declares_variant and model.id != listing.model and "variant" not in variant
         case = Case(
             name=name if number == 1 else f"{name}_{number}",
             model=model.id,
@@ -227,7 +229,7 @@ def plan_cases(options: SuiteOptions, listing: ProjectListing) -> list[Case]:
             variant=label,
             settings={
                 **variant,
-                **_own_variant(variant, model, listing),
+                **({"variant": "auto"} if freed else {}),
                 **_spread(options, variant, nodes, model),
             },
             chosen=bool(options.models) or model.id == listing.model or "variant" in variant,
@@ -236,12 +238,6 @@ def plan_cases(options: SuiteOptions, listing: ProjectListing) -> list[Case]:
         )
         cases.append(case)
     return cases
-
-
-def _own_variant(variant: Settings, model: ProjectModel, listing: ProjectListing) -> Settings:
-    """The setting that frees a model from a variant that the inventory declares for another."""
-    declared = listing.declares_variant and model.id != listing.model
-    return {"variant": "auto"} if declared and "variant" not in variant else {}
 
 
 def _spread(options: SuiteOptions, variant: Settings, nodes: int, model: ProjectModel) -> Settings:

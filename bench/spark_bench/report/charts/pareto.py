@@ -78,7 +78,9 @@ def _spec(dots: Sequence[Dot], indices: Mapping[str, int], layout: svg.Layout) -
             load = f"r{config.request_rate:g}" if config.request_rate is not None else ""
             if config.concurrency is not None:
                 load = f"c{config.concurrency}"
-            score = _score(dot)
+            # The lowest score of what served.
+            scores = [each.score.score or 0.0 for each in dot.named.scores.values()]
+            score = f"{100 * min(scores):.0f} %" if scores else ""
             labels.append(_value(dot, indices) | {"l": f"{load} {score}".strip()})
             taken.append(place)
     mark = {"type": "text", "align": "right", "dx": -7, "dy": -5}
@@ -90,12 +92,6 @@ def _spec(dots: Sequence[Dot], indices: Mapping[str, int], layout: svg.Layout) -
         }
     )
     return spec
-
-
-def _score(dot: Dot) -> str:
-    """The lowest score of what served, in percent; "": there is none."""
-    scores = [each.score.score for each in dot.named.scores.values()]
-    return f"{100 * min(score or 0.0 for score in scores):.0f} %" if scores else ""
 
 
 def _value(dot: Dot, indices: Mapping[str, int]) -> dict[str, object]:
