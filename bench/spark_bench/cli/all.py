@@ -241,7 +241,7 @@ def command(context: click.Context, /, **typed: Any) -> int:
     """Measure every model of the project's catalog: deploy, check, run, record, next."""
     from spark_bench.cli.check import check_suite_options
     from spark_bench.results.suite_results import encode_results
-    from spark_bench.suite import child, job, plan, preview, runner, suite_tables
+    from spark_bench.suite import child, job, plan, preview, runner, suite_markdown, suite_tables
 
     unset = (click.core.ParameterSource.DEFAULT, None)
     given = {name for name in typed if context.get_parameter_source(name) not in unset}
@@ -271,7 +271,7 @@ def command(context: click.Context, /, **typed: Any) -> int:
     elif typed["as_json"]:
         text = json_text(encode_results(results))
     elif typed["markdown"]:
-        text = suite_tables.render_markdown(results, options.folder)
+        text = suite_markdown.render_markdown(results, options.folder)
     else:
         text = suite_tables.render_summary(results)
     click.echo(text, nl=False)

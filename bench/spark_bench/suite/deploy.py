@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from spark_bench import formats, project, secret
 from spark_bench.protocol.models import parse_models
-from spark_bench.suite import child, job, plan, suite_tables, variants
+from spark_bench.suite import child, job, plan, suite_rows, variants
 
 # Most findings to show; more would repeat the cause.
 MOST_FINDINGS = 4
@@ -124,13 +124,13 @@ class TransferWatch:
 
 def deploy_failure(
     ended: child.ChildExit, report: DeployReport | None, seconds: float
-) -> suite_tables.CaseFailure | None:
+) -> suite_rows.CaseFailure | None:
     """What went wrong with a deploy; None: nothing. seconds: its start-up time limit"""
     if ended.code is None:
         lines = [line.strip() for line in ended.lines if line.strip() and " | " not in line]
         # Remove pyinfra's marks of the operation and the host.
         last = re.sub(r"^(--> )?(\[[^\]]+\] ?)?", "", lines[-1]) if lines else ""
-        return suite_tables.CaseFailure(
+        return suite_rows.CaseFailure(
             "STARTUP_FAILED",
             f"not served within {formats.duration(seconds)} "
             "(--startup-timeout, not counting downloads)"
@@ -138,7 +138,7 @@ def deploy_failure(
         )
     output = "; ".join(line[:LONGEST] for line in project.closing_lines("\n".join(ended.lines)))
     if report is None:
-        return suite_tables.CaseFailure(
+        return suite_rows.CaseFailure(
             "STARTUP_FAILED",
             f"the deploy ended with exit code {ended.code} and left no report: "
             f"{output or 'it printed nothing'}",
@@ -148,7 +148,7 @@ def deploy_failure(
     failures = [finding for finding in report.findings if finding.level == "error"]
     errors = dict.fromkeys(map(str, failures))
     wrong = any(f.key.startswith(PROBE) and f.key != UNREAD for f in failures)
-    return suite_tables.CaseFailure(
+    return suite_rows.CaseFailure(
         "CONFIG_FAILED"
         if report.outcome == "refused"
         else "WRONG_ANSWERS"

@@ -1,205 +1,31 @@
-"""The rows of a suite, and what is made from them: results.csv, summary.txt, Markdown."""
+"""What is made from the rows of a suite: results.csv, summary.txt, and the tables in them."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
-from msgspec.structs import replace
 
-from spark_bench.compare.scores import ScorePart, proven_losses, why_unusable
-from spark_bench.formats import digits, duration, markdown_table
-from spark_bench.printable import cell, markdown, printable
+from spark_bench.formats import digits, duration
+from spark_bench.printable import cell, printable
 from spark_bench.results.suite_results import (
     COLUMNS,
     MEASURED,
     CaseRow,
-    Status,
     SuiteResults,
 )
-from spark_bench.suite.plan import Case
+from spark_bench.suite.suite_rows import STREAMS, score_tasks
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from spark_bench.metrics.figures import Summary
-    from spark_bench.metrics.summary import Distributions
-    from spark_bench.results.schema import Result
 
 HEAD = ("Model", "Nodes", "TP", "Output tok/s", "TTFT ms", "ITL ms", "E2E ms")
-PUBLISHED = ("model", "test", "t/s (total)", "t/s (req)", "ttfr (ms)", "e2e_ttft (ms)")
-NOTE = (
-    "t/s (req): of one request, mean ± standard deviation over {over}; t/s (total): all requests "
-    "together; ttfr: to the first event, e2e_ttft: to the first token."
-)
 WARNED = "warned by the probes"
 TextRows = Sequence[Sequence[str]]
-MeanDeviation = tuple[float, float | None]
-
-
-class CaseFailure(NamedTuple):
-    """Why a case is not OK, in a few lines."""
-
-    status: Status
-    diagnosis: str
-
-
-def case_row(
-    case: Case, failure: CaseFailure | None, result: Result | None = None, **more: Any
-) -> CaseRow:
-    """The row of a case.
-
-    failure: what went wrong; None: the case is OK, and there is a result
-    more: further fields of CaseRow
-    """
-    fields: dict[str, Any] = {
-        "model": case.model,
-        "model_short": case.short,
-        "nodes": case.nodes or None,
-        "tp": case.tp or None,
-        "pp": case.pp or None,
-        "name": case.name,
-        "variant": case.variant,
-        "served_variant": case.served_variant,
-        **dict.fromkeys(STREAMS),
-        **more,
-    }
-    if result is not None:
-        fields |= {
-            "completed": result.summary.completed,
-            "failed": result.summary.failed,
-            "repeats": max(1, len(result.repeats)),
-            "engine_version": result.provenance.server.version,
-        }
-        deployment = result.provenance.deployment
-        if deployment and deployment.ranks:
-            head, launch = deployment.ranks[0], deployment.launch
-            fields |= {
-                "nodes": len(deployment.ranks),
-                "tp": launch.get("tp"),
-                "pp": launch.get("pp"),
-                "image": head.image,
-                "engine_version": head.engine_version or fields["engine_version"],
-                "revision": deployment.revision or None,
-                "spec": head.spec,
-            }
-    if failure is None and result is not None:
-        return CaseRow(**fields | _figures(result), status="OK")
-    assert failure
-    return CaseRow(**fields, status=failure.status, diagnosis=failure.diagnosis)
-
-
-# What the streams show, in results.csv only if some row has it.
-STREAMS = ("slots", "queue_ms", "prompts_p99_share")
-# The figures of a row, and what a result calls them.
-FIGURES = {
-    "output_throughput": "output_throughput",
-    "total_throughput": "total_throughput",
-    "ttft_ms": "mean_ttft_ms",
-    "itl_ms": "mean_itl_ms",
-    "e2e_ms": "mean_e2e_latency_ms",
-    "median_ttft_ms": "median_ttft_ms",
-    "p99_ttft_ms": "p99_ttft_ms",
-    "median_itl_ms": "median_itl_ms",
-    "p99_itl_ms": "p99_itl_ms",
-    "tpot_ms": "mean_tpot_ms",
-    "p99_e2e_ms": "p99_e2e_latency_ms",
-    "request_throughput": "request_throughput",
-    "duration": "duration",
-}
-
-
-def _figures(result: Result) -> dict[str, Any]:
-    interval, queue = result.intervals.get("output_throughput"), result.queue
-    shares = [
-        each.stalls.prefills.p99_share
-        for each in result.repeats or (result,)
-        if each.stalls and each.stalls.prefills
-    ]
-    values = [share for share in shares if share is not None]
-    bounds = result.bounds or {}
-    return {
-        **{name: getattr(result.summary, key) for name, key in FIGURES.items()},
-        "low": interval.low if interval else None,
-        "high": interval.high if interval else None,
-        "client": result.audit.verdict,
-        "slots": UNSET if queue is UNSET else queue.slots,
-        "queue_ms": UNSET if queue is UNSET else queue.wait_ms,
-        "prompts_p99_share": UNSET if not shares else median(values) if values else None,
-        "bounds": {
-            **{
-                name: (bounds[key].low, bounds[key].high)
-                for name, key in FIGURES.items()
-                if key in bounds
-            },
-            **({} if queue is UNSET else {"queue_ms": (queue.wait_low_ms, queue.wait_high_ms)}),
-        }
-        or UNSET,
-    }
-
-
-def mark_pareto(rows: Sequence[CaseRow]) -> list[CaseRow]:
-    """The rows, with `pareto` set where the status is OK."""
-    varied = any(row.variant for row in rows)
-    figures = [
-        (row.output_throughput, -row.ttft_ms, row.model if varied else "")
-        if row.status == "OK" and row.output_throughput is not None and row.ttft_ms is not None
-        else None
-        for row in rows
-    ]
-
-    def is_dominated(mine: tuple[float, float, str]) -> bool:
-        """Whether another row is at least as good in both figures and better in one."""
-        return any(
-            each and each != mine
-            and each[0] >= mine[0] and each[1] >= mine[1] and each[2] == mine[2]
-            for each in figures
-        )  # fmt: skip
-
-    return [
-        replace(row, pareto=not is_dominated(mine) if mine else None)
-        for row, mine in zip(rows, figures, strict=True)
-    ]
-
-
-def mark_wrong(
-    rows: Sequence[CaseRow], answers: Mapping[tuple[str, str], ScorePart], loss: float
-) -> list[CaseRow]:
-    """The measured rows with the status that their answers give them, OK or WRONG_ANSWERS.
-
-    answers: by the row's name and the task; loss: points that a variant may lose
-    """
-    measured = [row for row in rows if row.status in MEASURED and row.by_task]
-    problems: dict[str, list[str]] = {}
-    for (name, _), part in answers.items():
-        if problem := why_unusable(part):
-            problems.setdefault(name, []).append(problem)
-    for model in dict.fromkeys(row.model for row in measured):
-        same = {r.variant or r.name: r for r in measured if r.model == model}
-        variants = {
-            title: [answers[row.name, task] for task in row.by_task] for title, row in same.items()
-        }
-        for title, sentence in proven_losses(variants, loss).items():
-            problems.setdefault(same[title].name, []).append(sentence)
-
-    def judged(row: CaseRow) -> CaseRow:
-        if row.status not in MEASURED or not row.by_task:
-            return row
-        wrong = problems.get(row.name, [])
-        status: Status = "WRONG_ANSWERS" if wrong else "OK"
-        return replace(row, status=status, diagnosis="; ".join(wrong))
-
-    return [judged(row) for row in rows]
-
-
-def score_tasks(rows: Sequence[CaseRow]) -> list[str]:
-    """The tasks that any row has a score of."""
-    return list(dict.fromkeys(task for row in rows for task in row.by_task))
 
 
 def rows_csv(rows: Sequence[CaseRow]) -> str:
@@ -408,106 +234,3 @@ def variant_matrix(rows: Sequence[CaseRow]) -> str:
     text = table.reindex(index=variants, columns=models).astype(float).map(digits)
     text.index.name = text.columns.name = None
     return printable(str(text.to_string()), lines=True)
-
-
-# ---- Markdown, as owners of Sparks publish it
-#
-# The published rows have the form of llama-benchy 0.4.0: `pp` is the speed of reading a prompt,
-# `tg` that of writing the answer, `(cN)` means N concurrent requests, `@ dN` after a prefix of N
-# tokens that all prompts share.
-
-
-def render_markdown(results: SuiteResults, folder: Path) -> str:
-    """Markdown with the matrix, and the rows to publish for each case that is OK."""
-    from spark_bench.results.codec import read_result
-
-    pairs = [
-        (row, read_result(folder / row.file))
-        for row in results.results
-        if row.status == "OK" and row.file
-    ]
-    matrix = [list(map(markdown, row)) for row in matrix_rows(results.results, bounded=True)]
-    quality = [f"{results.quality}"] if results.quality else []
-    parts = [f"{results.config}", *quality, markdown_table(matrix_head(results.results), matrix)]
-    if pairs:
-        table = [
-            list(map(markdown, line))
-            for row, result in pairs
-            for line in published_rows(row, result)
-        ]
-        over = "repeats" if results.config.repeat > 1 else "requests"
-        parts += [markdown_table(PUBLISHED, table, left=2), NOTE.format(over=over)]
-    return "\n\n".join(parts) + "\n"
-
-
-def published_rows(row: CaseRow, result: Result) -> Iterator[list[str]]:
-    """Yield a row for reading prompts, and one for writing answers."""
-    config, peak = result.config, result.summary.peak_concurrency
-    summaries = [repeat.summary for repeat in result.repeats] or [result.summary]
-    distributions = [r.distributions for r in result.repeats] or [result.distributions]
-    at_once = f" (c{peak})" if peak > 1 else ""
-    depth = config.conversations.shared_prefix
-    test = (f" @ d{depth}" if depth else "") + at_once
-    fresh = (config.input_len or 0) - depth
-    prompt_rate = format_spread(_request_rate(distributions, "ttft_ms", fresh))
-    yield [
-        row_title(row),
-        f"pp{fresh}{test}",
-        "" if at_once else prompt_rate,
-        prompt_rate,
-        format_spread(_latency(summaries, "ttfc")),
-        format_spread(_latency(summaries, "ttft")),
-    ]
-    yield [
-        row_title(row),
-        f"tg{config.output_len}{test}",
-        format_spread(_mean_deviation([s.output_throughput for s in summaries])),
-        format_spread(_request_rate(distributions, "tpot_ms", 1)),
-        "",
-        "",
-    ]
-
-
-def format_spread(spread: MeanDeviation | None) -> str:
-    """ "12.34 ± 0.56", without the deviation if there is only one figure."""
-    if spread is None:
-        return ""
-    mean, deviation = spread
-    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
-
-
-def _request_rate(
-    repeats: Sequence[Distributions | None], name: str, tokens: int
-) -> MeanDeviation | None:
-    """Tokens per second of a single request: `tokens` over its time `name`, with the deviation."""
-    import numpy as np
-
-    rates = []
-    for repeat in repeats:
-        if repeat is None:
-            continue
-        # Evenly spaced quantiles stand for the requests.
-        pairs = zip(repeat.points, getattr(repeat, name), strict=False)
-        times = np.array([time for point, time in pairs if (point * 2).is_integer()])
-        times = times[times > 0]
-        if times.size and tokens > 0:
-            rates.append(tokens * 1000.0 / times)
-    if len(rates) == 1:
-        return float(rates[0].mean()), float(rates[0].std())
-    return _mean_deviation([float(each.mean()) for each in rates])
-
-
-def _latency(summaries: Sequence[Summary], name: str) -> MeanDeviation | None:
-    means = [getattr(summary, f"mean_{name}_ms") for summary in summaries]
-    if len(summaries) > 1 or means[0] is None:
-        return _mean_deviation(means)
-    return means[0], getattr(summaries[0], f"std_{name}_ms")
-
-
-def _mean_deviation(figures: Sequence[float | None]) -> MeanDeviation | None:
-    import numpy as np
-
-    values = [value for value in figures if value is not None]
-    if not values:
-        return None
-    return float(np.mean(values)), float(np.std(values)) if len(values) > 1 else None

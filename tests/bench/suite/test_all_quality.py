@@ -18,11 +18,10 @@ from spark_bench.results.codec import read_quality
 from spark_bench.results.suite_results import CaseRow, SuiteLoad, SuiteResults, SuiteScore
 from spark_bench.suite.child import ChildExit
 from spark_bench.suite.deploy import DeployFinding, DeployReport, deploy_failure, probe_warnings
+from spark_bench.suite.suite_rows import mark_pareto, mark_wrong
 from spark_bench.suite.suite_tables import (
     by_throughput,
     by_ttft,
-    mark_pareto,
-    mark_wrong,
     matrix_head,
     matrix_rows,
     render_summary,

@@ -27,7 +27,7 @@ from spark_bench.results.suite_results import (
     encode_results,
 )
 from spark_bench.secret import Secret
-from spark_bench.suite import child, deploy, runner
+from spark_bench.suite import case_run, child, deploy
 from spark_bench.suite.child import ChildExit, SuiteProgress
 from spark_bench.suite.deploy import (
     DRAFT,
@@ -47,15 +47,13 @@ from spark_bench.suite.job import (
     refuse_changed,
 )
 from spark_bench.suite.plan import Case, Feasibility
+from spark_bench.suite.suite_markdown import published_rows
+from spark_bench.suite.suite_rows import CaseFailure, case_row, mark_pareto
 from spark_bench.suite.suite_tables import (
-    CaseFailure,
     by_throughput,
     by_ttft,
-    case_row,
-    mark_pareto,
     matrix_rows,
     plain_table,
-    published_rows,
     render_summary,
     rows_csv,
 )
@@ -320,12 +318,12 @@ def test_a_run_log_gives_its_failure(
     code: int | None, result: Result | None, limit: FailureLimit, failure: tuple[str, str] | None
 ) -> None:
     row = ended(code, "some line\nError: no server there")
-    came = runner.run_failure(row, result, suite_options(max_failures=limit), SPEC)
+    came = case_run.run_failure(row, result, suite_options(max_failures=limit), SPEC)
     assert came == (CaseFailure(*failure) if failure else None)  # type: ignore[arg-type]
 
 
 def test_a_model_changed_during_the_run_gives_no_result() -> None:
-    came = runner.run_failure(ended(0), result(), suite_options(), "another")
+    came = case_run.run_failure(ended(0), result(), suite_options(), "another")
     assert came
     assert came.status == "BENCH_FAILED"
     assert "was deployed anew" in came.diagnosis
@@ -333,7 +331,7 @@ def test_a_model_changed_during_the_run_gives_no_result() -> None:
 
 def test_the_command_line_of_a_run() -> None:
     changes = {"num_prompts": 3, "request_rate": None, "concurrency": None}
-    words = runner.run_argv(suite_options(overrides=changes, repeat=2), "org/a", Path("o.json"))
+    words = case_run.run_argv(suite_options(overrides=changes, repeat=2), "org/a", Path("o.json"))
     assert words[3:] == [
         *("spark_bench", "run", "short", "--num-prompts", "3", "--request-rate", "inf"),
         *("--concurrency", "none", "--repeat", "2", "--max-failures", "100%"),
@@ -552,7 +550,7 @@ def test_a_key_in_a_file_is_in_no_environment(
     monkeypatch.delenv("SPARK_BENCH_API_KEY", raising=False)
     monkeypatch.setattr(child, "follow_command", noted)
     key = {"api_key": Secret("planted"), "api_key_file": tmp_path / "key" if in_file else None}
-    stage = runner.CaseCommands(
+    stage = case_run.CaseCommands(
         suite_options(folder=tmp_path, **key), SuiteProgress(io.StringIO()), io.BytesIO()
     )
     stage.measure(CASE)

@@ -15,7 +15,7 @@ import pytest
 from fake_project import FakeProject
 from spark_bench.results.codec import read_result
 from spark_bench.results.suite_results import COLUMNS
-from spark_bench.suite.suite_tables import STREAMS
+from spark_bench.suite.suite_rows import STREAMS
 
 # Exactly what the scripts that this replaces write.
 HEADER = (

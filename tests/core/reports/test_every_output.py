@@ -39,7 +39,8 @@ from spark_bench.results.codec import encode_result
 from spark_bench.results.schema import Result
 from spark_bench.results.suite_results import SuiteLoad, SuiteResults
 from spark_bench.suite.child import SuiteProgress
-from spark_bench.suite.suite_tables import render_markdown, render_summary, rows_csv
+from spark_bench.suite.suite_markdown import render_markdown
+from spark_bench.suite.suite_tables import render_summary, rows_csv
 from spark_cluster import logs, status
 from spark_cluster.commands import ClusterError
 from spark_cluster.main import main
