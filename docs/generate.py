@@ -92,7 +92,7 @@ PUBLISHED_INTRO = """\
 # What others have published for Sparks, to set a result beside it.
 #
 # What is not stated is left out. The fields are described by `Published` in
-# spark_bench/results/schema.py, which a result whose load was published holds as well.
+# spark_bench/results/config_schema.py, which a result whose load was published holds as well.
 #
 # A figure above the roofline of gpt-oss-120b as it is stored (54.6 tok/s on one node) must come
 # from fewer bytes: llama.cpp's files and some builds of vLLM quantize more than the experts.

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from spark_bench.load.profile import Profile
     from spark_bench.load.sweep import Sweep
     from spark_bench.metrics.goodput import Slo
+    from spark_bench.results.config_schema import Published
     from spark_bench.results.quality_schema import QualityResult
-    from spark_bench.results.schema import Published, Result
+    from spark_bench.results.schema import Result
 
 
 class FailureLimit(Struct, frozen=True):

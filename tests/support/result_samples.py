@@ -15,20 +15,17 @@ from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 from spark_bench.results.assemble import compare_lengths
 from spark_bench.results.codec import START_NS
-from spark_bench.results.schema import (
+from spark_bench.results.config_schema import Config, Conversations, Dataset
+from spark_bench.results.provenance_schema import (
     Client,
     Commit,
-    Config,
-    Conversations,
-    Dataset,
     DeployedGroup,
     DeployedRank,
     Machine,
     Provenance,
-    Repeat,
-    Result,
     ServerInfo,
 )
+from spark_bench.results.schema import Repeat, Result
 from spark_bench.telemetry.messages import NodeSample
 from spark_bench.telemetry.readings import Extent, NodeSamples, ServerSample, ServerSide
 

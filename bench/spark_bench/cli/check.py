@@ -39,27 +39,7 @@ def check_options(
     published = _check_published(given, chosen) if "as_published" in given else None
     if "depths" in given:
         _check_depths(given, chosen)
-    changes = {name: given.pop(name) for name in OVERRIDES if name in given}
-    overridden = list(changes)
-    if "sharegpt" in given:
-        from spark_bench.prompts import sharegpt
-
-        sharegpt.check_sharegpt(given["sharegpt"])
-    if "trace" in given:
-        # Read now, so that an invalid trace is refused at once.
-        entries = read_trace(given["trace"], limit=changes.get("num_prompts"))
-        changes["num_prompts"] = len(entries)
-    name, files = given.pop("name"), given.pop("profiles", ())
-    if "depths" in given:
-        # A batch: as many prompts as are in flight.
-        usual = profiles.find_profile(name, files)
-        _check_load(usual, given)
-        batch = changes.get("concurrency") or usual.concurrency or 1
-        changes |= {"num_prompts": batch, "concurrency": batch, "request_rate": math.inf}
-    profile = change_profile(name, files, changes)
-    # Values as the profile has them, where "no limit" is None.
-    overrides = {name: getattr(profile, name) for name in overridden}
-    _check_load(profile, given)
+    profile, overrides = _take_profile(given)
     key = secret.api_key(given.pop("api_key_file", None), environ)
     for name, parse in PARSERS.items():
         if name in given:
@@ -78,6 +58,34 @@ def check_options(
         for group, kind in GROUPS.items()
     }
     return options.RunOptions(**groups, published=published)
+
+
+def _take_profile(given: dict[str, Any]) -> tuple[profiles.Profile, dict[str, Any]]:
+    """Take the options out of `given` that choose and change the profile.
+
+    Returns it, and what was changed, with the values that the profile has, where "no limit" is
+    None. Raises BadInput for files that can't be used, and options that don't go with the profile.
+    """
+    changes = {name: given.pop(name) for name in OVERRIDES if name in given}
+    overridden = list(changes)
+    if "sharegpt" in given:
+        from spark_bench.prompts import sharegpt
+
+        sharegpt.check_sharegpt(given["sharegpt"])
+    if "trace" in given:
+        # Read now, so that an invalid trace is refused at once.
+        entries = read_trace(given["trace"], limit=changes.get("num_prompts"))
+        changes["num_prompts"] = len(entries)
+    name, files = given.pop("name"), given.pop("profiles", ())
+    if "depths" in given:
+        # A batch: as many prompts as are in flight.
+        usual = profiles.find_profile(name, files)
+        _check_load(usual, given)
+        batch = changes.get("concurrency") or usual.concurrency or 1
+        changes |= {"num_prompts": batch, "concurrency": batch, "request_rate": math.inf}
+    profile = change_profile(name, files, changes)
+    _check_load(profile, given)
+    return profile, {name: getattr(profile, name) for name in overridden}
 
 
 def _check_published(given: dict[str, Any], chosen: Collection[str]) -> options.PublishedOptions:

@@ -26,8 +26,9 @@ from spark_bench.load.sweep import MeasuredPoint, Sweep, knee, knee_between, pow
 from spark_bench.metrics.accepted import Accepted
 from spark_bench.metrics.depth import Speed
 from spark_bench.printable import printable
+from spark_bench.results.config_schema import Config
 from spark_bench.results.llama_benchy import result_rows
-from spark_bench.results.schema import Config, Result
+from spark_bench.results.schema import Result
 
 
 def outcome_tables(

@@ -20,7 +20,9 @@ from spark_bench.expectations.setting import (
     model_names,
 )
 from spark_bench.formats import plural
-from spark_bench.results.schema import Provenance, Published, Result
+from spark_bench.results.config_schema import Published
+from spark_bench.results.provenance_schema import Provenance
+from spark_bench.results.schema import Result
 
 # The texts of sglang.bench_serving, as a figure that was taken with it names them.
 RANDOM = "random, exact lengths, ignore_eos"

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from spark_bench.expectations.setting import Expectation, ServedSetting
 from spark_bench.formats import brief, digits, with_sign
 from spark_bench.metrics.figures import Summary
-from spark_bench.results.schema import Published
+from spark_bench.results.config_schema import Published
 
 _FILE = Path(__file__).with_name("published.toml")
 # Streams within this ratio are the same load: a closed loop of 8 has 7.6 in flight on average.

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, toml
 
-from spark_bench.results.schema import Provenance, Result, SettingValue as Value
+from spark_bench.results.provenance_schema import Provenance, SettingValue as Value
+from spark_bench.results.schema import Result
 
 About = Literal["roofline", "published"]
 Verdict = Literal["healthy", "slow", "far below", "impossible", "bound", "beside", "unknown"]

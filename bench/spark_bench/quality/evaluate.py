@@ -30,8 +30,8 @@ from spark_bench.quality.items import QualityItem
 from spark_bench.quality.tasks import MAX_TOKENS, build_items
 from spark_bench.results import files, quality_schema, redact
 from spark_bench.results.provenance import gather_provenance
+from spark_bench.results.provenance_schema import Provenance
 from spark_bench.results.quality_schema import AnsweredItem, QualityResult
-from spark_bench.results.schema import Provenance
 from spark_bench.run.context import Interrupts, interruptible
 from spark_bench.run.reach import ReachedServer, reach
 from spark_bench.run.save import write_or_spare

@@ -4,7 +4,7 @@ are called."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from spark_bench.report.quality_section import (
     server_settings,
     wrong_servers,
 )
-from spark_bench.results import codec, files, schema, suite_results
+from spark_bench.results import codec, config_schema, files, schema, suite_results
 from spark_bench.results.llama_benchy import result_rows
 
 
@@ -56,29 +56,9 @@ class Gathered(Struct, frozen=True):
 
 def gather_runs(words: Sequence[str]) -> Gathered:
     """Collect the runs, each once, oldest first. BadInput if there are none."""
-    runs: dict[str, ReportRun] = {}
-    scores: dict[str, QualityRun] = {}
-    damaged: list[str] = []
     default = () if words or not files.FOLDER.is_dir() else (str(files.FOLDER),)
     paths = files.find_files(words or default)
-    for path, itself in paths.items():
-        quality = files.claims_quality(path)
-        if not (quality or files.claims_result(path)) and (
-            not itself or path.name == suite_results.SUITE_RESULTS
-        ):
-            continue
-        try:
-            if quality:
-                score = quality_run(codec.read_quality(path), path)
-                scores[score.entry.id] = score
-                continue
-            run = report_run(codec.read_result(path), path)
-        except BadInput as error:
-            if itself:
-                raise
-            damaged.append(error.message)
-        else:
-            runs[run.entry.id] = run
+    runs, scores, damaged = _read_results(paths)
     rows = suite_rows(paths)
     failed = unmeasured(rows)
     if not runs and not scores:
@@ -107,6 +87,36 @@ def gather_runs(words: Sequence[str]) -> Gathered:
             if row.warned and row.file
         },
     )
+
+
+def _read_results(
+    paths: Mapping[Path, bool],
+) -> tuple[dict[str, ReportRun], dict[str, QualityRun], list[str]]:
+    """The runs and the scores in these files by id, and sentences about those that can't be read.
+
+    paths: with whether each was named itself, so that it must be a result
+    """
+    runs: dict[str, ReportRun] = {}
+    scores: dict[str, QualityRun] = {}
+    damaged: list[str] = []
+    for path, itself in paths.items():
+        quality = files.claims_quality(path)
+        if not (quality or files.claims_result(path)) and (
+            not itself or path.name == suite_results.SUITE_RESULTS
+        ):
+            continue
+        try:
+            if quality:
+                score = quality_run(codec.read_quality(path), path)
+                scores[score.entry.id] = score
+            else:
+                run = report_run(codec.read_result(path), path)
+                runs[run.entry.id] = run
+        except BadInput as error:
+            if itself:
+                raise
+            damaged.append(error.message)
+    return runs, scores, damaged
 
 
 class Unmeasured(Struct, frozen=True):
@@ -177,7 +187,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     """
 
     entry: HistoryEntry
-    config: schema.Config
+    config: config_schema.Config
     reason: str
     reasons: tuple[str, ...]
     kernel: bool

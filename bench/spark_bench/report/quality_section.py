@@ -25,8 +25,8 @@ from spark_bench.expectations.published_scores import published_scores
 from spark_bench.formats import plural, with_sign
 from spark_bench.history.entry import HistoryEntry, entry_of, server_key
 from spark_bench.report import page_table
+from spark_bench.results.provenance_schema import Provenance
 from spark_bench.results.quality_schema import Against, AnsweredItem, QualityResult, Score
-from spark_bench.results.schema import Provenance
 
 EXAMPLES = 3  # wrong answers that are shown of each score
 MOST_SHOWN = 12  # scores whose wrong answers are shown

@@ -14,8 +14,9 @@ from msgspec import structs
 
 from spark_bench.client.audit import Audit
 from spark_bench.results.codec import Row
+from spark_bench.results.config_schema import Config
 from spark_bench.results.quality_schema import AnsweredItem, Matched, QualityResult
-from spark_bench.results.schema import Config, Repeat, Result
+from spark_bench.results.schema import Repeat, Result
 
 FILE = Path(__file__).with_name("schema.json")
 # Types with keys that a file leaves out where they say nothing.

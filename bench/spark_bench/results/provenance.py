@@ -17,7 +17,7 @@ import msgspec
 import spark_bench
 from spark_bench.project import ProjectListing
 from spark_bench.protocol.models import parse_models
-from spark_bench.results import redact, schema
+from spark_bench.results import provenance_schema, redact
 
 if TYPE_CHECKING:
     import httpx
@@ -30,7 +30,7 @@ def gather_provenance(
     model: str = "",
     project: Path | None = None,
     listing: ProjectListing | None = None,
-) -> schema.Provenance:
+) -> provenance_schema.Provenance:
     """Gather the provenance. Call this just before the run starts, for the load average.
 
     http: client that sends the API key, if any; the key never gets into the result
@@ -39,7 +39,7 @@ def gather_provenance(
     project: the project's folder, for its git commit; None: there is none
     listing: what that project has deployed; None: nothing, or unknown
     """
-    return schema.Provenance(
+    return provenance_schema.Provenance(
         client=client_versions(),
         machine=read_machine(),
         project=read_commit(project) if project else None,
@@ -48,23 +48,23 @@ def gather_provenance(
     )
 
 
-def client_versions() -> schema.Client:
+def client_versions() -> provenance_schema.Client:
     """The versions of the client's software."""
     httpx = None
     with suppress(metadata.PackageNotFoundError):
         httpx = metadata.version("httpx")
-    return schema.Client(
+    return provenance_schema.Client(
         version=spark_bench.__version__, python=platform.python_version(), httpx=httpx
     )
 
 
-def describe_deployment(listing: ProjectListing) -> schema.DeployedGroup | None:
+def describe_deployment(listing: ProjectListing) -> provenance_schema.DeployedGroup | None:
     """The part of a project's listing that determines figures; None if nothing is running."""
     head = listing.head
     if head is None:
         return None
     ranks = (
-        schema.DeployedRank(
+        provenance_schema.DeployedRank(
             rank=rank.rank,
             node=rank.node,
             image=rank.image,
@@ -74,7 +74,7 @@ def describe_deployment(listing: ProjectListing) -> schema.DeployedGroup | None:
         )
         for rank in listing.ranks
     )
-    return schema.DeployedGroup(
+    return provenance_schema.DeployedGroup(
         model=head.model,
         revision=listing.revision,
         group=listing.group,
@@ -100,7 +100,7 @@ _ARM_PARTS = {
 }
 
 
-def read_machine(root: Path = Path("/")) -> schema.Machine:
+def read_machine(root: Path = Path("/")) -> provenance_schema.Machine:
     """Read this machine's properties and current load. root: folder that holds /proc and /sys"""
     cpus = root / "sys/devices/system"
     # None on systems that don't have it.
@@ -110,7 +110,7 @@ def read_machine(root: Path = Path("/")) -> schema.Machine:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError):
         load = os.getloadavg()
-    return schema.Machine(
+    return provenance_schema.Machine(
         hostname=platform.node() or None,
         product=_first_line(root / "sys/class/dmi/id/product_name"),
         cpu=cpu_model(_text(root / "proc/cpuinfo")) or platform.processor() or None,
@@ -139,13 +139,13 @@ def cpu_model(cpuinfo: str) -> str | None:
     return " + ".join(_ARM_PARTS.get(part, f"part {part}") for part in parts) or None
 
 
-def read_commit(folder: Path) -> schema.Commit | None:
+def read_commit(folder: Path) -> provenance_schema.Commit | None:
     """The commit checked out in `folder`; None if git has no answer."""
     sha = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     if not sha or changes is None:
         return None
-    return schema.Commit(sha=sha, dirty=bool(changes))
+    return provenance_schema.Commit(sha=sha, dirty=bool(changes))
 
 
 def _git(folder: Path, *words: str) -> str | None:
@@ -199,7 +199,7 @@ _SGLANG = """
 _LLAMA_CPP = frozenset(("model_path", "total_slots", "build_info", "n_ctx"))
 
 
-def read_server_info(http: httpx.Client, url: str, model: str = "") -> schema.ServerInfo:
+def read_server_info(http: httpx.Client, url: str, model: str = "") -> provenance_schema.ServerInfo:
     """Read what the server at `url` says about itself; ServerInfo() if it doesn't respond.
 
     model: id that will be requested; "": the first that the server lists
@@ -209,7 +209,7 @@ def read_server_info(http: httpx.Client, url: str, model: str = "") -> schema.Se
     entry = next((entry for entry in listed if model in ("", entry.id)), None)
     engine: str | None = None
     version: object = None
-    settings: dict[str, schema.SettingValue] = {}
+    settings: dict[str, provenance_schema.SettingValue] = {}
     # SGLang 0.5.23 has the first path and warns about the second, the only one in 0.5.3.
     for path in ("/server_info", "/get_server_info") if listed else ():
         if "tp_size" in (info := _get(http, base + path)):
@@ -222,7 +222,7 @@ def read_server_info(http: httpx.Client, url: str, model: str = "") -> schema.Se
         elif "default_generation_settings" in (props := _get(http, f"{base}/props")):
             engine, version = "llama.cpp", props.get("build_info")
             settings = llama_cpp_settings(props)
-    return schema.ServerInfo(
+    return provenance_schema.ServerInfo(
         engine=engine,
         version=version if isinstance(version, str) and version else None,
         models=tuple(entry.id for entry in listed),
@@ -232,7 +232,7 @@ def read_server_info(http: httpx.Client, url: str, model: str = "") -> schema.Se
     )
 
 
-def sglang_settings(info: Mapping[str, Any]) -> dict[str, schema.SettingValue]:
+def sglang_settings(info: Mapping[str, Any]) -> dict[str, provenance_schema.SettingValue]:
     """The settings in SGLang's server info that affect speed."""
     states = info.get("internal_states")
     state = states[0] if isinstance(states, list) and states else {}
@@ -245,7 +245,7 @@ def sglang_settings(info: Mapping[str, Any]) -> dict[str, schema.SettingValue]:
     )
 
 
-def llama_cpp_settings(props: Mapping[str, Any]) -> dict[str, schema.SettingValue]:
+def llama_cpp_settings(props: Mapping[str, Any]) -> dict[str, provenance_schema.SettingValue]:
     """The settings in llama.cpp's /props that affect speed."""
     defaults = props["default_generation_settings"]
     merged = {**(defaults if isinstance(defaults, dict) else {}), **props}
@@ -254,7 +254,7 @@ def llama_cpp_settings(props: Mapping[str, Any]) -> dict[str, schema.SettingValu
 
 def _picked(
     info: Mapping[str, Any], wanted: Callable[[str], bool]
-) -> dict[str, schema.SettingValue]:
+) -> dict[str, provenance_schema.SettingValue]:
     """The wanted settings that JSON can hold: scalars, neither infinite nor beyond 64 bits."""
     return {
         name: redact.clean_text(value) if isinstance(value, str) else value

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from spark_bench.results.schema import Provenance
+from spark_bench.results.provenance_schema import Provenance
 
 QUALITY_VERSION: Final = 1
 QUALITY_KIND: Final = "spark-bench quality"

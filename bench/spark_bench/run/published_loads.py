@@ -10,8 +10,8 @@ from spark_bench.expectations.published import setting_words
 from spark_bench.expectations.setting import hub_id
 from spark_bench.load.profile import Profile
 from spark_bench.options import PublishedOptions, RunOptions
+from spark_bench.results.config_schema import Published
 from spark_bench.results.provenance import gather_provenance
-from spark_bench.results.schema import Published
 from spark_bench.run.reach import ReachedServer
 
 

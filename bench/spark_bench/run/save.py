@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import click
 from msgspec import UNSET
@@ -24,7 +24,16 @@ from spark_bench.load import trace
 from spark_bench.metrics.depth import DepthFigures
 from spark_bench.metrics.figures import Summary
 from spark_bench.options import RunOptions
-from spark_bench.results import assemble, codec, files, quality_schema, redact, schema
+from spark_bench.results import (
+    assemble,
+    codec,
+    config_schema,
+    files,
+    provenance_schema,
+    quality_schema,
+    redact,
+    schema,
+)
 from spark_bench.run import measure, negotiate, reach, responses
 
 BLOCK = 1024 * 1024
@@ -47,8 +56,8 @@ class SavedResult:
 
 def save_result(
     options: RunOptions,
-    config: schema.Config,
-    provenance: schema.Provenance,
+    config: config_schema.Config,
+    provenance: provenance_schema.Provenance,
     repeats: Sequence[measure.MeasuredRepeat],
     notes: Sequence[str],
     *,
@@ -120,8 +129,8 @@ def _save_requests(
 
 
 def _build_result(
-    config: schema.Config,
-    provenance: schema.Provenance,
+    config: config_schema.Config,
+    provenance: provenance_schema.Provenance,
     repeats: Sequence[measure.MeasuredRepeat],
     notes: Sequence[str],
     requests: Path | None,
@@ -145,7 +154,7 @@ def _build_result(
 
 def describe_config(
     options: RunOptions, server: reach.ReachedServer, agreement: negotiate.Agreement, warmup: int
-) -> schema.Config:
+) -> config_schema.Config:
     """The configuration of a run, as this server accepted it.
 
     warmup: number of requests sent before the first repeat
@@ -154,7 +163,7 @@ def describe_config(
     fixed = load.trace is None
     lengths = fixed and not prompts.sharegpt
     terms, ramp, slo = agreement.terms, load.ramp, options.measure.slo
-    return schema.Config(
+    return config_schema.Config(
         profile=profile.name,
         overrides=load.overrides,
         endpoint=agreement.dialect.name,  # type: ignore[arg-type] # one of its three names
@@ -165,7 +174,7 @@ def describe_config(
         output_len=profile.output_len if lengths else None,
         request_rate=profile.request_rate if fixed and not ramp else None,
         burstiness=None if load.burstiness == float("inf") else load.burstiness,
-        rate_ramp=schema.RateRamp(start=ramp.start, end=ramp.end, shape=ramp.shape)
+        rate_ramp=config_schema.RateRamp(start=ramp.start, end=ramp.end, shape=ramp.shape)
         if ramp
         else None,
         concurrency=profile.concurrency,
@@ -180,29 +189,36 @@ def describe_config(
         temperature=terms.temperature,
         extra_body=redact.clean_body(terms.extra),
         count_tokens="usage" if terms.continuous_usage else options.measure.count_tokens,
-        conversations=schema.Conversations(
-            turns=prompts.turns,
-            think_time=prompts.think_time,
-            shared_prefix=prompts.shared_prefix,
-            prefix_groups=prompts.prefix_groups,
-        ),
         dataset=_describe_dataset(options),
         slo=slo.limits_ms if slo else {},
         command=redact.clean_command(["spark-bench", *sys.argv[1:]]),
         published=load.published or UNSET,
         depth=UNSET if load.depth is None else load.depth,
-        long=schema.LongPrompts(
-            every=profile.long_every,
-            input_len=profile.long_input_len or 0,
-            output_len=profile.long_output_len or 0,
-        )
-        if profile.long_every and lengths
-        else UNSET,
         depth_cached=UNSET if load.depth is None else load.depth_cached,
+        **_describe_prompts(options),
     )
 
 
-def _describe_dataset(options: RunOptions) -> schema.Dataset | None:
+def _describe_prompts(options: RunOptions) -> dict[str, Any]:
+    """What each conversation is like, and which of them are long."""
+    prompts, profile = options.prompts, options.load.profile
+    conversations = config_schema.Conversations(
+        turns=prompts.turns,
+        think_time=prompts.think_time,
+        shared_prefix=prompts.shared_prefix,
+        prefix_groups=prompts.prefix_groups,
+    )
+    if not profile.long_every or options.load.trace or prompts.sharegpt:
+        return {"conversations": conversations}
+    long = config_schema.LongPrompts(
+        every=profile.long_every,
+        input_len=profile.long_input_len or 0,
+        output_len=profile.long_output_len or 0,
+    )
+    return {"conversations": conversations, "long": long}
+
+
+def _describe_dataset(options: RunOptions) -> config_schema.Dataset | None:
     kind: Literal["trace", "sharegpt"] = "trace" if options.load.trace else "sharegpt"
     path = options.load.trace or options.prompts.sharegpt
     if path is None:
@@ -212,7 +228,9 @@ def _describe_dataset(options: RunOptions) -> schema.Dataset | None:
         while block := file.read(BLOCK):
             digest.update(block)
     speed = options.load.trace_speed if options.load.trace else 1.0
-    return schema.Dataset(format=kind, file=path.name, sha256=digest.hexdigest(), speed=speed)
+    return config_schema.Dataset(
+        format=kind, file=path.name, sha256=digest.hexdigest(), speed=speed
+    )
 
 
 # Share of the prompts' own tokens that may come from the cache without a note. What the template

@@ -6,7 +6,7 @@ from itertools import takewhile
 from msgspec import Struct
 
 from spark_bench.formats import byte_text, digits
-from spark_bench.results.schema import Machine
+from spark_bench.results.provenance_schema import Machine
 from spark_bench.selftest import accuracy, bench
 
 # Client and reference server need a core each. Others may use the rest, and this share of a core.

@@ -26,7 +26,7 @@ from spark_bench.compare.comparison import (
 from spark_bench.compare.runs import ComparedRun, load_runs
 from spark_bench.history.entry import EntryFigure, collect_results
 from spark_bench.metrics.accepted import Accepted, CoursePart
-from spark_bench.results.schema import Config, Conversations, Dataset, LongPrompts, RateRamp
+from spark_bench.results.config_schema import Config, Conversations, Dataset, LongPrompts, RateRamp
 
 CHANGED: dict[str, Any] = {
     "profile": "short",

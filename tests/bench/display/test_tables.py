@@ -37,16 +37,8 @@ from spark_bench.metrics.queues import Queue
 from spark_bench.metrics.stalls import Prefills, Stall, Stalls
 from spark_bench.metrics.steady import Steady
 from spark_bench.options import RunOutcome
-from spark_bench.results.schema import (
-    Config,
-    Lengths,
-    NodeColumns,
-    NodeFigures,
-    Nodes,
-    Range,
-    RateRamp,
-    Result,
-)
+from spark_bench.results.config_schema import Config, RateRamp
+from spark_bench.results.schema import Lengths, NodeColumns, NodeFigures, Nodes, Range, Result
 
 STEADY = Steady(
     rule="closed",

@@ -22,7 +22,8 @@ from spark_bench.expectations.as_published import (
 from spark_bench.expectations.published import load_published
 from spark_bench.metrics.intervals import Interval
 from spark_bench.options import RunOutcome
-from spark_bench.results.schema import Published, Result
+from spark_bench.results.config_schema import Published
+from spark_bench.results.schema import Result
 
 FLASH = "RadixArk/Qwen3.8-Flash-Next-NVFP4"
 STATED = [one for one in load_published() if not unstated(one)]

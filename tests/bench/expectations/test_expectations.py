@@ -23,7 +23,8 @@ from spark_bench.expectations.setting import (
     weight_bytes,
 )
 from spark_bench.metrics.figures import Summary
-from spark_bench.results.schema import DeployedGroup, Result
+from spark_bench.results.provenance_schema import DeployedGroup
+from spark_bench.results.schema import Result
 
 OSS, QWEN7B = "openai/gpt-oss-120b", "Qwen/Qwen2.5-7B-Instruct"
 LLAMA8B, LLAMA70B = "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-70B-Instruct"

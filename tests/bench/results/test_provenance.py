@@ -26,6 +26,7 @@ from spark_bench.results.provenance import (
     read_machine,
     read_server_info,
 )
+from spark_bench.results.provenance_schema import Provenance, ServerInfo
 from spark_bench.results.redact import (
     HIDDEN,
     clean_body,
@@ -33,7 +34,6 @@ from spark_bench.results.redact import (
     clean_text,
     without_credentials,
 )
-from spark_bench.results.schema import Provenance, ServerInfo
 
 SECRET = "sk-this-is-secret"
 MODELS = {

@@ -11,7 +11,7 @@ from run_here import run
 from spark_bench.cli import main
 from spark_bench.metrics.mixed import MixedFigures
 from spark_bench.reference_server.launcher import ReferenceServer
-from spark_bench.results.schema import LongPrompts
+from spark_bench.results.config_schema import LongPrompts
 
 PROFILE = """
 [chats]

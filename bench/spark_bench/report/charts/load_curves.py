@@ -14,7 +14,7 @@ from spark_bench.formats import digits
 from spark_bench.load.sweep import knee, knee_between
 from spark_bench.report import named_runs, page_table
 from spark_bench.report.charts import plot, svg
-from spark_bench.results.schema import Config
+from spark_bench.results.config_schema import Config
 
 _LOADS = {"concurrency": "requests in flight", "request_rate": "requests per second"}
 _CHARTS = (
