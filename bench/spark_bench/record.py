@@ -16,7 +16,8 @@ from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+
+from spark_bench.arrays import Counts, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class Exchange:
     unstamped: bool = False
     segments: array[int] = field(default_factory=lambda: array("q"))
     looked: array[int] = field(default_factory=lambda: array("q"))
-    looks: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    looks: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     clock_error_ns: int = 0
 
 
@@ -194,13 +195,13 @@ class Request:
     first_event_ns: int = 0
     text_ns: int = 0
     done_ns: int = 0
-    token_ns: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    token_ns: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     sent_by_ns: int = 0
     first_event_since_ns: int = 0
     text_since_ns: int = 0
     done_since_ns: int = 0
-    token_since_ns: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    token_counts: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    token_since_ns: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    token_counts: Counts = field(default_factory=lambda: np.empty(0, np.int32))
     counted_by: str = "none"
     asked_input: int | None = None
     asked_output: int = 0

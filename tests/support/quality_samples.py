@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 from result_samples import a_provenance
-from spark_bench.quality.score import score_items
+from spark_bench.quality.grading import score_items
 from spark_bench.results.codec import encode_result
 from spark_bench.results.quality_schema import (
     AnsweredItem,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from msgspec import UNSET
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
 from spark_bench import formats
+from spark_bench.arrays import Bools, Ints
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.client.recorder import Recording
 from spark_bench.client.tally import PAUSE_NS, Durations, Tally, peak_rss
@@ -85,15 +85,13 @@ def wide_times(requests: Sequence[Request], tally: Tally) -> WideTimes:
     )
 
 
-def _overlap(
-    since: NDArray[np.int64], until: NDArray[np.int64], spans: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def _overlap(since: Ints, until: Ints, spans: Ints) -> Bools:
     """Which of the times from `since` to `until` overlap one of the spans, which are in order."""
     if not len(spans):
         return np.zeros(since.size, np.bool_)
     # The last span that begins before the end of each time; the spans before it end earlier.
     last = np.searchsorted(spans[:, 0], until) - 1
-    overlapping: NDArray[np.bool_] = (last >= 0) & (spans[np.maximum(last, 0), 1] > since)
+    overlapping: Bools = (last >= 0) & (spans[np.maximum(last, 0), 1] > since)
     return overlapping
 
 

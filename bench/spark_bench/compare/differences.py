@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from spark_bench.arrays import Floats
 from spark_bench.compare import metric_names, stats
 from spark_bench.compare.runs import ComparedRun
 
@@ -32,17 +32,17 @@ class Matrix:
 
     names: tuple[str, ...]
     runs: tuple[ComparedRun, ...]
-    values: stats.Floats
-    n: stats.Floats
-    percent: stats.Floats
-    low: stats.Floats
-    high: stats.Floats
-    p: stats.Floats
-    holm: stats.Floats
-    error: stats.Floats
-    freedom: stats.Floats
+    values: Floats
+    n: Floats
+    percent: Floats
+    low: Floats
+    high: Floats
+    p: Floats
+    holm: Floats
+    error: Floats
+    freedom: Floats
 
-    def detectable(self, figure: int) -> stats.Floats:
+    def detectable(self, figure: int) -> Floats:
         """By run, the smallest difference in percent that 95% of such comparisons would find, at 5%
         two-sided, without adjustment."""
         apart = stats.Contrast(self.error[figure], self.error[figure], self.freedom[figure])
@@ -75,7 +75,7 @@ def build_matrix(runs: Sequence[ComparedRun], names: Sequence[str]) -> Matrix:
 
 def _row(
     columns: Sequence[Sequence[float]], ends: Sequence[tuple[Sequence[float], Sequence[float]]]
-) -> NDArray[np.float64]:
+) -> Floats:
     """(values, n, percent, low, high, p, error, freedom) of one figure.
 
     ends: by run, the lowest and the highest value of each repeat

@@ -12,8 +12,6 @@ Requests are paired by repeat and position, and only if every prompt's hash is t
 sides. E2E counts where both answers are equally long.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -24,10 +22,11 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from spark_bench.arrays import Floats, Ints
 from spark_bench.compare import stats
 from spark_bench.compare.runs import ComparedRun, ResultPart
 from spark_bench.errors import BadInput
-from spark_bench.metrics.times import Floats, Ints, Times
+from spark_bench.metrics.times import Times
 from spark_bench.printable import printable
 from spark_bench.results import codec
 

@@ -7,8 +7,6 @@ first word, where a server sends no tokens) shows whether it is a rounding (late
 each answer) or something broken (at once).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -20,7 +18,13 @@ from msgspec import UNSET, Struct
 
 from spark_bench.compare import paired, stats
 from spark_bench.metrics.intervals import wilson
-from spark_bench.results.quality_schema import Against, AnsweredItem, Matched, QualityResult
+from spark_bench.results.quality_schema import (
+    CUT_OFF,
+    Against,
+    AnsweredItem,
+    Matched,
+    QualityResult,
+)
 
 ALPHA = 0.05  # over all differences of a table together
 
@@ -247,7 +251,6 @@ LOSS = 5.0  # points
 # Complete answers to a task below which nothing is concluded: of a model that gets three in ten
 # right, none of ten is right once in 35 times.
 FEWEST = 10
-CUT_OFF = "length"  # the finish_reason of an answer that a limit cut off
 
 
 def why_unusable(part: ScorePart) -> str:

@@ -32,9 +32,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from spark_bench.arrays import Floats
 
 LEVEL = 0.95
 TRIM = 0.2  # at each end, as Wilcox and Yuen recommend

@@ -10,17 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spark_bench import expectations, formats, options
-from spark_bench.display.result_lines import (
-    accepted_line,
-    client_line,
-    failure_lines,
-    finding_lines,
-    node_lines,
-    off_text,
-    queue_lines,
-    server_lines,
-    widest_off,
-)
+from spark_bench.display import result_lines
 from spark_bench.load.profile import Profile
 from spark_bench.load.sweep import MeasuredPoint, Sweep, knee, knee_between, power_between
 from spark_bench.metrics.accepted import Accepted
@@ -63,14 +53,14 @@ def result_tables(result: Result) -> Iterator[RenderableType]:
     yield _head(result)
     if result.summary.completed:
         yield latencies(result)
-    lines = [*finding_lines(result), *queue_lines(result)]
+    lines = [*result_lines.finding_lines(result), *result_lines.queue_lines(result)]
     if result.summary.completed:
         lines += expectations.expectation_lines(result)
     if result.server:
-        lines += server_lines(result.server)
+        lines += result_lines.server_lines(result.server)
     if result.nodes:
-        lines += node_lines(result.nodes)
-    yield labeled_lines([*lines, ("client", client_line(result))])
+        lines += result_lines.node_lines(result.nodes)
+    yield labeled_lines([*lines, ("client", result_lines.client_line(result))])
     if result.notes:
         yield labeled_lines(("note", note) for note in result.notes)
 
@@ -134,7 +124,7 @@ def latencies(result: Result) -> Table:
                     if (bound := limits.get(f"{figure}_{name}_ms"))
                     and (value := getattr(result.summary, f"{figure}_{name}_ms")) is not None
                 ]
-                cells.append(off_text(max(off)) if off else "")
+                cells.append(result_lines.off_text(max(off)) if off else "")
             table.add_row(title, *cells)
     return table
 
@@ -239,7 +229,7 @@ def sweep_table(results: Sequence[Result], sweep: Sweep) -> Table:
         if any(each.bounds for each in ordered):
             limits = result.bounds or {}
             figures = ((getattr(result.summary, n), limits.get(n)) for n in SWEEP_FIGURES)
-            cells.append(widest_off(figures))
+            cells.append(result_lines.widest_off(figures))
         table.add_row(f"{point.value:g}", *cells, mark, style="bold" if mark else "")
     return table
 
@@ -301,7 +291,9 @@ def depth_table(results: Sequence[Result]) -> Table:
     for head in present:
         table.add_column(head, justify="right", no_wrap=True)
     off = [
-        widest_off((cells[n].mean, cells[n].bound) for cells in present.values() if cells[n])
+        result_lines.widest_off(
+            (cells[n].mean, cells[n].bound) for cells in present.values() if cells[n]
+        )
         for n in range(len(rows))
     ]
     if any(off):
@@ -319,11 +311,11 @@ def speed_text(speed: Speed | None) -> str:
 
 def _depth_lines(result: Result) -> Iterator[tuple[str, str]]:
     """What is to be known about a depth beside its rows."""
-    yield from failure_lines(result.summary)
+    yield from result_lines.failure_lines(result.summary)
     if result.status == "partial":
         yield "partial", result.reason
     if isinstance(result.accepted, Accepted):
-        yield "accepted", accepted_line(result.accepted)
+        yield "accepted", result_lines.accepted_line(result.accepted)
     yield from (line for line in expectations.expectation_lines(result) if line[0] == "published")
     yield from _client_lines(result)
     yield from (("note", note) for note in result.notes)

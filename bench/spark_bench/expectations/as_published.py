@@ -7,18 +7,8 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from spark_bench.errors import BadInput
-from spark_bench.expectations.published import (
-    FIGURES,
-    beside_text,
-    figures_beside,
-    load_published,
-)
-from spark_bench.expectations.setting import (
-    EngineSettings,
-    Expectation,
-    ServedSetting,
-    model_names,
-)
+from spark_bench.expectations.published import FIGURES, beside_text, figures_beside, load_published
+from spark_bench.expectations.setting import EngineSettings, Expectation, ServedSetting, model_names
 from spark_bench.formats import plural
 from spark_bench.results.config_schema import Published
 from spark_bench.results.provenance_schema import Provenance

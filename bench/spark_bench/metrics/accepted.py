@@ -16,9 +16,9 @@ from math import ceil, log, sqrt
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
-from spark_bench.metrics.times import Floats, Ints, TimedRequests, Times
+from spark_bench.arrays import Bools, Counts, Floats, Ints
+from spark_bench.metrics.times import TimedRequests, Times
 
 # Sources of counts (`Request.counted_by`) that tell one event's tokens from another's.
 COUNTED = ("usage", "tokenizer", "chunk")
@@ -151,11 +151,11 @@ class _Steps:
         self.before: Ints = (first + inside - begun[owner]).astype(np.int64)[~last]
         self.owner: Ints = owner.astype(np.int64)[~last]
         self.usual: Floats = (gaps.ns / middles)[~last]
-        self.single: NDArray[np.bool_] = (shortest / middles <= ONE_STEP)[~last]
+        self.single: Bools = (shortest / middles <= ONE_STEP)[~last]
         self.single &= self.tokens <= MOST_TOKENS
 
 
-def _medians(ns: Ints, owner: NDArray[np.int32], answers: int) -> Floats:
+def _medians(ns: Ints, owner: Counts, answers: int) -> Floats:
     """The median gap of each answer, in ns, without those of 0 within one read."""
     apart = ns > 0
     order = np.lexsort((ns[apart], owner[apart]))

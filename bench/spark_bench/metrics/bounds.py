@@ -17,22 +17,12 @@ from typing import Any
 import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 
+from spark_bench.arrays import Bools, Counts, Floats, Ints, without_nan
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.goodput import NAMES, Slo
 from spark_bench.metrics.steady import Steady
 from spark_bench.metrics.summary import BY_REQUEST, describe_latency
-from spark_bench.metrics.times import (
-    NS_PER_MS,
-    NS_PER_S,
-    Bools,
-    Counts,
-    Floats,
-    Ints,
-    TimedRequests,
-    Times,
-    ended_ns,
-    without_nan,
-)
+from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, TimedRequests, Times, ended_ns
 from spark_bench.record import Request
 
 # A figure is exact if it is at most this far off: the larger of the two. People act on differences

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 
+from spark_bench.arrays import Floats, Ints
 from spark_bench.metrics.bounds import Bound, LatencyBounds, mean_bound
-from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, Ints, TimedRequests, Times
+from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, TimedRequests, Times
 from spark_bench.record import Request
 
 # Seconds over which a peak is taken.

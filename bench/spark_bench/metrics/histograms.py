@@ -12,7 +12,8 @@ from itertools import pairwise
 import numpy as np
 from msgspec import Struct
 
-from spark_bench.metrics.times import Floats, TimedRequests, without_nan
+from spark_bench.arrays import Floats, without_nan
+from spark_bench.metrics.times import TimedRequests
 
 # Names by figure; the first that the server has is taken. vLLM before 0.11 said
 # time_per_output_token for what is now inter_token_latency.

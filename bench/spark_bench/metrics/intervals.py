@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from msgspec import Struct
 
+from spark_bench.arrays import Floats, Ints, without_nan
 from spark_bench.metrics.figures import Summary
-from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, Ints, TimedRequests, without_nan
+from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, TimedRequests
 
 LEVEL = 0.95
 # So many that the ends of a 95 % interval move by only a few percent of its width between seeds.

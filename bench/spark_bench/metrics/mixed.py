@@ -12,18 +12,10 @@ import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
+from spark_bench.arrays import Bools, Floats, Ints, without_nan
 from spark_bench.load.profile import is_long
 from spark_bench.metrics.bounds import Bound, LatencyBounds, median_bounds, uncertain
-from spark_bench.metrics.times import (
-    NS_PER_MS,
-    Bools,
-    Floats,
-    Gaps,
-    Ints,
-    TimedRequests,
-    Times,
-    without_nan,
-)
+from spark_bench.metrics.times import NS_PER_MS, Gaps, TimedRequests, Times
 
 
 class LatencySpread(Struct, frozen=True):

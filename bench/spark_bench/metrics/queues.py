@@ -11,16 +11,15 @@ servers that read one batch after another and for those that do not, and what le
 unexplained is taken. If waiting explains little, nothing is said.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 from msgspec import UNSET, Struct, UnsetType
 
+from spark_bench.arrays import Ints
 from spark_bench.metrics.bounds import Bound, LatencyBounds, mean_bound
-from spark_bench.metrics.times import NS_PER_MS, Ints, TimedRequests, Times
+from spark_bench.metrics.times import NS_PER_MS, TimedRequests, Times
 
 # Chunks of one step are delivered one after another; first tokens of a batch come within this of
 # each other, and streams that overlap by less may not have run at once.

@@ -24,16 +24,8 @@ from typing import Literal
 import numpy as np
 from msgspec import UNSET, Struct, UnsetType, field
 
-from spark_bench.metrics.times import (
-    NS_PER_MS,
-    NS_PER_S,
-    Bools,
-    Counts,
-    Gaps,
-    Ints,
-    TimedRequests,
-    Times,
-)
+from spark_bench.arrays import Bools, Counts, Ints
+from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Gaps, TimedRequests, Times
 
 Whose = Literal["engine", "partial", "request", "alone"]
 

@@ -18,15 +18,8 @@ from typing import Literal
 import numpy as np
 from msgspec import Struct
 
-from spark_bench.metrics.times import (
-    NS_PER_S,
-    Concurrency,
-    Floats,
-    TimedRequests,
-    Times,
-    ended_ns,
-    without_nan,
-)
+from spark_bench.arrays import Floats, without_nan
+from spark_bench.metrics.times import NS_PER_S, Concurrency, TimedRequests, Times, ended_ns
 
 # Below these a window says less about the server than about its own edges.
 MIN_SHARE = 0.1

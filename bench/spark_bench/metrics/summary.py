@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
+from spark_bench.arrays import Floats, without_nan
 from spark_bench.metrics.figures import Summary
 from spark_bench.metrics.goodput import Slo, goodput
 from spark_bench.metrics.steady import steady
-from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, Floats, TimedRequests, Times, without_nan
+from spark_bench.metrics.times import NS_PER_MS, NS_PER_S, TimedRequests, Times
 from spark_bench.record import Request
 
 # The latencies with one value per request; itl and icl are pooled over all requests.

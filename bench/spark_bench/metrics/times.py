@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from spark_bench.arrays import Bools, Counts, Floats, Ints
 from spark_bench.record import Request
-
-Ints = NDArray[np.int64]
-Counts = NDArray[np.int32]
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 
 NS_PER_MS = 1e6
 NS_PER_S = 1e9
@@ -51,7 +46,7 @@ class Gaps:
     end_ns: Ints
     tokens: Counts
 
-    def where(self, chosen: NDArray[np.bool_]) -> Gaps:
+    def where(self, chosen: Bools) -> Gaps:
         """The chosen ones."""
         return Gaps(self.ns[chosen], self.end_ns[chosen], self.tokens[chosen])
 
@@ -128,7 +123,7 @@ class Times:
             begins=begins,
         )
 
-    def where(self, chosen: NDArray[np.bool_]) -> Times:
+    def where(self, chosen: Bools) -> Times:
         """The chosen requests."""
         sizes = self.ends - self.begins
         of_chosen = np.repeat(chosen, sizes)
@@ -250,8 +245,8 @@ class Times:
 class Concurrency:
     """A step function: from at_ns[i] to at_ns[i + 1], count[i] requests were in flight."""
 
-    at_ns: NDArray[np.int64]
-    count: NDArray[np.int64]
+    at_ns: Ints
+    count: Ints
 
     @property
     def peak(self) -> int:
@@ -312,11 +307,6 @@ class TimedRequests:
     def began_ns(self) -> int:
         """When the first request was sent, failed or not; 0 if none was."""
         return min((request.sent_ns for request in self.requests if request.sent_ns), default=0)
-
-
-def without_nan(values: Floats) -> Floats:
-    """The values that are not NaN."""
-    return values[~np.isnan(values)]
 
 
 def _none() -> Ints:

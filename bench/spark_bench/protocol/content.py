@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from spark_bench.arrays import Ints
 from spark_bench.protocol import sse
 from spark_bench.protocol.http1 import CRLF, BodyEnd, Framing, Head, MalformedHttp
 from spark_bench.record import Ended, Exchange
-
-Ints = NDArray[np.int64]
 
 # Default limit on the bytes of a decoded body.
 MOST_BYTES = 64 * 1024 * 1024

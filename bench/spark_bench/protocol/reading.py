@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from spark_bench.arrays import Bools, Counts, Ints
 from spark_bench.protocol import error_text, failures
 from spark_bench.protocol.content import ParsedResponse, parse_response
 from spark_bench.protocol.deltas import Deltas
@@ -14,8 +14,6 @@ from spark_bench.protocol.dialects import Dialect, RequestTerms
 from spark_bench.protocol.failures import Failure
 from spark_bench.record import Ended, Exchange, Job, Request
 
-Counts = NDArray[np.int32]
-Ints = NDArray[np.int64]
 # Counts the tokens of each of an answer's texts; returns None if it can't (any more).
 Count = Callable[[list[str]], Sequence[int] | None]
 
@@ -264,7 +262,7 @@ def earliest_ns(exchange: Exchange, answer: ParsedResponse) -> Ints | None:
     return earliest
 
 
-def single_segments(exchange: Exchange) -> NDArray[np.bool_] | None:
+def single_segments(exchange: Exchange) -> Bools | None:
     """Which reads are known to have held one TCP segment each; None: all of them."""
     count, pairs = len(exchange.ends), exchange.segments
     small = not count or exchange.ends[-1] < SEGMENT

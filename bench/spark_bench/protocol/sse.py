@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from typing import overload
 
 import numpy as np
-from numpy.typing import NDArray
 
+from spark_bench.arrays import Ints
 from spark_bench.record import Bytes
-
-Ints = NDArray[np.int64]
 
 # LF, CRLF or CR. Lines are what is between these: a pattern for a whole line would take quadratic
 # time on one without an end.

@@ -2,8 +2,7 @@
 
 items.py       an item: what is sent, and what is right; the items of a user's file
 arithmetic.py  word problems, generated from a seed
-grading.py     what an answer says, and whether that is right
+grading.py     what an answer says, whether that is right, and the score of many
 asking.py      the requests of items, and the message in a response
-score.py       shares and Wilson intervals of answered items
 evaluate.py    a whole task: reach the server, send, grade, save, resume
 """

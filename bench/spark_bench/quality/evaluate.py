@@ -16,7 +16,7 @@ from spark_bench.compare.scores import describe_against
 from spark_bench.display.progress import ProgressDisplay
 from spark_bench.options import QualityOptions, QualityOutcome
 from spark_bench.protocol import failures
-from spark_bench.quality import score
+from spark_bench.quality import grading
 from spark_bench.quality.asking import ItemAsker, read_harness_line
 from spark_bench.quality.data_file import find_data
 from spark_bench.quality.harness import (
@@ -42,7 +42,7 @@ SAVE_SECONDS, SAVE_SHARE = 10.0, 0.05
 # Give up on a server after this many failed requests in a row.
 FAILURES_IN_A_ROW = 10
 # A share of answers cut off above which a note says so.
-CUT_OFF = 0.02
+MOST_CUT_OFF = 0.02
 
 
 def evaluate(options: QualityOptions, show: ProgressDisplay) -> QualityOutcome:
@@ -240,7 +240,7 @@ class TaskEvaluation:
 
     def _remark(self) -> str:
         """The score so far, for the progress display."""
-        so_far = score.score_items(self.answered.values())
+        so_far = grading.score_items(self.answered.values())
         if so_far.score is None:
             return "no answer yet"
         return f"{so_far.right} of {so_far.answered} right ({so_far.score:.0%})"
@@ -248,7 +248,7 @@ class TaskEvaluation:
     def result(self) -> QualityResult:
         """The result as far as items were sent."""
         items = tuple(self.answered[i.id] for i in self._items if i.id in self.answered)
-        total = score.score_items(items)
+        total = grading.score_items(items)
         asking = time.monotonic() - self._asking_since if self._asking_since else 0.0
         result = QualityResult(
             id=self._id,
@@ -258,8 +258,8 @@ class TaskEvaluation:
             config=self._config,
             provenance=self._provenance,
             score=total,
-            groups=score.score_groups(items),
-            usage=score.add_usage(items, self._seconds + asking),
+            groups=grading.score_groups(items),
+            usage=grading.add_usage(items, self._seconds + asking),
             items=items,
             notes=tuple(
                 dict.fromkeys((*self._server.notes, *score_notes(items, self._config.protocol)))
@@ -371,9 +371,9 @@ def score_notes(
     items: Sequence[AnsweredItem], protocol: quality_schema.QualityProtocol
 ) -> list[str]:
     """Sentences to take into account when reading the score; none if all is well."""
-    total, notes = score.score_items(items), list[str]()
-    if (total.stopped_by_length or 0.0) > CUT_OFF:
-        cut = sum(item.finish_reason == score.LENGTH for item in items)
+    total, notes = grading.score_items(items), list[str]()
+    if (total.stopped_by_length or 0.0) > MOST_CUT_OFF:
+        cut = sum(item.finish_reason == quality_schema.CUT_OFF for item in items)
         notes.append(
             f"{cut} of {total.answered} answers were cut off after {protocol.max_tokens} tokens or "
             "at the context's end: --max-tokens allows more"

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
 import numpy as np
-from numpy.typing import NDArray
+
+from spark_bench.arrays import Floats, Ints
 
 # `Record` in source/log.c; followed by twice `sent` times of 8 bytes.
 RECORD = np.dtype(
@@ -88,8 +89,8 @@ class Stream:
     started_ns: int
     role_ns: int
     done_ns: int
-    sent_ns: NDArray[np.int64]
-    left_ns: NDArray[np.int64]
+    sent_ns: Ints
+    left_ns: Ints
 
     @property
     def ok(self) -> bool:
@@ -97,7 +98,7 @@ class Stream:
         return self.done_ns > 0 and not self.flags & (Flags.CUT | Flags.ERROR_EVENT)
 
     @property
-    def token_counts(self) -> NDArray[np.int64]:
+    def token_counts(self) -> Ints:
         """Tokens in each chunk sent."""
         visible = self.tokens - self.hidden
         counts = np.full(len(self.sent_ns), self.per_chunk, np.int64)
@@ -140,12 +141,12 @@ class GroundTruth:
 
     requests: int
     tokens: int
-    ttft: NDArray[np.float64]
-    itl: NDArray[np.float64]
-    tpot: NDArray[np.float64]
-    e2e: NDArray[np.float64]
-    e2e_done: NDArray[np.float64]
-    accept: NDArray[np.float64]
+    ttft: Floats
+    itl: Floats
+    tpot: Floats
+    e2e: Floats
+    e2e_done: Floats
+    accept: Floats
     duration: float
     peak: int
 
@@ -190,7 +191,7 @@ def ground_truth(
     )
 
 
-def _seconds(ends: list[int], starts: list[int]) -> NDArray[np.float64]:
+def _seconds(ends: list[int], starts: list[int]) -> Floats:
     return (np.array(ends, np.int64) - np.array(starts, np.int64)) / 1e9
 
 

@@ -4,8 +4,6 @@ A score belongs to what served: the same launch of every rank where the project 
 the same URL, model and settings. So a run has the scores of its server, newest first of each task.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The part of a result file that says what was requested: see `schema`."""
 
-from __future__ import annotations
-
 import re
 from math import prod
 from typing import Annotated, Any, Literal

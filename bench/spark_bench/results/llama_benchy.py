@@ -11,13 +11,7 @@ import msgspec
 
 from spark_bench import __version__
 from spark_bench.errors import BadInput
-from spark_bench.metrics.depth import (
-    Batch,
-    DepthFigures,
-    SpeedRow,
-    speed_of,
-    speed_rows,
-)
+from spark_bench.metrics.depth import Batch, DepthFigures, SpeedRow, speed_of, speed_rows
 from spark_bench.results.schema import Result
 
 

@@ -1,7 +1,5 @@
 """The part of a result file, of either kind, that says what it was measured with: see `schema`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from msgspec import Struct, field

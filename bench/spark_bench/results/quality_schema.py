@@ -15,6 +15,8 @@ from spark_bench.results.provenance_schema import Provenance
 
 QUALITY_VERSION: Final = 1
 QUALITY_KIND: Final = "spark-bench quality"
+# The finish_reason of an answer that a limit cut off, in every engine.
+CUT_OFF: Final = "length"
 
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 _Share = Annotated[float, Meta(ge=0, le=1)]

@@ -4,16 +4,13 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from spark_bench import formats, record
+from spark_bench.arrays import Floats, Ints
 from spark_bench.client.audit import Audit, Spread
 from spark_bench.metrics.figures import Summary
 from spark_bench.reference_server.streams import Stream, ground_truth
 from spark_bench.selftest.bench import LoadShape, Observation
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 # Largest acceptable p99 error of a time stamp, in µs: a tenth of an engine's shortest step (10 ms).
 STAMP_US = 1000.0

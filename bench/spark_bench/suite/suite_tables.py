@@ -11,12 +11,7 @@ from msgspec import UNSET
 
 from spark_bench.formats import digits, duration
 from spark_bench.printable import cell, printable
-from spark_bench.results.suite_results import (
-    COLUMNS,
-    MEASURED,
-    CaseRow,
-    SuiteResults,
-)
+from spark_bench.results.suite_results import COLUMNS, MEASURED, CaseRow, SuiteResults
 from spark_bench.suite.suite_rows import STREAMS, score_tasks
 
 if TYPE_CHECKING:
