@@ -239,7 +239,7 @@ def all_flags(function: Any) -> Any:
 @click.pass_context
 def command(context: click.Context, /, **typed: Any) -> int:
     """Measure every model of the project's catalog: deploy, check, run, record, next."""
-    from spark_bench.cli.check import check_suite_options
+    from spark_bench.cli.check_suite import check_suite_options
     from spark_bench.results.suite_results import encode_results
     from spark_bench.suite import child, job, plan, preview, runner, suite_markdown, suite_tables
 

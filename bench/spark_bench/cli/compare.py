@@ -73,10 +73,10 @@ def command(
 
         print_all(comparison_tables(comparison))
     else:
-        from spark_bench.compare import compare_tables
+        from spark_bench.compare import compare_export
         from spark_bench.compare.comparison import verdict_line
 
-        document = getattr(compare_tables, f"comparison_{form}")
+        document = getattr(compare_export, f"comparison_{form}")
         click.echo(document(comparison), nl=form == "json")
         for text in (*comparison.notes, *map(verdict_line, comparison.verdicts)):
             print_message(text)

@@ -1,10 +1,7 @@
-"""A comparison for people and programs: on a terminal within 80 columns, as Markdown, CSV, JSON."""
+"""A comparison for people, on a terminal within 80 columns."""
 
-import math
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
-import msgspec
 import numpy as np
 from rich import box
 from rich.console import RenderableType
@@ -13,19 +10,16 @@ from rich.text import Text
 
 from spark_bench.compare import differences, metric_names
 from spark_bench.compare.comparison import (
-    METHOD,
-    PAIR_METHOD,
-    SCORE_METHOD,
     Comparison,
-    Difference,
     by_value,
+    methods,
     verdict_line,
 )
 from spark_bench.compare.gates import decides
 from spark_bench.compare.runs import ComparedRun
-from spark_bench.compare.scores import ScoreDifference, ScoreRow
-from spark_bench.formats import brief, digits, markdown_table, plural, with_sign
-from spark_bench.printable import cell, code, json_text, markdown, printable
+from spark_bench.compare.scores import ScoreDifference
+from spark_bench.formats import brief, digits, plural, with_sign
+from spark_bench.printable import printable
 from spark_bench.results.quality_schema import Against
 
 FEW = 8  # up to this many runs, each figure has a line per run
@@ -43,7 +37,7 @@ def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
         grid.add_column(overflow="fold")
         for run in runs:
             role = "baseline, " if run is runs[0] else ""
-            grid.add_row(run.letter, Text(f"{printable(run.name)} ({role}{_contents(run)})"))
+            grid.add_row(run.letter, Text(f"{printable(run.name)} ({role}{run_contents(run)})"))
         yield grid
         if comparison.matrix.names:
             yield _figures(comparison.matrix)
@@ -59,7 +53,7 @@ def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
         yield _explaining(comparison)
     for note in comparison.notes:
         yield Text(f"note: {note}", overflow="fold")
-    for method in _methods(comparison):
+    for method in methods(comparison):
         yield Text(method, style="dim")
     if power := _power(comparison.matrix):
         yield Text(power, style="dim")
@@ -69,19 +63,10 @@ def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
         yield Text(verdict_line(verdict), style=style)
 
 
-def _contents(run: ComparedRun) -> str:
+def run_contents(run: ComparedRun) -> str:
     """What a run's results are: "5 repeats, arith, tools"."""
     repeats = [plural(run.repeats, "repeat")] if run.parts else []
     return printable(", ".join([*repeats, *run.by_task]))
-
-
-def _methods(comparison: Comparison) -> Iterator[str]:
-    if comparison.matrix.names:
-        yield METHOD
-    if comparison.paired:
-        yield PAIR_METHOD
-    if comparison.scores:
-        yield SCORE_METHOD
 
 
 def _paired(comparison: Comparison) -> Table:
@@ -91,7 +76,7 @@ def _paired(comparison: Comparison) -> Table:
     for index, head in enumerate(heads):
         table.add_column(head, justify="left" if index == 0 else "right", no_wrap=True)
     for row in comparison.paired:
-        within = "" if row.low is None or row.high is None else _within(row.low, row.high)
+        within = "" if row.low is None or row.high is None else range_text(row.low, row.high)
         table.add_row(
             f"{row.latency}_ms",
             row.run,
@@ -136,7 +121,7 @@ def percent(share: float) -> str:
 
 def points(apart: ScoreDifference | Against) -> tuple[str, str]:
     """A difference of scores, and its interval, in points."""
-    return f"{with_sign(100 * apart.difference)} pts", _within(100 * apart.low, 100 * apart.high)
+    return f"{with_sign(100 * apart.difference)} pts", range_text(100 * apart.low, 100 * apart.high)
 
 
 def agreement_lines(comparison: Comparison) -> Iterator[str]:
@@ -190,11 +175,12 @@ def _figures(matrix: differences.Matrix) -> Table:
 def _change(matrix: differences.Matrix, row: int, run: int) -> tuple[str, str, Text]:
     verdict = matrix.verdict(row, run)
     low, high = matrix.low[row, run], matrix.high[row, run]
-    within = "" if np.isnan(low) else _within(low, high)
+    within = "" if np.isnan(low) else range_text(low, high)
     return _percent(matrix.percent[row, run]), within, Text(verdict, style=STYLES.get(verdict, ""))
 
 
-def _within(low: float, high: float) -> str:
+def range_text(low: float, high: float) -> str:
+    """The ends of an interval of changes: "-1.2 to +3.4"."""
     return f"{with_sign(low)} to {with_sign(high)}"
 
 
@@ -258,184 +244,3 @@ def _power(matrix: differences.Matrix) -> str:
         f"With this spread and {repeats} repeats, differences of {least:.2g}% or more in "
         f"{matrix.names[row]} are found in 95% of comparisons (unadjusted)."
     )
-
-
-def comparison_csv(comparison: Comparison) -> str:
-    """The matrix as CSV: a row per figure, then one per task; unknown values are empty.
-
-    Scores are in percent, and their differences in points, in columns of their own.
-    """
-    import pandas as pd
-
-    frame = differences.matrix_frame(comparison.matrix)
-    rows: dict[str, dict[str, object]] = {}
-    for each in comparison.paired:
-        rows.setdefault(f"by_request.{each.latency}_ms", {"better": "lower"}).update(
-            {
-                f"{each.run} repeats": each.repeats,
-                f"{each.run} %": each.percent,
-                f"{each.run} low %": each.low,
-                f"{each.run} high %": each.high,
-                f"{each.run} p": each.p,
-                f"{each.run} p (Holm)": each.p_holm,
-                f"{each.run} verdict": each.verdict,
-            }
-        )
-    for row in comparison.scores:
-        cells = rows[f"score.{row.task}"] = {"better": "higher"}
-        columns = zip(comparison.matrix.runs, row.scores, row.differences, strict=True)
-        for run, score, apart in columns:
-            if score:
-                cells[run.letter] = 100 * score.score
-            if apart:
-                ends = {"": apart.difference, " low": apart.low, " high": apart.high}
-                cells |= {f"{run.letter}{end} pts": 100 * value for end, value in ends.items()}
-                cells |= {
-                    f"{run.letter} p": apart.p,
-                    f"{run.letter} p (Holm)": apart.p_holm,
-                    f"{run.letter} verdict": apart.verdict,
-                }
-    if rows:
-        scores = pd.DataFrame.from_dict(rows, orient="index")
-        frame = pd.concat([frame, scores] if len(frame) else [scores]).rename_axis("figure")
-    return frame.map(cell).to_csv()
-
-
-def comparison_markdown(comparison: Comparison) -> str:
-    """Figures and scores as a table with differences and verdicts, then what may explain them."""
-    matrix = comparison.matrix
-    base, *others = matrix.runs
-    heads = ["figure", base.letter]
-    for run in others:
-        heads += [run.letter, f"{run.letter} to {base.letter}", ""]
-    rows = []
-    for row, name in enumerate(matrix.names):
-        cells = [f"`{name}`", _number(matrix.values[row, 0])]
-        for index in range(1, len(matrix.runs)):
-            percent, low = matrix.percent[row, index], matrix.low[row, index]
-            change = f"{with_sign(percent)} %" if math.isfinite(percent) else "-"
-            if math.isfinite(percent) and math.isfinite(low):
-                change += f" ({with_sign(low)} to {with_sign(matrix.high[row, index])})"
-            cells += [_number(matrix.values[row, index]), change, matrix.verdict(row, index)]
-        rows.append(cells)
-    for name in dict.fromkeys(each.latency for each in comparison.paired):
-        own = {each.run: each for each in comparison.paired if each.latency == name}
-        cells = [f"`{name}_ms` by request", ""]
-        for run in others:
-            pair = own.get(run.letter)
-            within = f" ({_within(pair.low or 0, pair.high or 0)})" if pair and pair.p else ""
-            cells += ["", f"{with_sign(pair.percent)} %{within}" if pair else "-"]
-            cells.append(pair.verdict if pair else "")
-        rows.append(cells)
-    for task in comparison.scores:
-        rows.append([f"`{task.task}`, %", *_score_cells(task)])
-    runs = (f"- {run.letter}: {code(run.name)} ({_contents(run)})" for run in matrix.runs)
-    agreement = (f"- {markdown(line)}" for line in agreement_lines(comparison))
-    explaining = []
-    for each in comparison.explaining:
-        values = (
-            " and ".join("none" if value is None else markdown(str(value)) for value in own)
-            for own in each.values
-        )
-        explaining.append(f"- differs: {code(each.field)}: {' / '.join(values)}")
-    notes = (f"- {markdown(note)}" for note in comparison.notes)
-    table = markdown_table(heads, rows)
-    methods = list(_methods(comparison))
-    return "\n".join([table, "", *runs, *agreement, *explaining, *notes, "", *methods, ""])
-
-
-def _score_cells(row: ScoreRow) -> Iterator[str]:
-    for index, (score, apart) in enumerate(zip(row.scores, row.differences, strict=True)):
-        yield percent(score.score) if score else "-"
-        if index:
-            yield "{} ({})".format(*points(apart)) if apart else "-"
-            yield apart.verdict if apart else ""
-
-
-def _number(value: float) -> str:
-    if not math.isfinite(value):
-        return "-"
-    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
-
-
-def comparison_json(comparison: Comparison) -> str:
-    """All of it as JSON; unknown values are null."""
-    matrix = comparison.matrix
-    document = {
-        "schema_version": 1,
-        "kind": "spark-bench compare",
-        "runs": [
-            {
-                "letter": run.letter,
-                "name": run.name,
-                "repeats": run.repeats,
-                "files": [str(part.path) for part in run.files],
-                "ids": [part.id for part in run.files],
-            }
-            for run in matrix.runs
-        ],
-        "figures": [_figure(matrix, row) for row in range(len(matrix.names))],
-        "by_request": msgspec.to_builtins(comparison.paired),
-        "scores": [_score(row, matrix.runs) for row in comparison.scores],
-        "compared_anyway": [_difference(each, matrix.runs) for each in comparison.forbidding],
-        "differences": [_difference(each, matrix.runs) for each in comparison.explaining],
-        "gates": [
-            {**msgspec.to_builtins(verdict), "gate": verdict.gate.text}
-            for verdict in comparison.verdicts
-        ],
-        "notes": comparison.notes,
-        "method": " ".join(_methods(comparison)),
-    }
-    return json_text(msgspec.json.format(msgspec.json.encode(document)))
-
-
-def _figure(matrix: differences.Matrix, row: int) -> dict[str, Any]:
-    """A figure of every run, and each run's difference from the first."""
-    numbers = {
-        "value": matrix.values[row],
-        "percent": matrix.percent[row],
-        "low": matrix.low[row],
-        "high": matrix.high[row],
-        "p": matrix.p[row],
-        "p_holm": matrix.holm[row],
-    }
-    detectable = matrix.detectable(row)
-    return {
-        "name": matrix.names[row],
-        "better": metric_names.better(matrix.names[row]),
-        "runs": [
-            {
-                "letter": run.letter,
-                "repeats": int(matrix.n[row, index]),
-                **{key: _finite(array[index]) for key, array in numbers.items()},
-                "verdict": matrix.verdict(row, index),
-                "detectable_percent": _finite(detectable[index]),
-            }
-            for index, run in enumerate(matrix.runs)
-        ],
-    }
-
-
-def _score(row: ScoreRow, runs: Iterable[ComparedRun]) -> dict[str, Any]:
-    """A task's score in every run, and each run's difference from the first; shares, not points."""
-    cells = zip(runs, row.scores, row.differences, strict=True)
-    return {
-        "task": row.task,
-        "runs": [
-            {
-                "letter": run.letter,
-                "score": msgspec.to_builtins(score),
-                "difference": msgspec.to_builtins(apart),
-            }
-            for run, score, apart in cells
-        ],
-    }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _difference(each: Difference, runs: Iterable[ComparedRun]) -> dict[str, Any]:
-    values = {run.letter: own for run, own in zip(runs, each.values, strict=True)}
-    return {"field": each.field, "values": values}

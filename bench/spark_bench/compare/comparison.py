@@ -90,6 +90,16 @@ def compare_runs(
     )
 
 
+def methods(comparison: Comparison) -> Iterator[str]:
+    """How differences were judged, a text for each of its tables."""
+    if comparison.matrix.names:
+        yield METHOD
+    if comparison.paired:
+        yield PAIR_METHOD
+    if comparison.scores:
+        yield SCORE_METHOD
+
+
 def gate_error(verdicts: Sequence[gates.GateVerdict]) -> errors.BenchError | None:
     """The command's error: GateFailed if a gate failed, GateUnjudged if one could not be judged."""
     failed = [verdict_line(each) for each in verdicts if each.outcome == "failed"]

@@ -12,13 +12,8 @@ import pytest
 from compare_samples import a_file
 from msgspec import UNSET
 from quality_samples import a_quality, a_quality_file, an_item, quality_files
-from spark_bench.compare.compare_tables import (
-    agreement_lines,
-    comparison_csv,
-    comparison_json,
-    comparison_markdown,
-    comparison_tables,
-)
+from spark_bench.compare.compare_export import comparison_csv, comparison_json, comparison_markdown
+from spark_bench.compare.compare_tables import agreement_lines, comparison_tables
 from spark_bench.compare.comparison import CantCompare, compare_runs, gate_error, verdict_line
 from spark_bench.compare.gates import parse_gates
 from spark_bench.compare.scores import first_difference, match_answers, score_part

@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from printable_words import HOSTILE
 from result_samples import a_result
 from rich.console import Console
-from spark_bench.compare import compare_tables
+from spark_bench.compare import compare_export, compare_tables
 from spark_bench.compare.comparison import compare_runs
 from spark_bench.display.bar_process import draw_messages
 from spark_bench.display.progress import Plain
@@ -264,11 +264,11 @@ def test_a_comparison(file: Path, tmp_path: Path) -> None:
     )
     comparison = compare_runs([str(other), str(file)], "all", None, anyway=True)
     assert "[/no]" in checked(printed(compare_tables.comparison_tables(comparison)))
-    cells_hold_no_formula(checked(compare_tables.comparison_csv(comparison)))
-    markdown = checked(compare_tables.comparison_markdown(comparison))
+    cells_hold_no_formula(checked(compare_export.comparison_csv(comparison)))
+    markdown = checked(compare_export.comparison_markdown(comparison))
     assert "<img" not in markdown
     assert "\\[/no\\]" in markdown
-    assert json.loads(checked(compare_tables.comparison_json(comparison)))["runs"][1][
+    assert json.loads(checked(compare_export.comparison_json(comparison)))["runs"][1][
         "name"
     ] == str(file)
 
