@@ -51,7 +51,7 @@ def command(
     """
     if rows:
         return write_rows(runs, rows)
-    from spark_bench.report.named_runs import gather_runs
+    from spark_bench.report.gather import gather_runs
     from spark_bench.report.page import build_page, render_html
     from spark_bench.results.files import replacing
 

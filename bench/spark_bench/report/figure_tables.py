@@ -15,6 +15,7 @@ from spark_bench.expectations.published import FIGURES, measured_text, percent_t
 from spark_bench.metrics.bounds import Bound
 from spark_bench.metrics.queues import Queue
 from spark_bench.report import named_runs, page_table
+from spark_bench.report.gather import Unmeasured
 from spark_bench.report.quality_section import score_cells, score_columns
 
 _FIGURES = (
@@ -59,7 +60,7 @@ def rank_key(named: named_runs.NamedRun) -> tuple[bool, bool, bool, float]:
 def headline_table(
     runs: Sequence[named_runs.NamedRun],
     rooflines: Sequence[expectations.Expectation],
-    without: Sequence[named_runs.Unmeasured] = (),
+    without: Sequence[Unmeasured] = (),
 ) -> page_table.Table:
     """A row per run, then one for each model or variant that could not be measured.
 

@@ -18,7 +18,8 @@ from spark_bench.printable import printable
 from spark_bench.protocol.failures import cure, meaning
 from spark_bench.report import figure_tables as tables, special_tables
 from spark_bench.report.charts.over_time import choose_timeline_run
-from spark_bench.report.named_runs import Gathered, NamedRun, Unmeasured, name_runs
+from spark_bench.report.gather import Gathered, Unmeasured
+from spark_bench.report.named_runs import NamedRun, name_runs
 from spark_bench.report.page_table import Table, Tone
 from spark_bench.report.quality_section import QualitySection, quality_section
 from spark_bench.report.sections import Section, build_sections, label_colors

@@ -25,15 +25,11 @@ from spark_bench.report.charts.over_time import choose_timeline_run, read_timeli
 from spark_bench.report.charts.pareto import pareto_front, thin_dots
 from spark_bench.report.charts.plot import fitting_axis, spread_labels
 from spark_bench.report.figure_tables import all_runs_table, best_runs, waits_table
-from spark_bench.report.named_runs import (
-    Gathered,
-    NamedRun,
-    gather_runs,
-    name_runs,
-    report_run,
-)
+from spark_bench.report.gather import Gathered, gather_runs
+from spark_bench.report.named_runs import NamedRun, name_runs
 from spark_bench.report.page import collect_remarks, exactness_text, origins
 from spark_bench.report.page_table import number_cells
+from spark_bench.report.report_run import report_run
 from spark_bench.results.schema import Result
 
 

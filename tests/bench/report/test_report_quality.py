@@ -13,7 +13,8 @@ from report_samples import HOSTILE, save, variants
 from spark_bench.cli import main
 from spark_bench.report.charts.pareto import pareto_front
 from spark_bench.report.figure_tables import best_runs
-from spark_bench.report.named_runs import NamedRun, gather_runs, name_runs
+from spark_bench.report.gather import gather_runs
+from spark_bench.report.named_runs import NamedRun, name_runs
 from spark_bench.report.quality_section import QualitySection, quality_section, server_key
 from spark_bench.results.codec import encode_result
 from spark_bench.results.schema import Result

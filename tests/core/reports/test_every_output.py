@@ -33,7 +33,7 @@ from spark_bench.display.terminal import Terminal, print_all
 from spark_bench.history.entry import entry_of
 from spark_bench.history.history_tables import history_table, write_csv
 from spark_bench.protocol.error_text import from_body
-from spark_bench.report.named_runs import gather_runs
+from spark_bench.report.gather import gather_runs
 from spark_bench.report.page import build_page, render_html
 from spark_bench.results.codec import encode_result
 from spark_bench.results.schema import Result
