@@ -6,14 +6,7 @@ from typing import Any
 
 import msgspec
 
-from spark_bench.compare import differences, metric_names
-from spark_bench.compare.compare_tables import (
-    agreement_lines,
-    percent,
-    points,
-    range_text,
-    run_contents,
-)
+from spark_bench.compare import compare_tables, differences, metric_names
 from spark_bench.compare.comparison import Comparison, Difference, methods
 from spark_bench.compare.runs import ComparedRun
 from spark_bench.compare.scores import ScoreRow
@@ -84,14 +77,21 @@ def comparison_markdown(comparison: Comparison) -> str:
         cells = [f"`{name}_ms` by request", ""]
         for run in others:
             pair = own.get(run.letter)
-            within = f" ({range_text(pair.low or 0, pair.high or 0)})" if pair and pair.p else ""
+            within = (
+                f" ({compare_tables.range_text(pair.low or 0, pair.high or 0)})"
+                if pair and pair.p
+                else ""
+            )
             cells += ["", f"{with_sign(pair.percent)} %{within}" if pair else "-"]
             cells.append(pair.verdict if pair else "")
         rows.append(cells)
     for task in comparison.scores:
         rows.append([f"`{task.task}`, %", *_score_cells(task)])
-    runs = (f"- {run.letter}: {code(run.name)} ({run_contents(run)})" for run in matrix.runs)
-    agreement = (f"- {markdown(line)}" for line in agreement_lines(comparison))
+    runs = (
+        f"- {run.letter}: {code(run.name)} ({compare_tables.run_contents(run)})"
+        for run in matrix.runs
+    )
+    agreement = (f"- {markdown(line)}" for line in compare_tables.agreement_lines(comparison))
     explaining = []
     for each in comparison.explaining:
         values = (
@@ -107,9 +107,9 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 def _score_cells(row: ScoreRow) -> Iterator[str]:
     for index, (score, apart) in enumerate(zip(row.scores, row.differences, strict=True)):
-        yield percent(score.score) if score else "-"
+        yield compare_tables.percent(score.score) if score else "-"
         if index:
-            yield "{} ({})".format(*points(apart)) if apart else "-"
+            yield "{} ({})".format(*compare_tables.points(apart)) if apart else "-"
             yield apart.verdict if apart else ""
 
 

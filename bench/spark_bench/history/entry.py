@@ -9,14 +9,9 @@ from msgspec.structs import asdict
 
 from spark_bench.compare.metric_names import collect_figures
 from spark_bench.errors import BadInput
-from spark_bench.results import (
-    codec,
-    config_schema,
-    files,
-    provenance_schema,
-    quality_schema,
-    schema,
-)
+from spark_bench.results import codec, files, quality_schema, schema
+from spark_bench.results.config_schema import Config
+from spark_bench.results.provenance_schema import Provenance
 
 
 class EntryFigure(Struct, frozen=True):
@@ -172,7 +167,7 @@ def timestamp(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"
 
 
-def server_key(provenance: provenance_schema.Provenance, url: str, model: str) -> str:
+def server_key(provenance: Provenance, url: str, model: str) -> str:
     """What served, as text: equal for measurements of the same launch."""
     if provenance.deployment and provenance.deployment.ranks:
         launch = sorted(provenance.deployment.launch.items())
@@ -181,7 +176,7 @@ def server_key(provenance: provenance_schema.Provenance, url: str, model: str) -
     return f"{url} {model} {server.engine} {server.version} {sorted(server.settings.items())}"
 
 
-def count_nodes(provenance: provenance_schema.Provenance) -> int | None:
+def count_nodes(provenance: Provenance) -> int | None:
     """How many nodes served, by the deployment or the engine's settings; None: unknown."""
     if deployment := provenance.deployment:
         return len(deployment.ranks)
@@ -189,7 +184,7 @@ def count_nodes(provenance: provenance_schema.Provenance) -> int | None:
     return nnodes if isinstance(nnodes, int) and not isinstance(nnodes, bool) else None
 
 
-def load_text(config: config_schema.Config) -> str:
+def load_text(config: Config) -> str:
     """Everything in a load that figures depend on, except the model: "10x 128/256 c4".
 
     c: maximum in flight; r: requests per second; d: seconds; defaults are left out

@@ -29,11 +29,11 @@ from spark_bench.results import (
     codec,
     config_schema,
     files,
-    provenance_schema,
     quality_schema,
     redact,
     schema,
 )
+from spark_bench.results.provenance_schema import Provenance
 from spark_bench.run import measure, negotiate, reach, responses
 
 BLOCK = 1024 * 1024
@@ -57,7 +57,7 @@ class SavedResult:
 def save_result(
     options: RunOptions,
     config: config_schema.Config,
-    provenance: provenance_schema.Provenance,
+    provenance: Provenance,
     repeats: Sequence[measure.MeasuredRepeat],
     notes: Sequence[str],
     *,
@@ -130,7 +130,7 @@ def _save_requests(
 
 def _build_result(
     config: config_schema.Config,
-    provenance: provenance_schema.Provenance,
+    provenance: Provenance,
     repeats: Sequence[measure.MeasuredRepeat],
     notes: Sequence[str],
     requests: Path | None,
