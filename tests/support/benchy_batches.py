@@ -156,8 +156,9 @@ def main(words: Sequence[str]) -> int:
             "requests",
         ]
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--no-deps", needed[0]], check=True)
+        # Without its tokenizers and models, which its reader and its arithmetic do not need.
         subprocess.run([*pip, *needed[1:]], check=True)
+        subprocess.run([*pip, "--no-deps", needed[0]], check=True)
         if "--write" in words:
             both = {
                 name: json.loads(
