@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 
-def describe_task(task: str, published: str, folder: str) -> dict[str, Any]:
+def describe_benchmark(task: str, published: str, folder: str) -> dict[str, Any]:
     """The harness's version, the task's prompt, and the file with its problems; "": it has none."""
     from sgl_eval import VENDORED_NS_ROOT, __version__
     from sgl_eval.evals._prompts import resolve_prompt
@@ -100,7 +100,7 @@ def launch() -> int:
     request = json.load(sys.stdin)
     if "describe" in request:
         words = request["describe"], request["published"], request["folder"]
-        json.dump(describe_task(*words), sys.stdout)
+        json.dump(describe_benchmark(*words), sys.stdout)
         return 0
     from sgl_eval.cli import main as run
 

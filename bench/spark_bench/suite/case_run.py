@@ -255,7 +255,7 @@ def quality_failure(
         limit = formats.duration(options.quality_timeout)
         why = f"no end within {limit} (--quality-timeout){answered}"
     elif result is None:
-        why = last_lines(ended)
+        why = last_output(ended)
     elif result.status == "partial" or result.score.score is None:
         why = f"it ended early: {result.reason}"
     else:
@@ -263,7 +263,7 @@ def quality_failure(
     return suite_rows.CaseFailure("BENCH_FAILED", f"{task}: {why}")
 
 
-def last_lines(ended: child.ChildExit) -> str:
+def last_output(ended: child.ChildExit) -> str:
     """What a command that failed printed: its errors, else its last lines."""
     lines = [line.removeprefix("Error: ") for line in ended.lines if line.strip()]
     errors = [line[7:] for line in ended.lines if line.startswith("Error: ")]
@@ -281,7 +281,7 @@ def run_failure(
             f"no end within {formats.duration(options.bench_timeout)} (--bench-timeout){done}",
         )
     if result is None:
-        return suite_rows.CaseFailure("BENCH_FAILED", last_lines(ended))
+        return suite_rows.CaseFailure("BENCH_FAILED", last_output(ended))
     summary = result.summary
     total = summary.completed + summary.failed
     why = ", ".join(f"{count} {kind}" for kind, count in summary.failures.items())
