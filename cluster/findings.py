@@ -24,7 +24,7 @@ class Finding:
     + what: one sentence: the setting or the thing, its value, and what is allowed
     + where: the node's name, or "" for the whole cluster
     + cure: how to fix it, as a command if there is one; "" if nothing needs fixing
-    + key: names the kind of problem, for programs; "" where no program asks for it
+    + key: names the kind of problem, for programs, whatever its words; "" for what is in order
     """
 
     level: Level
@@ -40,11 +40,11 @@ class Finding:
         return printable(f"{place}{self.what}{cure}")
 
 
-def error(what: str, where: str = "", cure: str = "", key: str = "") -> Finding:
+def error(what: str, where: str = "", cure: str = "", *, key: str) -> Finding:
     return Finding(Level.ERROR, what, where, cure, key)
 
 
-def warning(what: str, where: str = "", cure: str = "", key: str = "") -> Finding:
+def warning(what: str, where: str = "", cure: str = "", *, key: str) -> Finding:
     return Finding(Level.WARNING, what, where, cure, key)
 
 

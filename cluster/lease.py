@@ -109,6 +109,7 @@ def held_by_other(group: str, there: LeaseAnswer, head: str) -> Finding:
         f"another run holds the lease on the group {group}: {describe_holder(there.lease)}",
         head,
         f"wait until it ends; if it is dead, its lease expires in {left} s",
+        key="lease-held",
     )
 
 
@@ -120,10 +121,11 @@ def lease_lost(group: str, holder: Lease | None, head: str) -> Finding:
         f"this run no longer holds the group {group}: its lease was {what}",
         head,
         "run this again: it starts from the current state",
+        key="lease-lost",
     )
 
 
-def command_line(words: Sequence[str], data: Mapping[str, str]) -> str:
+def redacted_command(words: Sequence[str], data: Mapping[str, str]) -> str:
     """A command to show to others: `words` (program, inventory, files), and the settings.
 
     The value of a setting that may hold a secret, or that is not ours, is replaced by "***".

@@ -15,8 +15,8 @@ age() {
   at=$(stat -c %Y "$file" 2>/dev/null || stat -f %m "$file") && echo $(($(date +%s) - at))
 }
 # Of a file that any login may write, no more than 64 kB are read.
-tell() { $limit head -c 65536 "$file" 9<&-; }
-ours() { there && tell 2>/dev/null | grep -qF "\"id\":\"$1\""; }
+show_lease() { $limit head -c 65536 "$file" 9<&-; }
+ours() { there && show_lease 2>/dev/null | grep -qF "\"id\":\"$1\""; }
 acquire() {
   umask 0
   [ -d "$dir" ] || mkdir "$dir" || exit
@@ -32,18 +32,18 @@ acquire() {
   seen=$(age) || exit
   how=stale
   [ "$seen" -ge "$2" ] || [ "$seen" -le "-$2" ] || how=held
-  echo "$how $seen"; tell
+  echo "$how $seen"; show_lease
   [ $how = held ] || mv -f "$part" "$file"
 }
 refresh() {
   there || { echo gone; exit 0; }
-  if ours "$1"; then touch -c "$file" && echo ours; else echo "held $(age)"; tell; fi
+  if ours "$1"; then touch -c "$file" && echo ours; else echo "held $(age)"; show_lease; fi
 }
 release() {
   ! ours "$1" || rm -f "$file"
   rmdir "$dir" 2>/dev/null || true
 }
-read_lease() { ! there || { echo "held $(age)"; tell; }; }
+read_lease() { ! there || { echo "held $(age)"; show_lease; }; }
 case $1 in
   (acquire) acquire "$4" "$5";;
   (refresh) refresh "$4";;

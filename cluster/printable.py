@@ -60,7 +60,7 @@ def json_text(document: bytes) -> str:
     )
 
 
-def short_id(image_id: str) -> str:
+def short_image_id(image_id: str) -> str:
     """The first 12 digits of an image's id, "sha256:…"."""
     return image_id.removeprefix("sha256:")[:12]
 

@@ -19,7 +19,7 @@ from cluster.settings.resolve import resolve, source_lines
 from control import deployment as nodes, inventory, lease, run, secrets
 from operations import outcome, shell
 
-# Seconds until a serving group is asked again: one odd answer is no reason to restart it.
+# Seconds until a serving group is queried again: one odd answer is no reason to restart it.
 PAUSES = (3, 6)
 LEFT_OUT_SECONDS = 40
 
@@ -58,8 +58,8 @@ def declared_deployment(state: State) -> nodes.Deployment:
 
 
 def read_deployment(state: State) -> nodes.Deployment:
-    """What is declared and what runs, for reports; the head's image is not asked for its
-    version."""
+    """What is declared and what runs, for reports; the head's image is not queried for
+    its version."""
     deployment = declared_deployment(state)
     readings = Readings(nodes.read_light(deployment.hosts, deployment.declaration))
     deployment.decision = decide(deployment.declaration, deployment.model, readings)
@@ -77,7 +77,7 @@ def redecide(deployment: nodes.Deployment) -> None:
         restart = _reason_to_restart(deployment)
     if deployment.running and (deployment.plan.changes or restart):
         # Everything that can be refused, before the first change.
-        from control import preflight  # a converged run does without
+        from control import preflight  # a converged run does not need it
 
         findings, full = preflight.preflight(deployment)
         deployment.decision = _decide(deployment, deployment.readings.updated(full), restart)
@@ -112,7 +112,7 @@ def read_and_decide(deployment: nodes.Deployment) -> None:
 
 
 def _decide(deployment: nodes.Deployment, readings: Readings, restart: str = "") -> Decision:
-    """The decision on these readings; the head's image is asked for its version if it must be."""
+    """The decision on these readings; the head's image is queried for its version if it must be."""
     declaration, model = deployment.declaration, deployment.model
     decision = decide(declaration, model, readings, restart)
     if decision.undecided_image:
@@ -180,7 +180,7 @@ def _log_decision(deployment: nodes.Deployment) -> None:
     if inventory.only_reads() and deployment.running:
         for line in source_lines(deployment.declaration):
             logger.info(f"    value: {line}")
-        from cluster.checks.declared_use import memory_lines  # a converged run does without
+        from cluster.checks.declared_use import memory_lines  # a converged run does not need it
 
         decision = deployment.decision
         serving_nodes = [deployment.facts[name] for name in deployment.declaration.names]

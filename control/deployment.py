@@ -1,17 +1,17 @@
-"""One run's cluster: its hosts, the decision as it stands now, what operations ask of both; and the
-readings of its nodes: one remote command a node for each, all nodes at once."""
+"""One run's cluster: its hosts, the decision as it stands now, what operations need of both; and
+the readings of its nodes: one remote command a node for each, all nodes at once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from pyinfra.api import Host
 
 from cluster.catalog.models import Model
 from cluster.engine import readiness, serving
 from cluster.fabric import Fabric
-from cluster.findings import Finding, Refused, error, refuse_errors
+from cluster.findings import Finding, Refused, error
 from cluster.node.readings import IMAGE_FOLDERS, NodeFacts
 from cluster.plan.decide import Decision, Readings
 from cluster.plan.plan import Plan
@@ -29,7 +29,6 @@ from facts.node import NodeReading
 from facts.serving import Served
 from operations import shell
 
-T = TypeVar("T")
 # For starting Python in an image that is not in the page cache.
 VERSION_SECONDS = 90
 # A reading's own parts give up after 30 s each; this is for a node that has gone silent.
@@ -39,7 +38,7 @@ READING_SECONDS = 120
 @dataclass
 class Deployment:
     """What one run works on. Only its decision changes, and always as a whole: `control.converge`
-    decides again when an image or weights have come, and operations ask when their turn comes.
+    decides again when an image or weights have come, and operations read it when their turn comes.
 
     + hosts: every host of the run, rank order, those that serve nothing last
     + left_out: hosts that `--limit` leaves out
@@ -136,7 +135,7 @@ class Deployment:
         return self.running and self.settings.runtime == "docker"
 
     @property
-    def ready_limits(self) -> readiness.Limits:
+    def ready_limits(self) -> readiness.ReadyLimits:
         """How long the declared group may take; without full readings, as long as a first start."""
         first = self.docker and self.settings.gpus != "none" and not self._compiled
         names = self.declaration.names
@@ -207,18 +206,7 @@ class Deployment:
         }
 
 
-# ---- readings
-
-
-def require_all(
-    readings: Mapping[str, shell.Reading[T]], refuse: Callable[[str, str], Finding]
-) -> dict[str, T]:
-    """Each node's value; Refused with a finding for each node without one."""
-    refuse_errors(refuse(node, r.why) for node, r in readings.items() if r.value is None)
-    return {node: r.value for node, r in readings.items() if r.value is not None}
-
-
-# ---- a node as a whole
+# ---- readings of nodes
 
 
 def read_light(hosts: Mapping[str, Host], declaration: Declaration) -> dict[str, NodeFacts]:
@@ -257,7 +245,7 @@ def _read_nodes(
     readings = shell.on_all(
         hosts.values(), lambda host: read_node(host, options(host), READING_SECONDS)
     )
-    return require_all(
+    return shell.require_all(
         readings,
         lambda node, why: error(
             f"it could not be read: {why}", node, f"ssh {node} true", key="node-unreadable"

@@ -16,7 +16,7 @@ from cluster.reports import doctor
 from cluster.reports.status import Status
 from control import preflight, run, secrets
 from control.allocated import memory_of_ranks
-from control.asking import probe_running
+from control.answer_probes import probe_running
 from control.status import Survey, group_url, nccl_findings, status_document, take_survey
 from facts import serving
 from operations import shell
@@ -33,9 +33,9 @@ def print_report(state: State) -> None:
     by_node = shell.on_all(hosts, partial(_read_logs, survey))
     logs = [log for node in by_node for log in by_node[node]]
     problems = list(_find_problems(survey, status, logs))
-    problems += doctor.check_problems(_check(survey), problems)
+    problems += doctor.finding_problems(_check(survey), problems)
     probed = _probe(survey, status)
-    problems += doctor.probe_problems(probed)
+    problems += doctor.finding_problems(probed)
     alive = [r for r in status.ranks if r.health == 200]
     looked = [
         f"{len(survey.nodes)} of {len(survey.hosts)} nodes could be read",
@@ -94,7 +94,7 @@ def _read_logs(survey: Survey, host: Host) -> list[doctor.RankLogText]:
         # Why Docker had to restart it is in the log of its earlier life.
         script = fact.command(runtime, rank.called, earlier=rank.restarts > 0)
         reading = shell.read_fact(host, fact, script, READ_SECONDS, failed=True)
-        log = reading.value or serving.RankWords()
+        log = reading.value or serving.DiagnosisLog()
         logs.append(doctor.RankLogText(host.name, rank, log.lines, log.transport))
     return logs
 

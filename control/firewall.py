@@ -35,7 +35,7 @@ def plan_firewall(state: State) -> dict[str, firewall.UfwChange]:
     readings = shell.on_all(
         hosts.values(), lambda host: shell.read_fact(host, fact, fact.command(), READ_SECONDS)
     )
-    states = deployment.require_all(readings, _unread_finding)
+    states = shell.require_all(readings, _unread_finding)
     contexts = _rule_contexts(declaration, hosts)
     if settings.firewall == "present" and firewall.scraped_ports(settings):
         monitor = inventory.monitor(state)
@@ -106,7 +106,7 @@ def _monitor_addresses(
         if not usable:
             what = f"{monitor.name} is let in by its IPv4 address, and has none: {address!r}"
             cure = f'monitor = [("{monitor.name}", {{"ssh_hostname": "ADDRESS"}})]'
-            raise Refused(error(what, node, cure))
+            raise Refused(error(what, node, cure, key="monitor-no-address"))
     return came
 
 

@@ -104,6 +104,7 @@ def load_inventory(
                 f"{name} names no host: it is not an inventory file, and no host of that name "
                 "is known",
                 cure="pyinfra inventories/spark.py …; spark-cluster init writes one",
+                key="no-such-inventory",
             )
         )
     refuse_errors(
@@ -136,10 +137,17 @@ def _refuse_no_inventory(name: str) -> None:
             error(
                 f"the inventory {name!r} {what or 'has no name'}: it must be a file",
                 cure="ls inventories; spark-cluster init writes one",
+                key="no-such-inventory",
             )
         )
     if not file.exists() and not all(host.strip() for host in name.split(",")):
-        raise Refused(error(f"{name!r} has a comma without a host", cure="remove the comma"))
+        raise Refused(
+            error(
+                f"{name!r} has a comma without a host",
+                cure="remove the comma",
+                key="no-such-inventory",
+            )
+        )
 
 
 def _unusable(file: str, e: BaseException) -> Finding:
@@ -150,7 +158,11 @@ def _unusable(file: str, e: BaseException) -> Finding:
     if "U+FEFF" in str(e):
         # Python itself skips the mark in a file, but not in the text that pyinfra reads from it.
         cure = f"save it without a byte order mark: sed -i '1s/^\\xef\\xbb\\xbf//' {file}"
-    return error(f"the inventory {file} can't be used{at}: {type(e).__name__}: {e}", cure=cure)
+    return error(
+        f"the inventory {file} can't be used{at}: {type(e).__name__}: {e}",
+        cure=cure,
+        key="inventory-raises",
+    )
 
 
 # Inventory → what `drop_monitor` took out of it.

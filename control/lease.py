@@ -64,8 +64,8 @@ _held: dict[State, Held] = {}
 def take(state: State, wanted: Declaration) -> None:
     """Hold the lease for this run; a run that only reads logs who holds it.
 
-    Refused if another run does, or if the head can't be asked; a run with a --limit that leaves the
-    head out goes on without a lease then.
+    Refused if another run does, or if the head can't be reached; a run with a --limit that leaves
+    the head out goes on without a lease then.
     """
     head = next(h for h in inventory.all_hosts(state.inventory) if h.name == wanted.head)
     group = wanted.common.group
@@ -94,7 +94,9 @@ def hold(state: State, head: Host, group: str, needed: bool = True) -> None:
     if there is None:
         why = answer.tail or "it answered nothing"
         what = f"the lease on the group {group} can't be taken: {why}"
-        raise findings.Refused(findings.error(what, head.name, f"ssh {head.name} true"))
+        raise findings.Refused(
+            findings.error(what, head.name, f"ssh {head.name} true", key="lease-not-taken")
+        )
     if there.how == "held":
         raise findings.Refused(lease.held_by_other(group, there, head.name))
     if there.how == "stale":
@@ -104,7 +106,15 @@ def hold(state: State, head: Host, group: str, needed: bool = True) -> None:
         )
     _held[state] = held
     state.add_callback_handler(Release())  # type: ignore[no-untyped-call]
-    gevent.spawn(_refresh, held)
+
+    def refresh() -> None:
+        while not held.ended and held.loss is None:
+            gevent.sleep(lease.REFRESH_SECONDS)
+            _renew(held)
+        if held.loss:
+            logger.warning(f"    warning: {held.loss}")
+
+    gevent.spawn(refresh)
 
 
 def holder(head: Host, group: str) -> Lease | None:
@@ -134,7 +144,7 @@ def lost(state: State) -> findings.Finding | None:
 def taken(state: State) -> bool:
     """Whether another run has the lease now: then this one may not even end its own ranks.
 
-    A head that can't be asked is no proof: what this run began elsewhere is its own to end.
+    A head that can't be reached is no proof: what this run began elsewhere is its own to end.
     """
     lost(state)
     held = _held.get(state)
@@ -155,16 +165,8 @@ class Release(BaseStateCallback):
                 _ask(held.head, lease.release_lease(held.group, held.lease.id, RELEASE_WITHIN))
 
 
-def _refresh(held: Held) -> None:
-    while not held.ended and held.loss is None:
-        gevent.sleep(lease.REFRESH_SECONDS)
-        _renew(held)
-    if held.loss:
-        logger.warning(f"    warning: {held.loss}")
-
-
 def _renew(held: Held) -> None:
-    """Refresh once; a head that does not answer is asked again later."""
+    """Refresh once; a head that does not answer is queried again later."""
     with held.lock:
         if held.ended or held.loss:
             return
@@ -200,7 +202,7 @@ def own_lease() -> Lease:
     words = ["pyinfra", str(params.get("inventory") or "")]
     words += [*(params.get("operations") or ()), *limits]
     data = dict(item.partition("=")[::2] for item in params.get("data") or ())
-    command = lease.command_line([word for word in words if word], data)
+    command = lease.redacted_command([word for word in words if word], data)
     try:
         owner = getpass.getuser()
     except (KeyError, OSError):  # a user id without a name

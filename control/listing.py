@@ -7,7 +7,7 @@ from pathlib import Path
 from pyinfra.api import Host, State
 
 from cluster.catalog import models
-from cluster.node.readings import Rank, Weights
+from cluster.node.readings import Weights
 from cluster.plan import decide, specs
 from cluster.reports import listing
 from cluster.settings.resolve import resolve
@@ -30,9 +30,20 @@ def read_listing(state: State) -> listing.Listing:
     """What runs, as the nodes themselves say."""
     deployment = converge.read_deployment(state)
     ranks = deployment.decision.running_ranks
+
+    def read_weights(host: Host) -> Weights | None:
+        """What the node's disk holds of the model that its rank runs; None if not known."""
+        if (spec := ranks[host.name].spec) is None:
+            return None
+        cache, fact = listing.cache_folder(spec), ModelWeights()
+        if not cache and not spec.model.startswith(("/", "~/")):
+            return None
+        command = fact.command(spec.model, cache)
+        return shell.read_fact(host, fact, command, WEIGHTS_SECONDS).value
+
     weights = shell.on_all(
         [host for name, host in deployment.serving.items() if name in ranks],
-        lambda host: _read_weights(host, ranks[host.name]),
+        read_weights,
     )
     own_id = MACHINE_ID.read_text().strip() if MACHINE_ID.is_file() else ""
     nodes = []
@@ -50,12 +61,12 @@ def read_listing(state: State) -> listing.Listing:
         ranks,
         api_key_file=_absolute(deployment.settings.api_key_file),
         notes=tuple(map(str, decide.unreadable_ranks(deployment.readings.nodes))),
-        variant=deployment.declaration.choice.variant,
+        variant=deployment.declaration.catalog.variant,
     )
 
 
 def light_listing(name: str) -> listing.Listing:
-    """What an inventory's file and group data declare; no node is asked."""
+    """What an inventory's file and group data declare; no node is read."""
     hosts = inventory.all_hosts(inventory.load_inventory(name, connect=False))
     declaration = inventory.declared_settings(hosts)
     model = models.find_model(declaration.common.model)
@@ -77,19 +88,8 @@ def light_listing(name: str) -> listing.Listing:
         {},
         light=True,
         api_key_file=_absolute(settings.api_key_file),
-        variant=declaration.choice.variant,
+        variant=declaration.catalog.variant,
     )
-
-
-def _read_weights(host: Host, rank: Rank) -> Weights | None:
-    """What the node's disk holds of the model that its rank runs; None if that is not known."""
-    if (spec := rank.spec) is None:
-        return None
-    model, cache = spec.model, listing.cache_folder(spec)
-    if not cache and not model.startswith(("/", "~/")):
-        return None
-    fact = ModelWeights()
-    return shell.read_fact(host, fact, fact.command(model, cache), WEIGHTS_SECONDS).value
 
 
 def _is_local(host: Host) -> bool:

@@ -106,7 +106,13 @@ def _declared(state: State) -> tuple[nodes.Deployment, str]:
     settings = deployment.settings
     if settings.runtime != "docker":
         what = f"runtime = {settings.runtime!r}: monitoring runs in containers"
-        refuse_errors([error(what, cure="an inventory whose nodes have Docker")])
+        refuse_errors(
+            [
+                error(
+                    what, cure="an inventory whose nodes have Docker", key="monitoring-needs-docker"
+                )
+            ]
+        )
     if settings.monitoring == "present":
         hosts = [*deployment.hosts.values(), *deployment.left_out.values()]
         inventory.refuse_limit(state, hosts, ": Prometheus scrapes every node")
@@ -147,12 +153,13 @@ def _read(deployment: nodes.Deployment, *only: Host) -> dict[str, MonitoringRead
         only or deployment.hosts.values(),
         lambda host: shell.read_fact(host, fact, command, reading.SECONDS),
     )
-    return nodes.require_all(
+    return shell.require_all(
         readings,
         lambda node, why: error(
             f"its monitoring could not be read: {printable(why or 'no answer')}",
             node,
             f"ssh {node} docker ps",
+            key="monitoring-unreadable",
         ),
     )
 
@@ -167,7 +174,9 @@ def _private(settings: Settings) -> wanted.Private:
     )
     if not password.isprintable():
         what = "grafana_password_file holds more than one line of printable characters"
-        refuse_errors([error(what, cure="umask 077; openssl rand -hex 16 > FILE")])
+        refuse_errors(
+            [error(what, cure="umask 077; openssl rand -hex 16 > FILE", key="secret-invalid")]
+        )
     return wanted.Private(read_receiver(receiver) if receiver else None, password)
 
 
@@ -222,16 +231,26 @@ def _remarks(deployment: nodes.Deployment) -> list[Finding]:
     settings, remarks = deployment.settings, []
     if not settings.enable_metrics:
         what = "enable_metrics = false: Prometheus scrapes the nodes, and nothing of SGLang"
-        remarks.append(warning(what, cure="--data enable_metrics=true, with deploy.py"))
+        remarks.append(
+            warning(what, cure="--data enable_metrics=true, with deploy.py", key="metrics-off")
+        )
     if settings.monitoring_address == EVERYWHERE:
         what = f"monitoring_address = {EVERYWHERE!r}: anyone who reaches their host may use them"
-        remarks.append(warning(what, cure="--data monitoring_address=loopback"))
+        remarks.append(
+            warning(what, cure="--data monitoring_address=loopback", key="monitoring-open")
+        )
     if not settings.alert_receiver:
         what = "alert_receiver is not set: nobody is notified of an alert"
-        remarks.append(warning(what, cure="--data alert_receiver=FILE: see docs/monitoring.md"))
+        remarks.append(
+            warning(
+                what, cure="--data alert_receiver=FILE: see docs/monitoring.md", key="no-receiver"
+            )
+        )
     if settings.grafana_anonymous and not settings.grafana_password_file:
         what = "grafana_anonymous = true: there is no Grafana without grafana_password_file"
-        remarks.append(warning(what, cure="--data grafana_password_file=FILE"))
+        remarks.append(
+            warning(what, cure="--data grafana_password_file=FILE", key="grafana-anonymous")
+        )
     if settings.api_key_file:
         logger.info("    note: the API requires a key, and SGLang leaves /metrics open without it")
     return remarks

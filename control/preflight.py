@@ -39,12 +39,18 @@ def preflight(
     deployment.described = described
     decision = replace(decision, model=described)
     needs = checks.needs_of(decision, full)
+
+    def time_command(host: Host) -> float:
+        begun = time.monotonic()
+        shell.run_command(host, command.Command(("true",), 30, kill=False))
+        return time.monotonic() - begun
+
     of_nodes = checks.check_nodes(
         nodes,
         wanted=needs,
         fabric=decision.fabric if decision.fabric.nodes else None,
         peers=probe_peers(decision, deployment.serving),
-        latency=shell.on_all(deployment.serving.values(), _time_command) if latency else None,
+        latency=shell.on_all(deployment.serving.values(), time_command) if latency else None,
     )
     declaration = decision.declaration
     # What is wrong with the launch itself, whatever the nodes are like.
@@ -57,12 +63,12 @@ def preflight(
                 "login` left one there"
             )
             cure = "mount a folder below it; the weights in hf_cache are already mounted"
-            findings.append(warning(what, node.name, cure))
+            findings.append(warning(what, node.name, cure, key="token-exposed"))
     findings += _check_sources(decision, nodes)
     for spec in list(decision.specs.values())[:1]:
         if spec.runtime == "docker":
             line = argv(spec.launch, spec.sglang)[1:]
-            named = declaration.choice.own_arguments
+            named = declaration.catalog.own_arguments
             findings += options.check_arguments(line, spec.sglang, named)
             findings += pairs.check_pairs(line, spec.sglang)
     return tuple(dict.fromkeys([*findings, *of_nodes])), full
@@ -81,16 +87,9 @@ def _describe(deployment: Deployment, head: NodeFacts) -> tuple[Model, tuple[Fin
     token = secrets.find_token(settings.hf_token_file)
     if hub_errors.find_unencrypted_token(settings.hf_endpoint, token, head.name, model.id):
         return model, ()
-    from operations.download import describe_repository  # other models do without
+    from operations.download import read_description  # other models do not need it
 
-    return describe_repository(deployment.head, model, settings, token)
-
-
-def _time_command(host: Host) -> float:
-    """Seconds that a trivial command takes."""
-    begun = time.monotonic()
-    shell.run_command(host, command.Command(("true",), 30, kill=False))
-    return time.monotonic() - begun
+    return read_description(deployment.head, model, settings, token)
 
 
 def probe_peers(decision: decide.Decision, hosts: Mapping[str, Host]) -> dict[str, PeerReport]:
@@ -122,6 +121,7 @@ def _check_sources(decision: decide.Decision, nodes: list[NodeFacts]) -> Iterato
                 f"image {settings.image} is not there, and pull = 'never'",
                 node.name,
                 "--data pull=missing",
+                key="image-missing",
             )
         own = decision.declaration.nodes[node.name].cache_dir
         why = node.unread.get("served")
@@ -130,12 +130,14 @@ def _check_sources(decision: decide.Decision, nodes: list[NodeFacts]) -> Iterato
                 f"what the engine compiles is not kept: {why}",
                 node.name,
                 "make it the login's (sudo chown), or name another folder in cache_dir",
+                key="compile-cache-not-kept",
             )
         elif why:
             yield error(
                 f"cache_dir {own} can't be used: {why}",
                 node.name,
                 "create it as the login, or --data cache_dir=none",
+                key="cache-dir-unusable",
             )
     # Raises Refused if it is not a private file with one key.
     secrets.find_api_key(settings.api_key_file)
@@ -154,12 +156,13 @@ def _check_source(
     if repository.local:
         what = weights.problem if weights and weights.problem else "is missing or incomplete"
         cure = weights.cure if weights and weights.cure else f"ls {model}"
-        yield error(f"model {model} {what}", head, cure)
+        yield error(f"model {model} {what}", head, cure, key="model-files-missing")
     elif settings.runtime == "docker" and settings.offline:
         yield error(
             f"the weights of {model} are not there, or not whole, and offline = true",
             head,
             "--data offline=false, or put them into its hf_cache",
+            key="weights-missing-offline",
         )
     elif settings.runtime == "docker":
         # For any model, not just a gated one: this refuses a token file that cannot be read.
@@ -171,6 +174,7 @@ def _check_source(
                 "Face token",
                 head,
                 f"{cure}; {hub_errors.NO_DRAFT}" if repository.draft else cure,
+                key="gated-token",
             )
         if problem := hub_errors.find_unencrypted_token(settings.hf_endpoint, token, head, model):
             yield problem
@@ -186,9 +190,10 @@ def image_differs(decision: decide.Decision, facts: Mapping[str, NodeFacts]) -> 
         yield from wrong
     elif wrong:
         by_node = ", ".join(
-            f"{name}: {printable.short_id(image.id)}" for name, image in there.items()
+            f"{name}: {printable.short_image_id(image.id)}" for name, image in there.items()
         )
         yield warning(
             f"the image is not the same on all nodes ({by_node})",
             cure="a deploy gives all the head's",
+            key="image-differs",
         )

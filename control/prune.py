@@ -15,13 +15,14 @@ from cluster.plan.specs import cache_root, expand
 from cluster.printable import printable
 from cluster.reports.unused import unused_document
 from cluster.settings.resolve import image_reference
-from cluster.transfer.prune_plan import Declared, Item, find_running, find_unused
+from cluster.transfer.prune_plan import Declared, StoredItem, find_running, find_unused
 from control import converge, deployment as nodes, inventory, lease, run
+from operations import shell
 from operations.prune import Removal, read_kept
 
 
 @dataclass(frozen=True)
-class Unused:
+class PruneRun:
     """What the nodes keep that no group uses; mappings are by node name.
 
     + busy: groups that another run is changing now
@@ -29,7 +30,7 @@ class Unused:
 
     deployment: nodes.Deployment
     facts: Mapping[str, NodeFacts]
-    items: Mapping[str, tuple[Item, ...]]
+    items: Mapping[str, tuple[StoredItem, ...]]
     busy: tuple[Finding, ...]
 
 
@@ -52,7 +53,7 @@ def print_unused(state: State) -> None:
     run.print_document(unused_document(survey.items, survey.busy))
 
 
-def _find(state: State, *, changes: bool) -> Unused:
+def _find(state: State, *, changes: bool) -> PruneRun:
     """Read every node that runs containers.
 
     + changes: hold the lease on the group, and refuse while another group is being changed
@@ -68,10 +69,13 @@ def _find(state: State, *, changes: bool) -> Unused:
     }
     facts = nodes.read_light(hosts, deployment.declaration)
     refuse_errors(unreadable_ranks(facts))
-    stored = nodes.require_all(
+    stored = shell.require_all(
         read_kept(hosts, {name: _folders(deployment, name, facts[name]) for name in hosts}),
         lambda node, why: error(
-            f"what it keeps could not be read: {printable(why)}", node, f"ssh {node} docker info"
+            f"what it keeps could not be read: {printable(why)}",
+            node,
+            f"ssh {node} docker info",
+            key="node-unreadable",
         ),
     )
     group = deployment.settings.group
@@ -93,7 +97,7 @@ def _find(state: State, *, changes: bool) -> Unused:
         )
         for name, there in stored.items()
     }
-    return Unused(deployment, facts, items, busy)
+    return PruneRun(deployment, facts, items, busy)
 
 
 def _folders(deployment: nodes.Deployment, node: str, facts: NodeFacts) -> tuple[str, str]:
@@ -103,10 +107,10 @@ def _folders(deployment: nodes.Deployment, node: str, facts: NodeFacts) -> tuple
 
 
 def _declared(deployment: nodes.Deployment, host: Host, facts: NodeFacts) -> Declared:
-    settings, choice = deployment.settings_of(host), deployment.declaration.choice
+    settings, catalog = deployment.settings_of(host), deployment.declaration.catalog
     count = len(deployment.declaration.nodes) + len(deployment.declaration.idle)
     return Declared(
-        texts=(deployment.model.id, msgspec.json.encode([settings, choice]).decode()),
+        texts=(deployment.model.id, msgspec.json.encode([settings, catalog]).decode()),
         image_id=facts.image.id if facts.image else "",
         ranks=tuple(f"{settings.group}-{rank}" for rank in range(count)),
     )

@@ -52,7 +52,7 @@ def shared(state: State, make: Callable[[State], T]) -> T:
                 _results[state, make] = _refusal(refused)
             except PyinfraError as e:
                 if outcome.record.result is None:
-                    outcome.note("failed", [error(str(e))])
+                    outcome.note("failed", [error(str(e), key="operation")])
                 _results[state, make] = e
     result = _results[state, make]
     if isinstance(result, PyinfraError):
@@ -101,13 +101,17 @@ def check_command_line() -> None:
             _drop_monitor()
         elif ours and len(operations) > 1 and len(inventory.all_hosts(hosts)) < len(hosts):
             what = f"{MONITORING} runs with other files, which leave the group `monitor` alone"
-            raise Refused(error(what, cure=f"run deploys/{MONITORING} by itself"))
+            raise Refused(
+                error(what, cure=f"run deploys/{MONITORING} by itself", key="monitoring-alone")
+            )
         limits, excluded = params.get("limit") or (), params.get("exclude") or ()
         left = [host for host in hosts if not limits or _matches(host, limits)]
         if not [host for host in left if not _matches(host, excluded)]:
             words = [f"--limit {p}" for p in limits] + [f"--exclude {p}" for p in excluded]
             names = ", ".join(host.name for host in hosts)
-            raise Refused(error(f"{' '.join(words)} leaves no host; there are: {names}"))
+            raise Refused(
+                error(f"{' '.join(words)} leaves no host; there are: {names}", key="limit")
+            )
     except Refused as refused:
         raise _refusal(refused) from None
 
@@ -166,7 +170,7 @@ def _open_report(name: str, state: State) -> None:
         outcome.record.file = None
         cure = f"name a file in a folder that exists: --data {inventory.REPORT}=FILE"
         what = f"{inventory.REPORT} = {name!r} can't be written: {e}"
-        raise Refused(error(what, cure=cure)) from None
+        raise Refused(error(what, cure=cure, key="report-not-writable")) from None
     # pyinfra creates a state's list of callbacks right before it connects, so add ours there.
     initialise = State.init
 

@@ -36,6 +36,7 @@ def find_api_key(key_file: str) -> str:
                 f"api_key_file = {str(path)!r} holds more than a key: it must be one line of "
                 "printable ASCII without blanks",
                 cure=cure,
+                key="secret-invalid",
             )
         )
     return key
@@ -56,14 +57,19 @@ def _read(setting: str, path: Path, make: str) -> str:
             error(
                 f"{setting} = {str(path)!r} is not a file",
                 cure=f"{make}, or: install -m 600 /dev/stdin {path}",
+                key="secret-missing",
             )
         )
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise Refused(
-            error(f"{setting} = {str(path)!r} can be read by others", cure=f"chmod 600 {path}")
+            error(
+                f"{setting} = {str(path)!r} can be read by others",
+                cure=f"chmod 600 {path}",
+                key="secret-readable-by-others",
+            )
         )
     if not (text := _text(path)):
-        raise Refused(error(f"{setting} = {str(path)!r} is empty", cure=make))
+        raise Refused(error(f"{setting} = {str(path)!r} is empty", cure=make, key="secret-invalid"))
     return text
 
 
@@ -72,5 +78,9 @@ def _text(path: Path) -> str:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError) as e:
         raise Refused(
-            error(f"the secret's file {path} cannot be read: {e}", cure=f"chmod 600 {path}")
+            error(
+                f"the secret's file {path} cannot be read: {e}",
+                cure=f"chmod 600 {path}",
+                key="secret-unreadable",
+            )
         ) from None

@@ -166,7 +166,7 @@ def _probe(deployment: Deployment) -> Callable[[], tuple[Finding, ...]] | None:
     settings, spec = deployment.settings, next(iter(deployment.specs.values()))
     if settings.probes == "off":
         return None
-    from control.asking import probe  # a converged run does without
+    from control.answer_probes import probe  # a converged run does not need it
 
     def send() -> tuple[Finding, ...]:
         key = secrets.find_api_key(settings.api_key_file)

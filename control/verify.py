@@ -1,4 +1,4 @@
-"""Ask everything that serves, whatever the settings say, and show how to use it."""
+"""Send a request to everything that serves, whatever the settings say, and show how to use it."""
 
 import json
 import shlex
@@ -17,7 +17,7 @@ from cluster.rank import api_key
 from cluster.rank.spec import Spec
 from control import converge, inventory, secrets
 from control.allocated import memory_of_ranks
-from control.asking import probe_running
+from control.answer_probes import probe_running
 from control.deployment import Deployment
 from facts.serving import Endpoints, RankLook
 from operations import shell
@@ -64,10 +64,17 @@ def _check_ranks(
     deployment: Deployment, ranks: dict[str, Rank], specs: dict[str, Spec]
 ) -> list[str]:
     """Log a line for each rank; return what is wrong with them."""
+
+    def read_health(host: Host) -> RankHealth:
+        spec, fact = specs[host.name], RankLook()
+        command = fact.command(host.name, spec.runtime, ranks[host.name].name, spec.url)
+        reading = shell.read_fact(host, fact, command, 60, failed=True)
+        return reading.value or RankHealth(host.name, lost=reading.why or "no answer")
+
     count = specs[deployment.declaration.head].launch.nnodes
     healths = shell.on_all(
         [host for name, host in deployment.serving.items() if name in specs],
-        lambda host: _read_health(host, ranks[host.name].name, specs[host.name]),
+        read_health,
     )
     for name, health in healths.items():
         nccl = f", NCCL {', '.join(health.nccl)}" if health.nccl else ""
@@ -84,13 +91,6 @@ def _check_ranks(
     return sick
 
 
-def _read_health(host: Host, name: str, spec: Spec) -> RankHealth:
-    fact = RankLook()
-    command = fact.command(host.name, spec.runtime, name, spec.url)
-    reading = shell.read_fact(host, fact, command, 60, failed=True)
-    return reading.value or RankHealth(host.name, lost=reading.why or "no answer")
-
-
 def _check_endpoints(replies: dict[str, EndpointReply], model: str) -> list[str]:
     """Log a line for each endpoint; return what is wrong with them."""
     for path, reply in replies.items():
@@ -99,7 +99,7 @@ def _check_endpoints(replies: dict[str, EndpointReply], model: str) -> list[str]
     if model not in model_ids(replies.get("/v1/models", EndpointReply(0))):
         problems.append(f"/v1/models does not list {model}")
     answer = completion_text(replies.get("/v1/chat/completions", EndpointReply(0)))
-    logger.info(f"    asked     {QUESTION}")
+    logger.info(f"    sent      {QUESTION}")
     logger.info(f"    answered  {answer}")
     return problems
 

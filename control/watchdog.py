@@ -51,10 +51,16 @@ def _unfit(settings: Settings) -> list[Finding]:
     """What the watchdog can't work with."""
     if settings.runtime != "docker":
         what = f"runtime = {settings.runtime!r}: the watchdog restarts containers"
-        return [error(what, cure="an inventory whose nodes have Docker")]
+        return [error(what, cure="an inventory whose nodes have Docker", key="watchdog-runtime")]
     if settings.restart_policy == "no":
         what = "restart_policy = 'no': Docker would not start again what the watchdog ends"
-        return [error(what, cure="--data restart_policy=unless-stopped, with deploy.py")]
+        return [
+            error(
+                what,
+                cure="--data restart_policy=unless-stopped, with deploy.py",
+                key="watchdog-no-restart",
+            )
+        ]
     return []
 
 
@@ -70,11 +76,12 @@ def _read(deployment: nodes.Deployment) -> dict[str, units.WatchdogReading]:
         deployment.hosts.values(),
         lambda host: shell.read_fact(host, fact, command, reading.SECONDS),
     )
-    return nodes.require_all(
+    return shell.require_all(
         readings,
         lambda node, why: error(
             f"its watchdog could not be read: {printable(why or 'no answer')}",
             node,
             f"ssh {node} systemctl status {units.unit_name(group)}",
+            key="watchdog-unreadable",
         ),
     )

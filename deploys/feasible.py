@@ -1,4 +1,4 @@
-"""Print which settings a deploy would refuse, as one JSON document; asks no node at all.
+"""Print which settings a deploy would refuse, as one JSON document; reads no node.
 
 pyinfra -y @local deploys/feasible.py --data light=INVENTORY --data 'cases=[{"model": 6}, …]'
 

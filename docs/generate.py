@@ -12,9 +12,11 @@ import ast
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from spark_bench.formats import markdown_table
 
 from cluster.catalog.bench_data import published, scores, shapes
 from cluster.catalog.models import Model, catalog
@@ -166,12 +168,14 @@ def settings_page() -> str:
     )
     starts = {first: heading for heading, first in SECTIONS.items()}
     meaning, defaults = descriptions(), Settings()
+    sections: dict[str, list[tuple[str, ...]]] = {}
     for name in NAMES:
         if name in starts:
-            lines += ["", f"## {starts[name]}", ""]
-            lines += _table_head("name", "default", "value", "meaning")
+            rows = sections.setdefault(starts[name], [])
         default = _default(getattr(defaults, name))
-        lines.append(_row(f"`{name}`", default, _prose(allowed_values(name)), meaning[name]))
+        rows.append((f"`{name}`", default, _prose(allowed_values(name)), meaning[name]))
+    for heading, rows in sections.items():
+        lines += ["", f"## {heading}", "", *_table(("name", "default", "value", "meaning"), rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -188,24 +192,27 @@ def models_page() -> str:
     lines = _page_top("Models", "cluster/catalog/*.toml", MODELS_INTRO)
     lines.append("")
     numbered = [model for model in catalog() if model.number is not None]
-    heads = ("#", "alias", "id", "format", "weights", "memory fraction", "context")
-    lines += _table_head(*heads, "1 Spark", "2 Sparks", "default variant", "gated", "license")
-    for model in numbered:
-        lines.append(
-            _row(
-                str(model.number),
-                f"`{model.alias}`",
-                model.id,
-                model.quantization or "BF16",
-                gigabytes(model.weight_bytes) if model.weight_bytes else "unknown",
-                f"{usual_fraction(model):.2f}",
-                f"{model.max_context:,}" if model.max_context else "unknown",
-                *("yes" if nodes in sparks_that_fit(model) else "no" for nodes in (1, 2)),
-                _default_variant(model),
-                "yes" if model.gated else "",
-                model.license or "unknown",
-            )
+    head = (
+        *("#", "alias", "id", "format", "weights", "memory fraction", "context"),
+        *("1 Spark", "2 Sparks", "default variant", "gated", "license"),
+    )
+    rows = [
+        (
+            str(model.number),
+            f"`{model.alias}`",
+            model.id,
+            model.quantization or "BF16",
+            gigabytes(model.weight_bytes) if model.weight_bytes else "unknown",
+            f"{usual_fraction(model):.2f}",
+            f"{model.max_context:,}" if model.max_context else "unknown",
+            *("yes" if nodes in sparks_that_fit(model) else "no" for nodes in (1, 2)),
+            _default_variant(model),
+            "yes" if model.gated else "",
+            model.license or "unknown",
         )
+        for model in numbered
+    ]
+    lines += _table(head, rows)
     lines += ["", "## Notes", ""]
     lines += [f"- `{model.alias}`: {model.notes}" for model in catalog() if model.notes]
     return "\n".join(lines) + "\n"
@@ -218,15 +225,14 @@ def _default_variant(model: Model) -> str:
 
 
 def profiles_page() -> str:
-    lines = [
-        *_page_top("Profiles", "bench/spark_bench/load/profiles.toml", PROFILES_INTRO),
-        "",
-        *_table_head("profile", "prompts", "input", "output", "requests/s", "in flight", "use"),
-    ]
+    lines = _page_top("Profiles", "bench/spark_bench/load/profiles.toml", PROFILES_INTRO)
+    rows = []
     for name, profile in tomllib.loads(PROFILES.read_text()).items():
         sizes = (profile["num_prompts"], profile["input_len"], profile["output_len"])
         limits = (profile.get("request_rate", ""), profile.get("concurrency", ""))
-        lines.append(_row(f"`{name}`", *map(str, (*sizes, *limits)), profile["use"]))
+        rows.append((f"`{name}`", *map(str, (*sizes, *limits)), profile["use"]))
+    head = ("profile", "prompts", "input", "output", "requests/s", "in flight", "use")
+    lines += ["", *_table(head, rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -234,27 +240,26 @@ def troubleshooting_page() -> str:
     source = "cluster/engine/symptoms.toml and the findings in the code"
     lines = _page_top("Troubleshooting", source, TROUBLESHOOTING_INTRO)
     for heading, entries in _symptom_sections().items():
-        lines += ["", f"### {heading}", "", *_table_head("the log says", "cause", "cure")]
+        rows = []
         for entry in entries:
             example = _shortened(entry.get("examples", entry["lines"])[0])
             cells = (_prose(_filled(entry[field])) for field in ("cause", "cure"))
-            lines.append(_row(_code(example), *cells))
+            rows.append((_code(example), *cells))
+        lines += ["", f"### {heading}", "", *_table(("the log says", "cause", "cure"), rows)]
     lines += ["", "## Errors and warnings"]
     for heading, findings in _finding_sections().items():
-        lines += ["", f"### {heading}", "", *_table_head("finding", "cure")]
-        lines += [_row(_code(what), _prose(cure)) for what, cure in findings.items()]
+        pairs = [(_code(what), _prose(cure)) for what, cure in findings.items()]
+        lines += ["", f"### {heading}", "", *_table(("finding", "cure"), pairs)]
     return "\n".join(lines) + "\n"
 
 
 def alerts_page() -> str:
-    lines = [
-        *_page_top("Alerts", "cluster/monitoring/alerts.toml", ALERTS_INTRO),
-        "",
-        *_table_head("alert", "severity", "after", "means", "cure"),
-    ]
+    lines = _page_top("Alerts", "cluster/monitoring/alerts.toml", ALERTS_INTRO)
+    rows = []
     for alert in alerts():
         cells = (_prose(text) for text in (alert.meaning, alert.cure))
-        lines.append(_row(f"`{alert.key}`", alert.severity, alert.lasts, *cells))
+        rows.append((f"`{alert.key}`", alert.severity, alert.lasts, *cells))
+    lines += ["", *_table(("alert", "severity", "after", "means", "cure"), rows)]
     lines += [*EXPRESSIONS_INTRO.splitlines(), "", "```promql"]
     for rule in rule_groups()["groups"][0]["rules"]:
         labels = ", ".join(f'{name}="{value}"' for name, value in rule["labels"].items())
@@ -284,7 +289,7 @@ def _filled(template: str) -> str:
 
 
 def _shortened(line: str) -> str:
-    """The part of an example that tells: without time stamp, host and thread."""
+    """The part of an example that matters: without time stamp, host and thread."""
     line = re.sub(r"^(\[[^\]]*\] ?)?([\w-]+:\d+:\d+ \[\d+\] )?([\w/]+\.cc:\d+ )?", "", line)
     return line if len(line) <= 120 else f"{line[:119]}…"
 
@@ -353,12 +358,9 @@ def _page_top(title: str, source: str, intro: str) -> list[str]:
     return [f"# {title}", "", note, "", *intro.splitlines()]
 
 
-def _table_head(*names: str) -> list[str]:
-    return [_row(*names), _row(*["---"] * len(names))]
-
-
-def _row(*cells: str) -> str:
-    return re.sub(r"\|  (?=\|)", "| ", f"| {' | '.join(cells)} |")
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table of words, in lines."""
+    return re.sub(r"\|  (?=\|)", "| ", markdown_table(head, rows, left=len(head))).splitlines()
 
 
 def _code(text: str) -> str:

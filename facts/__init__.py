@@ -1,1 +1,1 @@
-"""What pyinfra reads on a node. Each fact answers on its own; NodeReading asks many at once."""
+"""What pyinfra reads on a node. Each fact answers on its own; NodeReading reads many at once."""

@@ -152,7 +152,7 @@ class Answers(fact.Fact[RankAnswers]):
         if rank:
             log = serving.last_lines(runtime, rank, LOG_LINES, LOG_SECONDS)
             rest += [fact.join("log=$(", log, " | sed 's/^/log /')\n")]
-            # A Docker that does not answer is not asked twice.
+            # A Docker that does not answer is not queried twice.
             nccl = serving.nccl_lines(runtime, rank, LOG_SECONDS)
             rest += [fact.join('nccl=; [ -z "$log" ] || nccl=$(\n', nccl, ")\n")]
         if group:

@@ -25,14 +25,7 @@ CONTAINERD_STORE = "io.containerd.snapshotter.v1"
 STOPPED = ("is the docker daemon running", "if the daemon is running", "connection refused")
 
 _PROCESSES = load_script(__file__, "scripts/processes.sh")
-_SERVED = """
-p=$root/compile; while [ ! -e "$p" ]; do p=${p%/*}; p=${p:-/}; done
-for at in "$p" "$root"/compile/*; do
-  [ ! -e "$at" ] || [ -w "$at" ] || { echo "$at is not writable" >&2; exit 1; }
-done
-cd "$root/compile" 2>/dev/null || exit 0
-for f in */*/served/*; do printf '%s\\n' "$f"; done
-""".strip()
+_SERVED = load_script(__file__, "scripts/served_marks.sh")
 
 
 class Containers(fact.Fact[list[readings.Rank]]):

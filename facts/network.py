@@ -71,7 +71,7 @@ class _LinkInfo(Struct):
 
 class _Link(Struct):
     """What we read of an interface in `ip -j -d addr`; without linkinfo (an old iproute2) a flag
-    tells a bond. `link` is null if the other end is in another namespace."""
+    marks a bond. `link` is null if the other end is in another namespace."""
 
     ifname: str = ""
     mtu: int = 0
@@ -131,7 +131,7 @@ GRACE = 4
 
 
 class Peers(Fact[PeerReport]):
-    """What one node reaches; ask all nodes at the same moment, as each listens for the others.
+    """What one node reaches. Run it on all nodes at once, as each listens for the others.
 
     Never fails: what stands in the way is `error`.
 

@@ -9,7 +9,13 @@ from pyinfra.api import QuoteString, StringCommand
 
 from cluster.engine import readiness, serving
 from cluster.engine.allocation import MEMORY_PATTERN, Allocation, read_allocation
-from cluster.engine.log import CAPTURING, TRANSPORT_PATTERN, capture_progress, last_words, phase
+from cluster.engine.log import (
+    CAPTURING,
+    TRANSPORT_PATTERN,
+    capture_progress,
+    meaningful_lines,
+    phase,
+)
 from cluster.engine.nccl import NCCL_PATTERN, loaded_nccl
 from cluster.node.readings import Shown
 from cluster.rank.runtime import runtime_of
@@ -66,7 +72,7 @@ class RankLook(Fact[readiness.RankHealth]):
         return join(
             StringCommand("printf 'node %s\\nname %s\\n'", quote((node, rank))),
             # A subshell: it exits if the engine does not answer; the rest is printed anyway.
-            # An engine that does not answer is not asked for more.
+            # An engine that does not answer is queried no further.
             join("\n(\n", ranks, "\n) 2>/dev/null && {\necho asked\n"),
             join(nccl_lines(runtime, rank), "}\n"),
             join("printf 'health %s\\n' \"$(", curl(f"{url}/health", LOOK_SECONDS), ')"\n'),
@@ -89,7 +95,7 @@ class RankLook(Fact[readiness.RankHealth]):
             phase=step,
             lost="" if "asked" in lines else "its container engine does not answer",
             progress=capture_progress(log) if step == CAPTURING else "",
-            words=next(iter(last_words(log, 1)), ""),
+            words=next(iter(meaningful_lines(log, 1)), ""),
             compiling="compiling" in lines,
             nccl=loaded_nccl([line[5:] for line in lines if line.startswith("nccl ")]),
         )
@@ -225,7 +231,7 @@ class Endpoints(Fact[dict[str, serving.EndpointReply]]):
 
 
 @dataclass(frozen=True)
-class RankWords(Shown):
+class DiagnosisLog(Shown):
     """A rank's log.
 
     + lines: since its last start, without batches
@@ -236,7 +242,7 @@ class RankWords(Shown):
     transport: tuple[str, ...] = ()
 
 
-class RankLog(Fact[RankWords]):
+class RankLog(Fact[DiagnosisLog]):
     """The part of a rank's log that a diagnosis reads.
 
     + runtime, rank: how it is run, and what its container is called
@@ -244,8 +250,8 @@ class RankLog(Fact[RankWords]):
     """
 
     @staticmethod
-    def default() -> RankWords:
-        return RankWords()
+    def default() -> DiagnosisLog:
+        return DiagnosisLog()
 
     def command(self, runtime: str, rank: str, earlier: bool = False) -> StringCommand:
         words = runtime_of(runtime).logs(rank, DIAGNOSIS_LINES, earlier=earlier)
@@ -258,8 +264,8 @@ class RankLog(Fact[RankWords]):
             return join(filtered, ":")
         return join(filtered, _transport_lines(rank, "nccl "))
 
-    def parse(self, output: list[str]) -> RankWords:
-        return RankWords(
+    def parse(self, output: list[str]) -> DiagnosisLog:
+        return DiagnosisLog(
             lines=tuple(line[4:] for line in output if line.startswith("log ")),
             transport=tuple(line[5:] for line in output if line.startswith("nccl ")),
         )

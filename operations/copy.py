@@ -198,6 +198,7 @@ def _copy_to_worker(
         host.name,
         "--data verify=full; if it persists, check ethtool -S at both ends of the cable, and the "
         "memory",
+        key="copy-corrupt",
     )
 
 
@@ -243,6 +244,7 @@ def _streams(
         'put the file itself there: cp --remove-destination "$(readlink -f FILE)" FILE'
         if "is a link that leaves" in failed[0]
         else "run this again: it resumes where it stopped",
+        key="copy-failed",
     )
 
 

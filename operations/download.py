@@ -27,7 +27,7 @@ PAUSE = 1.0
 GRACE = 60
 
 
-def describe_repository(
+def read_description(
     head: Host, model: Model, settings: Settings, token: str
 ) -> tuple[Model, tuple[findings.Finding, ...]]:
     """The model with what the hub has of it, and findings: an error where the model could not be
@@ -70,7 +70,7 @@ def take_over(jobs: Sequence[node_weights.WeightsJob]) -> None:
     _forget(job)
 
 
-def list_files(
+def list_hub_files(
     job: node_weights.WeightsJob, have: stored.StoredModel
 ) -> tuple[str, dict[str, repository.File]]:
     """The commit that the head must have, and all its files, by the hub's own list.
@@ -85,7 +85,7 @@ def list_files(
     return _list_repository(job, have.commit or job.revision)
 
 
-def fetch(
+def download_files(
     job: node_weights.WeightsJob,
     commit: str,
     wanted: Mapping[str, repository.File],
@@ -120,6 +120,7 @@ def _refuse_without_hub(job: node_weights.WeightsJob, have: stored.StoredModel) 
                 job.head.name,
                 f"cd {job.folders[job.head.name]} && git lfs install && git lfs pull; or download"
                 " those files again",
+                key="weights-placeholders",
             )
         )
     if job.local:
@@ -131,6 +132,7 @@ def _refuse_without_hub(job: node_weights.WeightsJob, have: stored.StoredModel) 
                 job.head.name,
                 f"restore the right files; or, if the files are correct as they are: "
                 f"rm {job.folders[job.head.name]}/.spark-serving.json",
+                key="weights-incomplete",
             )
         )
     if job.offline:
@@ -140,6 +142,7 @@ def _refuse_without_hub(job: node_weights.WeightsJob, have: stored.StoredModel) 
                 f"{what or 'files are missing'}",
                 job.head.name,
                 "--data offline=false, or put them into hf_cache",
+                key="weights-missing-offline",
             )
         )
 
@@ -164,7 +167,9 @@ def _list_repository(
     if problem := repository.find_load_problem(f.path for f in files):
         what, cure = problem
         raise findings.Refused(
-            findings.error(f"repository {job.model} {what}", job.head.name, cure)
+            findings.error(
+                f"repository {job.model} {what}", job.head.name, cure, key="model-files-missing"
+            )
         )
     return commit, {file.path: file for file in repository.select_files(files)}
 
@@ -182,7 +187,7 @@ def _fetch(
     files = [[f.path, f.size, f.kind, f.hash] for f in missing]
     begun = time.monotonic()
     request = {
-        "do": "fetch",
+        "do": "download_files",
         "commit": commit,
         "files": files,
         "stall": job.stall,
@@ -210,14 +215,18 @@ def _run(
     command = weights.start_download(
         *(job.group, job.model, job.caches[job.head.name], job.image, SCRIPT),
         weights.download_task(job.model, job.endpoint, token, request),
-        fetch=request["do"] == "fetch",
+        fetch=request["do"] == "download_files",
         token=bool(token),
     )
     try:
         answer = shell.run_command(job.head, command)
         if not answer.ok:
             raise findings.Refused(
-                findings.error(f"the download could not be started: {answer.tail}", job.head.name)
+                findings.error(
+                    f"the download could not be started: {answer.tail}",
+                    job.head.name,
+                    key="download-not-started",
+                )
             )
         return _wait(job, progress, revision)
     finally:

@@ -12,6 +12,7 @@ from pyinfra.api.exceptions import ConnectError
 from cluster.command import Command, load_script
 from cluster.node.firewall import UfwChange
 from cluster.node.host import as_root
+from cluster.printable import tail
 from operations import shell
 
 # Seconds from the beginning of a change, after which a node reverts it by itself.
@@ -20,7 +21,6 @@ REVERT_SECONDS = 60
 LOGIN_SECONDS = 15
 # Seconds between the last try and the node's own timer.
 MARGIN = 3
-UNTOUCHED = "nothing was changed"
 
 _REVERT = load_script(__file__, "scripts/firewall_revert.sh")
 
@@ -56,8 +56,8 @@ def _change(state: State, host: Host, change: UfwChange, seconds: int) -> bool:
     argv = ("timeout", str(half), *as_root(*script))
     lines = "".join("\t".join(words) + "\n" for words in change.commands())
     output = shell.run_command(host, Command(argv, half + 1, lines, kill=False))
-    if UNTOUCHED in output.text:
-        host.log_styled(output.tail, fg="red")
+    if "untouched" in output.out:
+        host.log_styled(tail("\n".join(output.err)), fg="red")
         return False
     if not output.ok and not output.lost:
         return _undo(host, f"ufw failed: {output.tail}", until)

@@ -12,7 +12,7 @@ from pyinfra.context import ctx_host, ctx_state
 
 from cluster.command import Command
 from cluster.engine import readiness, serving
-from cluster.engine.log import last_words, transport
+from cluster.engine.log import meaningful_lines, transport
 from cluster.engine.nccl import Collectives
 from cluster.findings import Finding, Level, error
 from cluster.node.readings import Rank
@@ -52,7 +52,7 @@ class Group:
     runtime: Runtime
     model: str
     url: str
-    limits: readiness.Limits
+    limits: readiness.ReadyLimits
     stop_seconds: int
     start: bool
     restarts: Mapping[str, int]
@@ -97,11 +97,16 @@ def start_ranks(group: Group) -> tuple[Finding, ...]:
     failed = {node: output.text for node, output in outputs.items() if not output.ok}
     if not failed:
         return ()
-    from cluster.engine.diagnosis import docker_failure  # a converged run does without
+    from cluster.engine.diagnosis import docker_failure  # a converged run does not need it
 
     causes = {node: docker_failure(text, group.specs[node].image) for node, text in failed.items()}
     return tuple(
-        error(f"{group.specs[node].name} could not be started: {why}", node, cure)
+        error(
+            f"{group.specs[node].name} could not be started: {why}",
+            node,
+            cure,
+            key="rank-not-started",
+        )
         for node, (why, cure) in causes.items()
     )
 
@@ -289,5 +294,5 @@ def log_causes(group: Group, healths: Mapping[str, readiness.RankHealth]) -> Non
         outcome.log_failure(group.hosts[node], cause)
         group.hosts[node].log(f"  {diagnosis.evidence}")
     for node, lines in logs.items():
-        for line in last_words(lines, LAST_LINES):
+        for line in meaningful_lines(lines, LAST_LINES):
             group.hosts[node].log(f"  {group.specs[node].name} | {line}")

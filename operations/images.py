@@ -77,17 +77,18 @@ def _deliver(state: State, host: Host, order: ImageOrder) -> bool:
         return False
     except Failed:
         return False
-    shell.on_all(order.hosts.values(), lambda h: _record(order, h, before[h.name]))
+
+    def record(at: Host) -> None:
+        """Record what this run has brought, so that it can be removed once no group uses it."""
+        if not (listed := before[at.name]).ok or not (folder := order.records[at.name]):
+            return
+        answer = shell.run_command(at, images.record_image(folder, order.image, listed.out))
+        if not answer.ok:
+            what = f"{order.image} could not be recorded as ours: {answer.tail}"
+            at.log_styled(what, fg="yellow")
+
+    shell.on_all(order.hosts.values(), record)
     return True
-
-
-def _record(order: ImageOrder, at: Host, before: shell.Output) -> None:
-    """Record what this run has brought, so that it can be removed once no group uses it."""
-    if not before.ok or not (folder := order.records[at.name]):
-        return
-    answer = shell.run_command(at, images.record_image(folder, order.image, before.out))
-    if not answer.ok:
-        at.log_styled(f"{order.image} could not be recorded as ours: {answer.tail}", fg="yellow")
 
 
 def _head(order: ImageOrder) -> readings.ImageReading:
@@ -102,7 +103,14 @@ def _head(order: ImageOrder) -> readings.ImageReading:
             raise Failed
     now = _images(order, head)[head.name]
     if now is None:
-        raise Refused(error(f"image {order.image} is not there", head.name, "docker image ls"))
+        raise Refused(
+            error(
+                f"image {order.image} is not there",
+                head.name,
+                "docker image ls",
+                key="image-missing",
+            )
+        )
     if pinned := images.pinned_reference(order.image, now):
         head.log(f"{order.image} is {pinned}")
         if pinned != order.image:
@@ -115,7 +123,12 @@ def _images(order: ImageOrder, *hosts: Host) -> dict[str, readings.ImageReading 
     command = fact.command(order.image)
     by_node = shell.on_all(hosts, lambda at: shell.read_fact(at, fact, command, READ_SECONDS))
     refuse_errors(
-        error(f"its images cannot be read: {reading.why}", name, "docker image ls on it")
+        error(
+            f"its images cannot be read: {reading.why}",
+            name,
+            "docker image ls on it",
+            key="images-unreadable",
+        )
         for name, reading in by_node.items()
         if reading.why
     )
@@ -214,7 +227,7 @@ def _check_space(order: ImageOrder, head: readings.ImageReading, hosts: list[Hos
 
 
 def _diagnose(order: ImageOrder, answer: shell.Output) -> Diagnosis | None:
-    from cluster.engine.diagnosis import docker_error  # a converged run does without
+    from cluster.engine.diagnosis import docker_error  # a converged run does not need it
 
     return docker_error(answer.text, order.image)
 

@@ -57,7 +57,9 @@ def _converge(state: State, host: Host, change: NodeChange) -> bool:
     for what, command in node_commands(steps):
         answer = shell.run_command(host, command)
         if not answer.ok:
-            outcome.log_failure(host, error(f"could not {what}: {answer.tail}", host.name))
+            outcome.log_failure(
+                host, error(f"could not {what}: {answer.tail}", host.name, key="monitoring-failed")
+            )
             return False
         host.log(f"{what}: done")
     return all(_answers(host, step) for step in steps.parts)
@@ -95,7 +97,9 @@ def _answers(at: Host, step: parts.PartStep) -> bool:
         at.log(f"{step.name} answers at {url}")
         return True
     what = f"{step.name} does not answer at {url} within {READY_SECONDS} s"
-    outcome.log_failure(at, error(what, at.name, f"docker logs {step.name} on it"))
+    outcome.log_failure(
+        at, error(what, at.name, f"docker logs {step.name} on it", key="monitoring-silent")
+    )
     log = shell.run_command(at, parts.part_log(step.name))
     for line in (*log.out, *log.err)[-12:]:
         at.log(f"  | {line}")

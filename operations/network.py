@@ -11,7 +11,7 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from cluster.command import Command, load_script
 from cluster.findings import Finding, error
 from cluster.node.host import as_root
-from cluster.node.netplan import FILE, GUARD, Halves, ping_arguments, unreached
+from cluster.node.netplan import FILE, GUARD, Halves, ping_arguments, unanswered_pings
 from facts.fact import render
 from operations import shell
 
@@ -19,6 +19,8 @@ from operations import shell
 GUARD_SECONDS = 180
 APPLY_SECONDS = 60
 PROBE_SECONDS = 20
+# To log in anew.
+LOGIN_SECONDS = 30
 
 _REVERT = load_script(__file__, "scripts/network_revert.sh")
 
@@ -134,12 +136,20 @@ def _failures(change: NetworkChange) -> list[Finding]:
     """Apply, log in anew, ping, confirm: each on all nodes at once. Returns what the first step
     that fails has found; [] if none does."""
     changing = [change.hosts[name] for name in change.changing]
+
+    def over_new_connection(host: Host) -> shell.Output:
+        if client := getattr(host.connector, "client", None):
+            client.close()
+        host.disconnect()
+        host.connected = False
+        return shell.run_command(host, Command(("true",), LOGIN_SECONDS, kill=False))
+
     outputs = shell.on_all(changing, lambda h: shell.run_command(h, apply(change.wanted[h.name])))
     # A connection that was lost proves nothing yet: the next step opens a new one.
     answered = {name: answer for name, answer in outputs.items() if not answer.lost}
     if failed := _failures_of(answered, "netplan apply failed", "sudo netplan --debug apply"):
         return failed
-    outputs = shell.on_all(changing, _over_new_connection)
+    outputs = shell.on_all(changing, over_new_connection)
     what, cure = "it does not accept a new SSH connection", "check its management network"
     if failed := _failures_of(outputs, what, cure):
         return failed
@@ -149,26 +159,23 @@ def _failures(change: NetworkChange) -> list[Finding]:
     )
     for node, answer in outputs.items():
         if answer.ok:
-            failed += unreached(change.wanted, node, answer.out)
+            failed += unanswered_pings(change.wanted, node, answer.out)
         else:
-            failed.append(error(f"it could not ping its peers: {answer.tail}", node))
+            failed.append(
+                error(f"it could not ping its peers: {answer.tail}", node, key="peer-unreachable")
+            )
     return failed or _failures_of(
         _run_everywhere(changing, hold_change()), "it reverted by itself", "run this again"
     )
 
 
 def _failures_of(outputs: Mapping[str, shell.Output], what: str, cure: str) -> list[Finding]:
-    return [error(f"{what}: {a.tail}", n, cure) for n, a in outputs.items() if not a.ok]
+    return [
+        error(f"{what}: {a.tail}", n, cure, key="network-not-changed")
+        for n, a in outputs.items()
+        if not a.ok
+    ]
 
 
 def _run_everywhere(hosts: Iterable[Host], command: Command) -> dict[str, shell.Output]:
     return shell.on_all(hosts, lambda host: shell.run_command(host, command))
-
-
-def _over_new_connection(host: Host, seconds: int = 30) -> shell.Output:
-    """The node's answer over a connection of its own; the old one is closed."""
-    if client := getattr(host.connector, "client", None):
-        client.close()
-    host.disconnect()
-    host.connected = False
-    return shell.run_command(host, Command(("true",), seconds, kill=False))

@@ -103,6 +103,7 @@ def _read_node(job: WeightsJob, host: Host, revision: str) -> StoredModel:
                 f"{stored.closed[0]} is not writable, and chown failed: {answer.text}",
                 host.name,
                 f"sudo chown -R $USER {folder}",
+                key="hf-cache-not-writable",
             )
         )
     return read()
@@ -151,6 +152,7 @@ def _unreadable(job: WeightsJob, host: Host, do: str, why: str) -> Finding:
         f"the weights in {job.folders[host.name]} could not be {_DONE[do]}: {why[:300]}",
         host.name,
         f"ls -la {job.folders[host.name]}",
+        key="weights-unreadable",
     )
 
 

@@ -1,6 +1,6 @@
 """The record of a run, for its report: operations note here what failed and what serves again.
 
-One run is one process. Nothing is written unless the run was asked for a report.
+One run is one process. Nothing is written unless a report was requested.
 """
 
 import os

@@ -25,7 +25,7 @@ class Removal:
     """What a node is to remove.
 
     + hub: the hub's folder; root: `cache_dir`
-    + items: kind and name, as `cluster.transfer.prune_plan.Item` has them
+    + items: kind and name, as `cluster.transfer.prune_plan.StoredItem` has them
     + lost: why this run may change nothing more, else None
     """
 
@@ -68,14 +68,16 @@ def _remove(state: State, host: Host, removal: Removal) -> bool:
     try:
         reply = _ask(host, {**request, "items": removal.items}, REMOVE_SECONDS)
     except ValueError as wrong:
-        outcome.log_failure(host, error(f"it could not remove what is unused: {wrong}"))
+        outcome.log_failure(
+            host, error(f"it could not remove what is unused: {wrong}", key="prune-failed")
+        )
         return False
     left = reply.get("left")
     left = left if isinstance(left, dict) else {}
     for kind, name in removal.items:
         if why := left.get(f"{kind} {name}"):
             what = f"{KINDS[kind]} {name} could not be removed: {printable(str(why)[:300])}"  # type: ignore[index]
-            outcome.log_failure(host, error(what, cure="run this again"))
+            outcome.log_failure(host, error(what, cure="run this again", key="prune-failed"))
         else:
             host.log(f"removed: {KINDS[kind]} {name}")  # type: ignore[index]
     return not left

@@ -20,8 +20,17 @@ def key_placed(
     + image: any local image with a shell
     + needed: whether a rank will read it
     """
+
+    def place(state: State, host: Host) -> bool:
+        outcome.begin_step("api_key")
+        answer = shell.run_command(host, api_key.place_key(group, image, find()))
+        if not answer.ok:
+            what = f"the API key could not be placed in {api_key.key_folder(group)}: {answer.text}"
+            outcome.log_failure(host, error(what, key="api-key-not-placed"))
+        return answer.ok
+
     if needed():
-        yield FunctionCommand(_place, (find, group, image), {})
+        yield FunctionCommand(place, (), {})
     else:
         host.noop("no rank is started")
 
@@ -29,23 +38,13 @@ def key_placed(
 @operation()
 def key_removed(group: str, image: str) -> Generator[FunctionCommand, None, None]:
     """Remove the group's API key from this node."""
-    yield FunctionCommand(_remove, (group, image), {})
 
+    def remove(state: State, host: Host) -> bool:
+        answer = shell.run_command(host, api_key.remove_key(group, image))
+        if not answer.ok:
+            what = f"the API key could not be removed: {answer.text}"
+            cure = f"on the node: sudo rm -r {api_key.key_folder(group)}"
+            outcome.log_failure(host, error(what, cure=cure, key="api-key-not-removed"))
+        return answer.ok
 
-def _place(state: State, host: Host, find: Callable[[], str], group: str, image: str) -> bool:
-    outcome.begin_step("api_key")
-    answer = shell.run_command(host, api_key.place_key(group, image, find()))
-    if not answer.ok:
-        what = f"the API key could not be placed in {api_key.key_folder(group)}: {answer.text}"
-        outcome.log_failure(host, error(what))
-    return answer.ok
-
-
-def _remove(state: State, host: Host, group: str, image: str) -> bool:
-    answer = shell.run_command(host, api_key.remove_key(group, image))
-    if not answer.ok:
-        cure = f"on the node: sudo rm -r {api_key.key_folder(group)}"
-        outcome.log_failure(
-            host, error(f"the API key could not be removed: {answer.text}", cure=cure)
-        )
-    return answer.ok
+    yield FunctionCommand(remove, (), {})

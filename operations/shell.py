@@ -23,7 +23,7 @@ from pyinfra.context import ctx_host, ctx_state
 
 from cluster.command import Command
 from cluster.engine.readiness import REPORT_SECONDS
-from cluster.findings import error, refuse_errors
+from cluster.findings import Finding, error, refuse_errors
 from cluster.printable import tail
 from facts.fact import Fact, render
 
@@ -190,27 +190,44 @@ def read_fact(
         return Reading(why=str(e))
 
 
+def require_all(
+    readings: Mapping[str, Reading[T]], refuse: Callable[[str, str], Finding]
+) -> dict[str, T]:
+    """Each node's value; Refused with a finding for each node without one.
+
+    + refuse: makes it, of the node's name and why it could not be read
+    """
+    refuse_errors(refuse(node, r.why) for node, r in readings.items() if r.value is None)
+    return {node: r.value for node, r in readings.items() if r.value is not None}
+
+
 def values_for_operations(readings: Mapping[str, Reading[T]], what: str) -> dict[str, T]:
     """Each node's value, for a deploy that goes on with pyinfra's own operations.
 
     Refused where `what` ("its network") could not be read, and where a login's shell prints of its
     own: pyinfra's operations, and SFTP, take that for their answers.
     """
-    refuse_errors(
-        error(
-            f"{what} could not be read: {reading.why or 'no answer'}",
+
+    def unreadable(node: str, why: str) -> Finding:
+        return error(
+            f"{what} could not be read: {why or 'no answer'}",
             node,
             f"ssh {node} true",
+            key="node-unreadable",
         )
-        for node, reading in readings.items()
-        if not reading.value
-    )
+
+    values = require_all(readings, unreadable)
     refuse_errors(
-        error(f"its shell prints before each command's output: {reading.noise}", node, CURE)
+        error(
+            f"its shell prints before each command's output: {reading.noise}",
+            node,
+            CURE,
+            key="login-shell-prints",
+        )
         for node, reading in readings.items()
         if reading.noise
     )
-    return {node: reading.value for node, reading in readings.items() if reading.value}
+    return values
 
 
 def on_all(hosts: Iterable[Host], do: Callable[[Host], T]) -> dict[str, T]:

@@ -56,7 +56,7 @@ class Switch:
     """The work on all nodes.
 
     + hosts: every host of the run, those that will serve nothing too
-    + group: to bring up; None where its ranks serve already, or none shall
+    + group: to bring up; None where its ranks serve already, or none are to
     + previous: the group to put back after a failure, `plan.previous`; None: there is none
     + lost: why this run may change nothing more (its lease may be another's), else None
     + taken: whether another run has that lease: then nothing may even be undone
@@ -153,7 +153,9 @@ def carry_out(switch: Switch) -> bool:
             _undo(switch, failed)
             return False
         except Exception as e:  # whatever goes wrong here, half a group must not keep running
-            broken = error(f"unexpected error during the switch: {type(e).__name__}: {e}")
+            broken = error(
+                f"unexpected error during the switch: {type(e).__name__}: {e}", key="switch-error"
+            )
             _undo(switch, PhaseFailed([broken], started=True))
             return False
         _keep(switch, phases)
@@ -215,11 +217,12 @@ def _do(switch: Switch, action: str, phase: Callable[[str], list[Command]]) -> N
 
     errors = shell.on_all([switch.hosts[node] for node in commands], run)
     if failed := {node: text for node, text in errors.items() if text}:
-        from cluster.engine.diagnosis import docker_failure  # a converged run does without
+        from cluster.engine.diagnosis import docker_failure  # a converged run does not need it
 
         causes = {node: docker_failure(text) for node, text in failed.items()}
         raise PhaseFailed(
-            error(f"could not {action}: {why}", node, cure) for node, (why, cure) in causes.items()
+            error(f"could not {action}: {why}", node, cure, key="switch-phase")
+            for node, (why, cure) in causes.items()
         )
 
 
@@ -389,7 +392,9 @@ def defer_interrupts(at: Host) -> Iterator[Callable[[], Finding | None]]:
             signal.signal(signal.SIGINT, usual[signal.SIGINT])
         outcome.record.interrupted = True
         if not interrupts:
-            interrupts.append(error(f"interrupted by {signal.Signals(number).name}"))
+            interrupts.append(
+                error(f"interrupted by {signal.Signals(number).name}", key="interrupted")
+            )
             text = "Interrupted: rolling back. Press Ctrl-C again to leave everything as it is."
             at.log_styled(text, fg="yellow")
 

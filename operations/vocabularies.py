@@ -61,7 +61,9 @@ def _bring_vocabularies(state: State, host: Host, order: Vocabularies) -> bool:
             answer = shell.run_command(host, command)
             if not answer.ok:
                 what = f"{name} could not be copied from {order.head.name}: {answer.tail}"
-                outcome.log_failure(host, error(what, cure="run this again"))
+                outcome.log_failure(
+                    host, error(what, cure="run this again", key="vocabulary-not-copied")
+                )
                 return False
         return True
 
@@ -79,7 +81,9 @@ def _place(host: Host, folder: str, source: str, name: str, sha256: str) -> bool
     remote = source.startswith(("http://", "https://"))
     local = Path(source).expanduser() / name
     if not remote and not local.is_file():
-        outcome.log_failure(host, error(f"tiktoken_source has no {local}"))
+        outcome.log_failure(
+            host, error(f"tiktoken_source has no {local}", key="vocabulary-missing")
+        )
         return False
     content = "" if remote else base64.b64encode(local.read_bytes()).decode()
     url = f"{source.rstrip('/')}/{name}" if remote else ""
@@ -89,5 +93,5 @@ def _place(host: Host, folder: str, source: str, name: str, sha256: str) -> bool
     if not answer.ok:
         cure = "a folder here: --data tiktoken_source=/folder" if remote else "fix that file"
         what = f"{name} could not be placed from {source}: {answer.text}"
-        outcome.log_failure(host, error(what, cure=cure))
+        outcome.log_failure(host, error(what, cure=cure, key="vocabulary-not-placed"))
     return answer.ok

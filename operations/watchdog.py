@@ -41,7 +41,13 @@ def _converge(state: State, host: Host, change: WatchdogChange) -> bool:
         verb = "started" if change.step.config else "removed"
         cure = f"journalctl -u {unit_name(change.step.group)} on it"
         outcome.log_failure(
-            host, error(f"its watchdog could not be {verb}: {answer.tail}", host.name, cure)
+            host,
+            error(
+                f"its watchdog could not be {verb}: {answer.tail}",
+                host.name,
+                cure,
+                key="watchdog-not-set",
+            ),
         )
         return False
     host.log(f"its watchdog: {'started' if change.step.config else 'removed'}")

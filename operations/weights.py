@@ -10,6 +10,10 @@ from cluster import findings, printable
 from cluster.transfer import repository, stored
 from operations import node_weights, outcome
 
+RESTART = (
+    "; the running rank may still have the bad data loaded: --data state=stopped, then deploy again"
+)
+
 
 @operation()
 def present(
@@ -23,24 +27,22 @@ def present(
     + jobs: what, for which nodes; called when the operation runs
     + needed: whether ranks are about to start, or the files must be read again
     """
+
+    def bring_all(state: State, host: Host) -> bool:
+        outcome.begin_step("weights")
+        try:
+            bring(jobs())
+        except findings.Refused as refused:
+            host.log_styled("the weights are incomplete; no rank was touched:", fg="red")
+            for finding in refused.findings:
+                outcome.log_failure(host, finding, indent="  ")
+            return False
+        return True
+
     if needed:
-        yield FunctionCommand(_present, (jobs,), {})
+        yield FunctionCommand(bring_all, (), {})
     else:
         host.noop("the group is already serving them")
-
-
-def _present(
-    state: State, host: Host, jobs: Callable[[], Sequence[node_weights.WeightsJob]]
-) -> bool:
-    outcome.begin_step("weights")
-    try:
-        bring(jobs())
-    except findings.Refused as refused:
-        host.log_styled("the weights are incomplete; no rank was touched:", fg="red")
-        for finding in refused.findings:
-            outcome.log_failure(host, finding, indent="  ")
-        return False
-    return True
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def bring(jobs: Sequence[node_weights.WeightsJob]) -> None:
     What the hub lists of each model, and the room for all of them, is checked before the first file
     comes.
     """
-    from operations import copy, download  # a converged run does without
+    from operations import copy, download  # a converged run does not need it
 
     download.take_over(jobs)
     read = [(job, _read(job)) for job in jobs]
@@ -75,10 +77,13 @@ def bring(jobs: Sequence[node_weights.WeightsJob]) -> None:
     for transfer in transfers[::-1]:
         job, files, there = transfer.job, transfer.files, transfer.there
         if not transfer.read[job.head.name].complete:
-            files = download.fetch(job, transfer.commit, files, there[job.head.name])
+            files = download.download_files(job, transfer.commit, files, there[job.head.name])
             there = _at_commit(job, job.workers, transfer.read, transfer.commit)
         copy.copy_to_workers(job, transfer.commit, files, there)
-        _tell_repaired(transfer)
+        for name, one in transfer.read.items():
+            if one.bad:
+                text = f"{', '.join(list(one.bad)[:3])} was corrupt and has been repaired"
+                job.hosts[name].log_styled(text + RESTART * job.serves, fg="yellow")
 
 
 def _read(job: node_weights.WeightsJob) -> dict[str, stored.StoredModel]:
@@ -98,7 +103,7 @@ def _read(job: node_weights.WeightsJob) -> dict[str, stored.StoredModel]:
 
 def _find(job: node_weights.WeightsJob, read: Mapping[str, stored.StoredModel]) -> Transfer:
     """What there is to do: what a whole head has goes to the others, else what the hub lists."""
-    from operations import download  # a converged run does without
+    from operations import download  # a converged run does not need it
 
     head = read[job.head.name]
     if head.complete:
@@ -106,7 +111,7 @@ def _find(job: node_weights.WeightsJob, read: Mapping[str, stored.StoredModel]) 
         if head.read or not head.listed:
             node_weights.record_weights(job, job.head, commit, files.values(), job.ref(commit))
     else:
-        commit, files = download.list_files(job, head)
+        commit, files = download.list_hub_files(job, head)
     return Transfer(job, read, commit, files, _at_commit(job, job.hosts, read, commit))
 
 
@@ -131,15 +136,3 @@ def _full_disks(transfers: Sequence[Transfer]) -> Iterator[findings.Finding]:
             coming = [(one, stored.missing_files(files, one)) for one, files in there]
             if full := stored.find_missing_space(name, coming):
                 yield full
-
-
-def _tell_repaired(transfer: Transfer) -> None:
-    restart = (
-        "; the running rank may still have the bad data loaded: --data state=stopped, then "
-        "deploy again"
-    )
-    for name, one in transfer.read.items():
-        if one.bad:
-            text = f"{', '.join(list(one.bad)[:3])} was corrupt and has been repaired"
-            log = transfer.job.hosts[name].log_styled
-            log(text + restart * transfer.job.serves, fg="yellow")

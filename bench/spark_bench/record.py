@@ -124,6 +124,11 @@ class Bytes(Protocol):
     def __bytes__(self) -> bytes: ...
 
 
+# From a segment's time stamp until epoll reports it, at most, in ns: while the kernel takes it to
+# the socket, a look does not show it.
+QUEUED_NS = 20_000
+
+
 @dataclass(slots=True)
 class Exchange:
     """The bytes of one response as they came, not yet interpreted.
@@ -140,7 +145,8 @@ class Exchange:
     segments: pairs: a number of reads, and how many TCP segments with data they had together
     looked: pairs: a number of reads, and a moment before a look at all sockets that did not report
         the last of them yet
-    looks: moments before looks at all sockets, in order: what a look did not report came later
+    looks: moments before looks at all sockets, in order: what a look did not report came later, or
+        up to QUEUED_NS before
     clock_error_ns: how far the stamps may be off, since the wall clock was set
     """
 

@@ -141,7 +141,7 @@ def write_choice(project: Project, model: "Model", variant: ChosenVariant) -> li
 
     ClusterError if another setting overrides it; the files are then as they were.
     """
-    planned = plan_changes(project, {"model": short_name(model), "variant": variant.name})
+    planned = plan_file_changes(project, {"model": short_name(model), "variant": variant.name})
     changes = [change for change in planned if change.after != change.before]
     for change in changes:
         change.write()
@@ -172,7 +172,7 @@ def _stronger(project: Project, setting: str) -> list[Path]:
     return named or [inventory]
 
 
-def plan_changes(project: Project, settings: Mapping[str, str]) -> list[FileChange]:
+def plan_file_changes(project: Project, settings: Mapping[str, str]) -> list[FileChange]:
     """Every place in the inventory, and in its group data, that names one of these settings.
 
     If there is none: an assignment in the group data of the inventory's own group. That overrides

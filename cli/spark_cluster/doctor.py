@@ -20,8 +20,8 @@ COLORS = {"error": "red", "warning": "yellow"}
 @commands.data_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(inventory: Path | None, data: tuple[str, ...], as_json: bool) -> int:
-    """Explain what is wrong, why, and how to fix it. Reads nodes, containers and logs, and asks the
-    model a few questions.
+    """Explain what is wrong, why, and how to fix it. Reads nodes, containers and logs, and sends
+    the model a few questions.
 
     \b
     Exit code 0: nothing is wrong, or there are only warnings

@@ -4,7 +4,7 @@
 # loop ends with its stdin: when this side closes it, is killed, or loses the connection.
 runtime=$1 name=$2 lines=$3 follow=$4 since=$5
 echo "spark-serving clock $(date +%s%N)"
-tell() { [ "$*" = "$told" ] || echo "! $*"; told=$*; }
+report() { [ "$*" = "$reported" ] || echo "! $*"; reported=$*; }
 life() {
   timeout 10 docker inspect --type=container     --format '{{.Id}} {{.State.StartedAt}} {{.State.Status}}' "$name" 2>&1
 }
@@ -12,15 +12,15 @@ docker_lives() {
   past=
   while :; do
     now=$(life); code=$?
-    if [ $code = 124 ]; then tell 'Docker does not respond'; sleep 1; continue; fi
-    if [ $code != 0 ]; then tell "$now"; sleep 1; continue; fi
+    if [ $code = 124 ]; then report 'Docker does not respond'; sleep 1; continue; fi
+    if [ $code != 0 ]; then report "$now"; sleep 1; continue; fi
     status=${now##* }; now=${now% *}
     if [ "$now" = "$past" ] && [ "$status" != running ]; then
-      tell "$name is $status"; sleep 0.5; continue
+      report "$name is $status"; sleep 0.5; continue
     fi
     if [ -n "$since" ]; then set -- --since "$since"
     elif [ "$now" = "$past" ]; then set -- --since "$ended"
-    elif [ -n "$past" ]; then set -- --since "${now#* }"; tell "$name is there again"
+    elif [ -n "$past" ]; then set -- --since "${now#* }"; report "$name is there again"
     else set -- --tail "$lines"; fi
     past=$now since=
     docker logs --timestamps --follow "$@" "$name" 2>&1

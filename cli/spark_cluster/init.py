@@ -82,7 +82,7 @@ def node_name(name: str) -> str:
     return name
 
 
-def parse_settings(words: Sequence[str]) -> dict[str, Any]:
+def parse_assignments(words: Sequence[str]) -> dict[str, Any]:
     """NAME=VALUE words, typed as pyinfra's --data types them; click.BadParameter for a secret."""
     values: dict[str, Any] = {}
     for word in words:
@@ -286,7 +286,7 @@ def nodes_table(nodes: Sequence[Mapping[str, Any]]) -> str:
                 node["driver"],
                 node["docker"],
                 node["hf_cache"],
-                "" if free is None else f"{free / 1e9:.0f} GB",
+                "" if free is None else printable.gigabytes(free),
                 node["python"],
                 ", ".join(node["ports"]) or "none",
             ]
@@ -328,7 +328,11 @@ def ask_inventory(
         here = "@local" if is_spark() else None
         head = _prompt("Head (as in `ssh NAME`; @local is this machine)", here, node_name)
     if not workers and ask:
-        workers = _prompt("Workers, separated by spaces (empty: none)", "", _nodes)
+        workers = _prompt(
+            "Workers, separated by spaces (empty: none)",
+            "",
+            lambda words: [node_name(word) for word in words.replace(",", " ").split()],
+        )
     if user is None:
         user = _prompt("SSH user (empty: as in your SSH config)", "", str) if ask else ""
     if hf_cache is None:
@@ -346,7 +350,7 @@ def ask_inventory(
         model=model_name(model),
         hf_cache=_path(hf_cache),
         user=user,
-        data=parse_settings(more),
+        data=parse_assignments(more),
     )
 
 
@@ -374,10 +378,6 @@ def _prompt(question: str, default: str | None, kind: Callable[[str], Any]) -> A
             return kind(reply.strip())
         except (click.BadParameter, commands.ClusterError) as error:
             click.echo(error.message, err=True)
-
-
-def _nodes(words: str) -> list[str]:
-    return [node_name(word) for word in words.replace(",", " ").split()]
 
 
 def _path(word: str) -> str:

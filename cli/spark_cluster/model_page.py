@@ -7,13 +7,12 @@ from typing import Any
 
 import click
 
-from spark_cluster.printable import table
+from spark_cluster.printable import UNKNOWN, gigabytes, table
 
 Entry = Mapping[str, Any]
 # Label → what it says of a form, in parts that forms may have in common.
 Parts = Mapping[str, Sequence[str]]
 
-UNKNOWN = "unknown"
 OUTSIDE = (
     "It is not in the catalog: its size, format, shapes, license, parsers, and whether it is gated "
     "or fits, are unknown. pyinfra INVENTORY deploys/check.py --data model={id} reads size, format "
@@ -101,9 +100,15 @@ def _facts(page: Entry) -> Iterator[tuple[str, str]]:
     model = page["model"]
     yield "format", model["quantization"] or UNKNOWN
     whose = {value["of"]: f" ({value['evidence']})" for value in model["values"]}
-    yield "weights", _gigabytes(model["weight_bytes"]) + whose.get("weight_bytes", "")
-    yield "parameters", _parameters(model) + whose.get("parameters", "")
-    yield "shape", _shape(model["shape"])
+    yield "weights", gigabytes(model["weight_bytes"]) + whose.get("weight_bytes", "")
+    parameters = UNKNOWN
+    if model["parameters"]:
+        parameters = f"{model['parameters'] / 1e9:.1f} billion"
+        if model["active_parameters"]:
+            parameters += f", {model['active_parameters'] / 1e9:.1f} billion for each token"
+    yield "parameters", parameters + whose.get("parameters", "")
+    shape = (form.format(value) for n, form in SHAPE.items() if (value := model["shape"][n]))
+    yield "shape", ", ".join(shape) or UNKNOWN
     yield "context", f"{model['max_context']:,} tokens" if model["max_context"] else UNKNOWN
     if model["same_shapes"]:
         yield "same shapes", ", ".join(model["same_shapes"])
@@ -114,38 +119,15 @@ def _facts(page: Entry) -> Iterator[tuple[str, str]]:
     if model["runtime"] == "process":
         yield "runs", "on this machine's CPU, in the engine that comes with the project"
         return
-    yield "Sparks", _sparks(page)
-    yield "parsers", _parsers(model)
+    how = "by arithmetic" if model["weight_bytes"] else "unchecked, as its size is unknown"
+    sparks = f"{', '.join(map(str, page['sparks'])) or 'none'} ({how})"
+    if model["recommended_nodes"]:
+        sparks += f"; recommended {model['recommended_nodes']}"
+    yield "Sparks", sparks
+    parsers = {"reasoning": model["reasoning_parser"], "tool calls": model["tool_call_parser"]}
+    yield "parsers", ", ".join(f"{what}: {n or 'none stated'}" for what, n in parsers.items())
     yield "thinking", _thinking(model["thinking"])
     yield "host", "; ".join(_host(model["host"])) or "nothing special"
-
-
-def _parameters(model: Entry) -> str:
-    if not model["parameters"]:
-        return UNKNOWN
-    text = f"{model['parameters'] / 1e9:.1f} billion"
-    if model["active_parameters"]:
-        text += f", {model['active_parameters'] / 1e9:.1f} billion for each token"
-    return text
-
-
-def _shape(shape: Entry) -> str:
-    words = (form.format(shape[name]) for name, form in SHAPE.items() if shape[name])
-    return ", ".join(words) or UNKNOWN
-
-
-def _sparks(page: Entry) -> str:
-    model, numbers = page["model"], ", ".join(map(str, page["sparks"])) or "none"
-    how = "by arithmetic" if model["weight_bytes"] else "unchecked, as its size is unknown"
-    text = f"{numbers} ({how})"
-    if model["recommended_nodes"]:
-        text += f"; recommended {model['recommended_nodes']}"
-    return text
-
-
-def _parsers(model: Entry) -> str:
-    names = {"reasoning": model["reasoning_parser"], "tool calls": model["tool_call_parser"]}
-    return ", ".join(f"{what}: {name or 'none stated'}" for what, name in names.items())
 
 
 def _thinking(thinking: Entry | None) -> str:
@@ -183,9 +165,9 @@ def _memory(page: Entry, width: int) -> Iterator[str]:
             [
                 form["variant"] or "(none)",
                 str(form["nodes"]),
-                _gigabytes(form["weight_bytes"]),
-                _gigabytes(form["draft_bytes"]) if form["draft"] else "none",
-                f"{sum(part or 0 for part in parts) / 1e9:.1f} GB{'+' if None in parts else ''}",
+                gigabytes(form["weight_bytes"]),
+                gigabytes(form["draft_bytes"]) if form["draft"] else "none",
+                gigabytes(sum(part or 0 for part in parts)) + "+" * (None in parts),
                 f"{form['settings']['mem_fraction']:.2f}",
                 f"{token:,} B" if token else UNKNOWN,
                 UNKNOWN if tokens is None else f"{tokens:,}",
@@ -194,7 +176,7 @@ def _memory(page: Entry, width: int) -> Iterator[str]:
     if not rows:
         return
     yield from (f"  {line}" for line in table(heads, rows, right=heads[1:]).splitlines())
-    visible = _gigabytes(page["forms"][0]["memory_visible"])
+    visible = gigabytes(page["forms"][0]["memory_visible"])
     reasons = dict.fromkeys(reason for form in page["forms"] for reason in form["refused"])
     for text in (
         f"in all: of the {visible} of a Spark, for one request at full context; +: and what is "
@@ -206,7 +188,7 @@ def _memory(page: Entry, width: int) -> Iterator[str]:
         if form["variant"] == page["model"]["default_variant"] and page["in_catalog"]:
             yield f"  {form['variant']} on {_split(form)}, in parts"
             for part in form["memory"]:
-                text = f"{_gigabytes(part['bytes']):>8}  {part['how']}"
+                text = f"{gigabytes(part['bytes']):>8}  {part['how']}"
                 yield from _wrapped(text, width, f"    {part['name']:18}", " " * 32)
 
 
@@ -344,7 +326,7 @@ def _speculation(form: Entry) -> str:
 
 def _drafts(model: Entry, width: int) -> Iterator[str]:
     for draft in model["drafts"]:
-        size = _gigabytes(draft["weight_bytes"])
+        size = gigabytes(draft["weight_bytes"])
         if draft["weight_evidence"]:
             size += f" ({draft['weight_evidence']})"
         yield f"  {click.style(draft['id'], bold=True)}"
@@ -438,9 +420,3 @@ def _wrapped(text: str, width: int, first: str, rest: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _gigabytes(count: float | None) -> str:
-    if count is None:
-        return UNKNOWN
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"

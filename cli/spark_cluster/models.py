@@ -1,6 +1,8 @@
-"""`spark-cluster models`: what can be served, where it fits, where it is, what serves now."""
+"""`spark-cluster models`: what can be served, where it fits, where it is, what serves now; and what
+no group uses any more."""
 
 import json
+import shlex
 import shutil
 import textwrap
 from collections.abc import Mapping
@@ -9,7 +11,7 @@ from typing import Any
 
 import click
 
-from spark_cluster import choice, commands, model_page, printable, unused as unused_report
+from spark_cluster import choice, commands, model_page, printable
 from spark_cluster.project import find_project
 
 HEAD = (
@@ -22,6 +24,10 @@ LEAST = 4
 INDENT = "       "
 PIPE_COLUMNS = 1000
 SERVES, CHOSEN, DRAFT = ">", "*", "+"
+# To list what is unused, the nodes measure folders of hundreds of GB.
+UNUSED_SECONDS = 330
+UNUSED_HEAD = ("node", "what", "name", "size", "")
+UNUSED_KINDS = {"weights": "weights", "image": "image", "compiled": "compile cache"}
 
 
 @click.command("models")
@@ -44,7 +50,7 @@ def command(
         raise click.UsageError("--unused reads the nodes: leave out --offline and MODEL")
     project = find_project(inventory)
     if unused:
-        document = project.fetch("unused", seconds=unused_report.SECONDS)
+        document = project.fetch("unused", seconds=UNUSED_SECONDS)
     elif model is not None:
         document = choice.page_document(project, model)
     elif offline:
@@ -61,7 +67,7 @@ def command(
         return
     document = printable.all_printable(document)
     if unused:
-        click.echo(unused_report.render_unused(document, project.inventory))
+        click.echo(render_unused(document, project.inventory))
         return
     # In a pipe, no line is cut or wrapped.
     columns = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns
@@ -116,7 +122,7 @@ def model_rows(document: Mapping[str, Any]) -> list[list[str]]:
             mark(entry["id"], listing),
             str(entry.get("number") or ""),
             entry.get("alias", ""),
-            size(entry.get("weight_bytes") or stored(entry["id"], by_node)) or "unknown",
+            printable.gigabytes(entry.get("weight_bytes") or stored(entry["id"], by_node)),
             entry.get("quantization", "") or "unknown",
             f"{entry['mem_fraction']:.2f}" if entry.get("mem_fraction") else "",
             ",".join(map(str, entry.get("sparks", ()))),
@@ -150,10 +156,6 @@ def mark(model: str, listing: Mapping[str, Any]) -> str:
     return click.style(text, fg="green", bold=True) if text else ""
 
 
-def size(count: int | None) -> str:
-    return "" if count is None else f"{count / 1e9:.1f} GB"
-
-
 def stored(model: str, present: Mapping[str, Any]) -> int | None:
     """Bytes of a model's weights by the nodes that have all of them; None: no node has."""
     copies = (stock[model] for stock in present.values() if model in stock)
@@ -165,7 +167,7 @@ def where(model: str, present: Mapping[str, Any]) -> str:
     cached = {node: stock[model] for node, stock in present.items() if model in stock}
     whole = [node for node, stock in cached.items() if stock["complete"]]
     parts = [
-        f"{node} (part: {size(stock['bytes'])})"
+        f"{node} (part: {printable.gigabytes(stock['bytes'])})"
         for node, stock in cached.items()
         if not stock["complete"]
     ]
@@ -190,3 +192,31 @@ def legend(listing: Mapping[str, Any]) -> str:
     if not runs:
         text += "\nwhat runs is unknown" if listing["notes"] else "\nnothing runs"
     return text
+
+
+# ---- models --unused
+
+
+def render_unused(document: Mapping[str, Any], inventory: Path) -> str:
+    """What no group uses any more, by node, and the command that removes what is ours."""
+    rows = [
+        [
+            node["name"],
+            UNUSED_KINDS.get(item["kind"], item["kind"]),
+            item["name"],
+            printable.gigabytes(item["bytes"]),
+            f"left: {item['left']}" if item["left"] else "",
+        ]
+        for node in document["nodes"]
+        for item in node["unused"]
+    ]
+    notes = [f"deploys/prune.py would be refused now: {note}" for note in document["notes"]]
+    if not rows:
+        return "\n".join(["nothing is unused", *notes])
+    lines = [printable.table(UNUSED_HEAD, rows, right=("size",))]
+    ours = [item for n in document["nodes"] for item in n["unused"] if not item["left"]]
+    if ours:
+        total = printable.gigabytes(sum(item["bytes"] for item in ours))
+        command = f"pyinfra -y {shlex.quote(str(inventory))} deploys/prune.py"
+        lines += ["", f"{total} can be removed (--dry shows what): {command}"]
+    return "\n".join([*lines, *notes])

@@ -1,4 +1,4 @@
-"""Text that came from outside (nodes, servers, logs, files), as it may be shown; and tables of it.
+"""Text that came from outside (nodes, servers, logs, files), as it may be shown; sizes, and tables.
 
 The project's `cluster/printable.py` has the same function, held to the same test: this package
 installs alone.
@@ -49,6 +49,16 @@ def all_printable(document: Any) -> Any:
     if isinstance(document, list | tuple):
         return [all_printable(each) for each in document]
     return document
+
+
+UNKNOWN = "unknown"
+
+
+def gigabytes(count: float | None) -> str:
+    """Bytes on a disk or in memory: "12.3 GB", a small model's "45 MB", or "unknown"."""
+    if count is None:
+        return UNKNOWN
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spark_cluster import choice, commands
-from spark_cluster.printable import printable
+from spark_cluster.printable import gigabytes, printable
 from spark_cluster.project import Project, find_project
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def command(inventory: Path | None, model: str | None, variant: str | None) -> None:
     """Choose the model that the next deploy serves.
 
-    MODEL is a number, an alias, a hub id, or a path on the nodes; without it you are asked.
+    MODEL is a number, an alias, a hub id, or a path on the nodes; without it you are prompted.
     `spark-cluster models MODEL` shows its variants. The choice is written to the places in the
     inventory's data that name a model and a variant, else to the group data of the inventory's own
     group. Nothing is written if a deploy would refuse the model.
@@ -38,7 +38,7 @@ def command(inventory: Path | None, model: str | None, variant: str | None) -> N
     for line in describe_changes(changes) or ["nothing to write: it is chosen already"]:
         click.echo(line)
     weights = verdict["weight_bytes"]
-    size = f"{weights / 1e9:.1f} GB" if weights else "size unknown"
+    size = gigabytes(weights) if weights else "size unknown"
     named = f", variant {way.served.name} ({way.served.evidence})" if way.served else ""
     click.echo(f"chosen: {chosen.id}, {size}{named}, on {verdict['nodes']} node(s)")
     if chosen.gated:

@@ -64,15 +64,17 @@ def parse_config(content: bytes | str) -> ModelConfig:
     inner = next((p for n in ("text_config", "llm_config") if (p := _part(whole, n))), {})
     inner = _part(inner, "text_config") or inner
     fields = {**whole, **inner}
+    stated = _part(fields, "quantization_config") or _part(fields, "compression_config")
+    words = (_word(stated.get(name)) for name in ("quant_method", "quant_algo", "format"))
     return ModelConfig(
         shape=_shape(fields),
         max_context=_context(fields),
-        quantization=_quantization(fields),
+        quantization=" ".join(dict.fromkeys(word for word in words if word)),
         kind=_word(fields.get("model_type")),
     )
 
 
-def describe(model: Model, config: ModelConfig, weight_bytes: int | None) -> Model:
+def describe_model(model: Model, config: ModelConfig, weight_bytes: int | None) -> Model:
     """A model that no entry describes, with what its repository states of it.
 
     + weight_bytes: of the files that an engine loads; None: unknown
@@ -87,35 +89,52 @@ def describe(model: Model, config: ModelConfig, weight_bytes: int | None) -> Mod
     )
 
 
+@dataclass
+class _Heads:
+    """What a file states of its attention layers; `Shape` explains the fields."""
+
+    count: int | None
+    kv: int | None
+    dim: int | None
+    latent: int | None
+    windowed_kv: int | None = None
+    windowed_dim: int | None = None
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any], hidden: int | None) -> "_Heads":
+        count = _count(fields, Few, "num_attention_heads", "n_head", "n_heads")
+        dim = _count(fields, Few, "head_dim", "attention_head_dim")
+        if dim is None and hidden and count and fields.get("head_dim") is None:
+            dim = hidden // count or None
+        kv_names = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
+        kv = _count(fields, Few, *kv_names)
+        if kv is None and all(fields.get(name) is None for name in kv_names):
+            kv = count  # transformers' default
+        latent, rotary = (_count(fields, Few, n) for n in ("kv_lora_rank", "qk_rope_head_dim"))
+        if latent and (plain := _count(fields, Few, "qk_nope_head_dim")):
+            dim = plain + (rotary or 0)
+        heads = cls(count, kv, dim, latent + (rotary or 0) if latent else None)
+        if "compress_ratios" in fields or "compress_ratio" in fields:
+            # The attention of DeepSeek-V4 keeps fewer tokens than it reads; how many bytes a token
+            # takes does not follow from these values.
+            heads.kv = heads.dim = heads.latent = None
+        if whole_dim := _count(fields, Few, "global_head_dim"):
+            # Gemma 4's file has the shapes of its windowed layers first.
+            heads.windowed_kv, heads.windowed_dim = heads.kv, heads.dim
+            heads.kv = _count(fields, Few, "num_global_key_value_heads") or heads.kv
+            heads.dim = whole_dim
+        elif own_dim := _count(fields, Few, "swa_head_dim"):
+            heads.windowed_kv = _count(fields, Few, "swa_num_key_value_heads") or heads.kv
+            heads.windowed_dim = own_dim
+        return heads
+
+
 def _shape(fields: Mapping[str, Any]) -> Shape:
     layers = _count(fields, Few, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
-    heads = _count(fields, Few, "num_attention_heads", "n_head", "n_heads")
     hidden = _count(fields, Bounded, "hidden_size", "n_embd", "d_model")
-    head_dim = _count(fields, Few, "head_dim", "attention_head_dim")
-    if head_dim is None and hidden and heads and fields.get("head_dim") is None:
-        head_dim = hidden // heads or None
-    kv_names = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
-    kv_heads = _count(fields, Few, *kv_names)
-    if kv_heads is None and all(fields.get(name) is None for name in kv_names):
-        kv_heads = heads  # transformers' default
-    latent, rotary = (_count(fields, Few, n) for n in ("kv_lora_rank", "qk_rope_head_dim"))
-    if latent and (plain := _count(fields, Few, "qk_nope_head_dim")):
-        head_dim = plain + (rotary or 0)
-    if "compress_ratios" in fields or "compress_ratio" in fields:
-        # The attention of DeepSeek-V4 keeps fewer tokens than it reads; how many bytes a token
-        # takes does not follow from these values.
-        kv_heads = head_dim = latent = None
+    heads = _Heads.read(fields, hidden)
     kinds = _kinds(fields, layers)
     layers = layers or len(kinds) or None
-    windowed_kv_heads = windowed_head_dim = None
-    if whole_dim := _count(fields, Few, "global_head_dim"):
-        # Gemma 4's file has the shapes of its windowed layers first.
-        windowed_kv_heads, windowed_head_dim = kv_heads, head_dim
-        kv_heads = _count(fields, Few, "num_global_key_value_heads") or kv_heads
-        head_dim = whole_dim
-    elif own_dim := _count(fields, Few, "swa_head_dim"):
-        windowed_kv_heads = _count(fields, Few, "swa_num_key_value_heads") or kv_heads
-        windowed_head_dim = own_dim
     linear = sum(kind in LINEAR for kind in kinds) or None
     attention = sum(kind in (*ATTENTION, *WINDOWED) for kind in kinds)
     window, windowed = _window(fields, kinds, layers)
@@ -125,17 +144,17 @@ def _shape(fields: Mapping[str, Any]) -> Shape:
         attention_layers=attention if 0 < attention < (layers or 0) else None,
         linear_layers=linear,
         state_bytes=_state_bytes(fields, linear) if linear else None,
-        attention_heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        value_dim=None if latent else _count(fields, Few, "v_head_dim"),
-        kv_latent_dim=latent + (rotary or 0) if latent else None,
-        index_dim=_count(fields, Few, "index_head_dim") if latent else None,
+        attention_heads=heads.count,
+        kv_heads=heads.kv,
+        head_dim=heads.dim,
+        value_dim=None if heads.latent else _count(fields, Few, "v_head_dim"),
+        kv_latent_dim=heads.latent,
+        index_dim=_count(fields, Few, "index_head_dim") if heads.latent else None,
         hidden=hidden,
         window=window,
         windowed_layers=windowed,
-        windowed_kv_heads=windowed_kv_heads if windowed else None,
-        windowed_head_dim=windowed_head_dim if windowed else None,
+        windowed_kv_heads=heads.windowed_kv if windowed else None,
+        windowed_head_dim=heads.windowed_dim if windowed else None,
         vocabulary=_count(fields, Bounded, "vocab_size"),
         experts=_count(
             fields,
@@ -225,12 +244,6 @@ def _context(fields: Mapping[str, Any]) -> int | None:
     if longest is None or plain or not isinstance(factor, int | float) or not 1 <= factor <= 4096:
         return longest
     return int(longest * factor)
-
-
-def _quantization(fields: Mapping[str, Any]) -> str:
-    stated = _part(fields, "quantization_config") or _part(fields, "compression_config")
-    words = (_word(stated.get(name)) for name in ("quant_method", "quant_algo", "format"))
-    return " ".join(dict.fromkeys(word for word in words if word))
 
 
 def _count(fields: Mapping[str, Any], kind: Any, *names: str) -> int | None:

@@ -58,10 +58,18 @@ def _gpus(use: Use, gpus_per_node: int) -> list[findings.Finding]:
     product = f"tensor_parallel {use.tp} x pipeline_parallel {use.pp} = {ranks}"
     cure = f"{DEPLOY} tensor_parallel={nodes * gpus_per_node} --data pipeline_parallel=1"
     if ranks % nodes:
-        return [findings.error(f"{product} does not divide over {nodes} nodes", cure=cure)]
+        return [
+            findings.error(
+                f"{product} does not divide over {nodes} nodes", cure=cure, key="gpus-not-divisible"
+            )
+        ]
     if ranks > nodes * gpus_per_node:
         have = f"{nodes} x {gpus_per_node}"
-        return [findings.error(f"{product} GPUs are needed, the nodes have {have}", cure=cure)]
+        return [
+            findings.error(
+                f"{product} GPUs are needed, the nodes have {have}", cure=cure, key="gpus-too-few"
+            )
+        ]
     return []
 
 
@@ -73,21 +81,18 @@ def _heads(model: Model, tp: int, pp: int) -> list[findings.Finding]:
     if (model.shape.attention_heads or 0) % tp == 0:
         odd = f"{model.shape.kv_heads} KV heads"
     what = f"{model.alias or model.id} has {odd}, which do not divide over tensor_parallel {tp}"
-    return [findings.error(what, cure=_other_split(model, tp, pp))]
+    # The most tensor parallelism that the heads allow, over the same GPUs if possible.
+    allowed = [n for n in range(tp - 1, 0, -1) if _splits(model, n)]
+    same = next((n for n in allowed if n > 1 and tp * pp % n == 0), None)
+    cure = f"an inventory with {allowed[0] * pp} GPUs, and tensor_parallel={allowed[0]}"
+    if same:
+        cure = f"{DEPLOY} tensor_parallel={same} --data pipeline_parallel={tp * pp // same}"
+    return [findings.error(what, cure=cure, key="heads-not-divisible")]
 
 
 def _splits(model: Model, tp: int) -> bool:
     kv = 1 if model.shape.kv_latent_dim is not None else model.shape.kv_heads or 1
     return (model.shape.attention_heads or 0) % tp == 0 and (kv % tp == 0 or tp % kv == 0)
-
-
-def _other_split(model: Model, tp: int, pp: int) -> str:
-    """The most tensor parallelism that the heads allow, over the same GPUs if possible."""
-    allowed = [n for n in range(tp - 1, 0, -1) if _splits(model, n)]
-    same = next((n for n in allowed if n > 1 and tp * pp % n == 0), None)
-    if same:
-        return f"{DEPLOY} tensor_parallel={same} --data pipeline_parallel={tp * pp // same}"
-    return f"an inventory with {allowed[0] * pp} GPUs, and tensor_parallel={allowed[0]}"
 
 
 def _unchecked(model: Model, memory_total_bytes: int | None) -> list[findings.Finding]:
@@ -98,7 +103,11 @@ def _unchecked(model: Model, memory_total_bytes: int | None) -> list[findings.Fi
     if not missing:
         return []
     why = " and ".join(missing)
-    return [findings.warning(f"whether {model.alias or model.id} fits was not checked: {why}")]
+    return [
+        findings.warning(
+            f"whether {model.alias or model.id} fits was not checked: {why}", key="fit-unchecked"
+        )
+    ]
 
 
 def _too_large(model: Model, memory_total_bytes: int, use: Use) -> findings.Finding:
@@ -121,6 +130,7 @@ def _too_large(model: Model, memory_total_bytes: int, use: Use) -> findings.Find
         f"{model.alias or model.id} does not fit: {terms} > {limit} = "
         f"{printable.gigabytes(budget)}",
         cure=cure,
+        key="model-too-large",
     )
 
 
@@ -132,7 +142,9 @@ def _cache(model: Model, tokens: int | None, left: float, use: Use) -> list[find
         what = f"{name} leaves {printable.gigabytes(left)} a node for the KV cache: {tokens} tokens"
         return [
             findings.error(
-                f"{what}, {LEAST_KV_TOKENS} are needed", cure="more nodes, a smaller model"
+                f"{what}, {LEAST_KV_TOKENS} are needed",
+                cure="more nodes, a smaller model",
+                key="kv-too-small",
             )
         ]
     context = use.context_length or model.max_context or 0
@@ -142,7 +154,9 @@ def _cache(model: Model, tokens: int | None, left: float, use: Use) -> list[find
         )
         return [
             findings.warning(
-                what, cure=f"{DEPLOY} context_length={tokens // 1024 * 1024 or tokens}"
+                what,
+                cure=f"{DEPLOY} context_length={tokens // 1024 * 1024 or tokens}",
+                key="kv-below-context",
             )
         ]
     return []
@@ -162,6 +176,7 @@ def _crowded(model: Model, memory_total_bytes: int, use: Use) -> list[findings.F
             f"{printable.gigabytes(draft)} of draft model do not fit beside mem_fraction = "
             f"{use.mem_fraction:.2f}",
             cure=cure if fraction > 0 else f"{DEPLOY} draft=none",
+            key="draft-too-large",
         )
     ]
 
@@ -179,6 +194,7 @@ def _tight(weights: float, mem_fraction: float, available: int | None) -> list[f
             f"{printable.gigabytes(weights)} of weights per node > {have}: loading "
             "may run out of memory",
             cure="stop what else uses memory; sync; echo 3 | sudo tee /proc/sys/vm/drop_caches",
+            key="memory-tight-while-loading",
         )
     ]
 
@@ -193,5 +209,9 @@ def _process(model: Model, memory_total_bytes: int | None) -> list[findings.Find
         f"{printable.gigabytes(memory_total_bytes)} of memory"
     )
     return [
-        findings.error(f"{model.alias or model.id} does not fit: {sizes}", cure="a smaller model")
+        findings.error(
+            f"{model.alias or model.id} does not fit: {sizes}",
+            cure="a smaller model",
+            key="model-too-large",
+        )
     ]

@@ -94,7 +94,7 @@ class Use:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class MemoryPart:
     """A part of one node's memory.
 
     + bytes: None: unknown
@@ -119,7 +119,7 @@ class MemoryTable:
     + draft_token_bytes: of the draft's KV cache; None: unknown
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[MemoryPart, ...]
     visible: float
     budget: float
     kv_tokens: int | None
@@ -142,7 +142,7 @@ def memory_table(model: Model, memory_total_bytes: int, use: Use) -> MemoryTable
     """
     visible = memory_total_bytes * CUDA_SHARE
     parts = [
-        Part(name="weights", bytes=node_weights(model, use), how=_weights_how(model, use)),
+        MemoryPart(name="weights", bytes=node_weights(model, use), how=_weights_how(model, use)),
         _kv_part(model, use),
         *_state_parts(model, memory_total_bytes, use),
         *_draft_parts(model, use),
@@ -150,8 +150,10 @@ def memory_table(model: Model, memory_total_bytes: int, use: Use) -> MemoryTable
     ]
     if use.others_bytes:
         how = "mem_fraction of their labels"
-        parts.append(Part(name="other groups", bytes=use.others_bytes, how=how))
-    parts.append(Part(name="system", bytes=HOST_BYTES, how="reported: earlyoom acts at 8 GB free"))
+        parts.append(MemoryPart(name="other groups", bytes=use.others_bytes, how=how))
+    parts.append(
+        MemoryPart(name="system", bytes=HOST_BYTES, how="reported: earlyoom acts at 8 GB free")
+    )
     return MemoryTable(
         parts=tuple(parts),
         visible=visible,
@@ -260,15 +262,15 @@ def _weights_how(model: Model, use: Use) -> str:
     return f"{words} ({evidence})" if evidence else words
 
 
-def _kv_part(model: Model, use: Use) -> Part:
+def _kv_part(model: Model, use: Use) -> MemoryPart:
     context, per_token = use.context_length or model.max_context, kv_token_bytes(model, use)
     dtype = "BF16" if use.kv_cache_dtype not in KV_WIDTH else use.kv_cache_dtype
     many = f"{use.requests} request{'s' * (use.requests != 1)}"
     if context is None or per_token is None:
         missing = "the context" if per_token is not None else "its shape"
-        return Part(name="KV cache", bytes=None, how=f"{many}; {missing} is not known")
+        return MemoryPart(name="KV cache", bytes=None, how=f"{many}; {missing} is not known")
     how = f"{many} x {context:,} tokens x {per_token:,.0f} bytes ({dtype})"
-    return Part(name="KV cache", bytes=use.requests * context * per_token, how=how)
+    return MemoryPart(name="KV cache", bytes=use.requests * context * per_token, how=how)
 
 
 def _has_states(model: Model) -> bool:
@@ -283,47 +285,49 @@ def _state_bytes(model: Model, use: Use) -> float | None:
     return state and state * use.state_share / use.nodes
 
 
-def _state_parts(model: Model, memory_total_bytes: int, use: Use) -> Iterator[Part]:
+def _state_parts(model: Model, memory_total_bytes: int, use: Use) -> Iterator[MemoryPart]:
     if not _has_states(model):
         return
     state, weights = _state_bytes(model, use), node_weights(model, use)
     if use.slots is None:
         if weights is None:
-            yield Part(name="states", bytes=None, how="SGLang shares out what the weights leave")
+            yield MemoryPart(
+                name="states", bytes=None, how="SGLang shares out what the weights leave"
+            )
             return
         left = max(0.0, node_budget(memory_total_bytes, use) - weights)
         how = f"SGLang's rule: {use.state_ratio:g} of the KV cache's size, drafts' states included"
         share = use.state_ratio / (1 + use.state_ratio)
-        yield Part(name="states", bytes=left * share, how=how)
+        yield MemoryPart(name="states", bytes=left * share, how=how)
         return
     if state is None:
-        yield Part(name="states", bytes=None, how="their size is not known")
+        yield MemoryPart(name="states", bytes=None, how="their size is not known")
         return
     how = f"{use.slots} + 1 slots x {printable.gigabytes(state, 3)}"
-    yield Part(name="states", bytes=(use.slots + 1) * state, how=how)
+    yield MemoryPart(name="states", bytes=(use.slots + 1) * state, how=how)
     if use.draft_tokens and use.running is not None and not use.replays_states:
         # intermediate_ssm_state_cache of SGLang's MambaPool (mem_cache/memory_pool.py).
         how = f"{use.running} requests x {use.draft_tokens} draft tokens"
         parts = use.running * use.draft_tokens * state
-        yield Part(name="states of drafts", bytes=parts, how=how)
+        yield MemoryPart(name="states of drafts", bytes=parts, how=how)
 
 
-def _draft_parts(model: Model, use: Use) -> Iterator[Part]:
+def _draft_parts(model: Model, use: Use) -> Iterator[MemoryPart]:
     if use.draft_bytes is None:
-        yield Part(name="draft", bytes=None, how="its size is not known")
+        yield MemoryPart(name="draft", bytes=None, how="its size is not known")
     elif use.draft_bytes:
         how = printable.gigabytes(use.draft_bytes) + f" / {use.nodes} nodes" * (use.nodes > 1)
-        yield Part(name="draft", bytes=use.draft_bytes / use.nodes, how=how)
+        yield MemoryPart(name="draft", bytes=use.draft_bytes / use.nodes, how=how)
     per_token, context = draft_token_bytes(model, use), use.context_length or model.max_context
     if per_token is None:
-        yield Part(name="draft's KV cache", bytes=None, how="its shape is not known")
+        yield MemoryPart(name="draft's KV cache", bytes=None, how="its shape is not known")
     elif per_token:
         size = None if context is None else use.requests * context * per_token
         how = f"as many tokens x {per_token:,.0f} bytes"
-        yield Part(name="draft's KV cache", bytes=size, how=how)
+        yield MemoryPart(name="draft's KV cache", bytes=size, how=how)
 
 
-def _reserves(model: Model, use: Use) -> Iterator[Part]:
+def _reserves(model: Model, use: Use) -> Iterator[MemoryPart]:
     """CUDA graphs, and what SGLang's rule reserves beyond them."""
     by_rule = use.graph_batch * GRAPH_MIB
     rest = BUFFERS_MIB + max(use.prefill_tokens, 2048) * PREFILL_MIB + use.tp * use.pp / 8 * 1024
@@ -334,10 +338,10 @@ def _reserves(model: Model, use: Use) -> Iterator[Part]:
     if graphs is None:
         how = f"SGLang's rule: 2 MiB x {use.graph_batch} requests"
     size = by_rule if graphs is None else graphs
-    yield Part(name="CUDA graphs", bytes=size * MIB, how=how, reserved=graphs is None)
+    yield MemoryPart(name="CUDA graphs", bytes=size * MIB, how=how, reserved=graphs is None)
     how = f"SGLang's rule for prefills of {use.prefill_tokens} tokens, 10 GiB with graphs at least"
     rest = max(0, whole - size) * MIB
-    yield Part(name="activations, JIT", bytes=rest, how=how, reserved=True)
+    yield MemoryPart(name="activations, JIT", bytes=rest, how=how, reserved=True)
 
 
 def graph_batches(largest: int, *, drafts: bool) -> list[int]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from re import fullmatch
@@ -12,7 +11,7 @@ from msgspec import convert
 
 from cluster.catalog.entry import Model
 from cluster.catalog.read_entry import read_entry
-from cluster.findings import Finding, Refused, error, ok, warning
+from cluster.findings import Finding, Refused, error, nearest_names, ok, warning
 
 __all__ = ["Model", "catalog", "entries", "find_model"]
 
@@ -79,6 +78,7 @@ def include(folder: Path) -> None:
                     error(
                         f"{file}: {same} is that of {other.alias} too",
                         cure=f"give it another, or the alias {other.alias} to take its place",
+                        key="entry-duplicate",
                     )
                 )
         included.append(
@@ -97,6 +97,7 @@ def own_findings(model: Model) -> Iterator[Finding]:
             yield warning(
                 f"{model.alias} is what {entry.file} says, not the catalog's {entry.replaces[0]}",
                 cure=f"remove {entry.file} to have the catalog's again",
+                key="entry-replaced",
             )
         elif entry.model == model:
             yield ok(f"{model.alias} is what {entry.file} says")
@@ -143,7 +144,7 @@ def _outside(word: str) -> Model:
     legal = fullmatch(rf"{part}/{part}", word) and len(word) <= 96
     if legal and "--" not in word and ".." not in word and not word.endswith(".git"):
         return Model(id=word)
-    near = get_close_matches(word.lower(), _by_name(), n=3, cutoff=0.4)
+    near = nearest_names(word.lower(), _by_name(), cutoff=0.4)
     aliases = list(dict.fromkeys(_by_name()[n].alias for n in near))
     meant = f"; did you mean {' or '.join(aliases)}?" if aliases else ""
     allowed = "neither an alias of the catalog, nor org/name on the hub, nor a path"
@@ -156,5 +157,6 @@ def _refusal(name: object, why: str, nearest: str) -> Refused:
         error(
             f"model = {name!r} is not a model: {why}",
             cure=f"pyinfra INVENTORY deploy.py --data model={choice}",
+            key="no-such-model",
         )
     )

@@ -37,7 +37,7 @@ def read_entry(file: Path) -> Model:
 
 def _refusal(file: Path, problems: Iterable[str]) -> Refused:
     cure = f"correct {file}; cluster/catalog/entry.py says what each key means"
-    return Refused(*(error(f"{file}: {what}", cure=cure) for what in problems))
+    return Refused(*(error(f"{file}: {what}", cure=cure, key="entry-invalid") for what in problems))
 
 
 def _unknown_keys(kind: Any, table: Mapping[str, Any], place: str) -> Iterator[str]:
@@ -89,7 +89,11 @@ def _inconsistencies(model: Model, stem: str) -> Iterator[str]:
             yield f"published[{n}].variant = {figure.variant!r} is none of {', '.join(names)}"
         if figure.model and figure.model not in model.same_shapes:
             yield f"published[{n}].model = {figure.model!r} is not in same_shapes"
-    yield from _unknowns(model)
+    for name in model.unknown:
+        if not (owner := _owner(model, name)):
+            yield f"unknown: {name} is not a key of an entry"
+        elif owner[1]:
+            yield f"unknown: {name} has a value, {owner[1]!r}"
     yield from _layer(model, model, "")
     for variant in model.variants:
         place = f"variants.{variant.name}."
@@ -102,14 +106,6 @@ def _inconsistencies(model: Model, stem: str) -> Iterator[str]:
             if form.tp * form.pp % form.nodes:
                 split = f"tp {form.tp} x pp {form.pp}"
                 yield f"{place}forms.{form.nodes}: {split} does not divide over {form.nodes} nodes"
-
-
-def _unknowns(model: Model) -> Iterator[str]:
-    for name in model.unknown:
-        if not (owner := _owner(model, name)):
-            yield f"unknown: {name} is not a key of an entry"
-        elif owner[1]:
-            yield f"unknown: {name} has a value, {owner[1]!r}"
 
 
 def _owner(layer: Layer, name: str) -> tuple[Layer, Any] | None:

@@ -21,9 +21,9 @@ def declared_use(
     + nodes: that serve; what other groups hold is read from the labels of their ranks
     + version: SGLang's, which the options are spelled for; "" for the newest recorded
     """
-    settings, choice = wanted.common, wanted.choice
+    settings, catalog = wanted.common, wanted.catalog
     tp, pp = parallelism(wanted)
-    words = (*choice.arguments, *settings.extra_args)
+    words = (*catalog.arguments, *settings.extra_args)
     given = parse_options(words, version or RECORDED[0]) if words else {}
     fraction = mem_fraction(settings, model)
     with suppress(ValueError):
@@ -32,7 +32,7 @@ def declared_use(
     context = None if settings.context_length == "auto" else settings.context_length
     if (longest := given.get("--context-length", "")).isdecimal() and len(longest) < 10:
         context = int(longest)
-    named, draft = given.get(DRAFT_PATH, model.id), choice.draft
+    named, draft = given.get(DRAFT_PATH, model.id), catalog.draft
     if draft is None and named != model.id:
         draft = DraftModel(id=named)
     return use_of_options(
@@ -45,7 +45,7 @@ def declared_use(
         kv_cache_dtype=given.get("--kv-cache-dtype") or settings.kv_cache_dtype,
         context_length=context or None,
         draft=draft,
-        offloaded_bytes=choice.offloaded_bytes,
+        offloaded_bytes=catalog.offloaded_bytes,
         others_bytes=max((_others(node, settings.group) for node in nodes), default=0),
     )
 

@@ -76,11 +76,13 @@ def check_launch(
         yield findings.error(
             f"model {model.alias} needs runtime = {model.runtime!r}, not {settings.runtime!r}",
             cure="inventories/local.py serves smollm2; a Spark serves any other model",
+            key="runtime-unsupported",
         )
     if settings.api_key_file and settings.runtime == "process":
         yield findings.error(
             "api_key_file needs runtime = 'docker': the embedded engine requires no key",
             cure="leave api_key_file out: it listens on this machine alone",
+            key="api-key-unsupported",
         )
     if len(nodes) > 1:
         yield from _several(settings)
@@ -93,6 +95,7 @@ def check_launch(
                 "ipc = 'host': logind removes its semaphores when the SSH session ends "
                 "(RemoveIPC), and SGLang hangs hours later",
                 cure="--data ipc=private; or linger = true, with deploys/host.py",
+                key="ipc-host",
             )
         yield from _hidden_gpus(wanted, nodes)
     yield from _shown(wanted)
@@ -102,6 +105,7 @@ def check_launch(
                 f"which release of SGLang {settings.image} holds is unknown: its options are taken "
                 f"for those of {NEWEST}",
                 cure="--data sglang_version=VERSION, if you know the release it was built from",
+                key="sglang-version-unknown",
             )
         yield from check_extra_args(settings.extra_args, version)
         yield from check_repositories(wanted, model, version)
@@ -114,15 +118,19 @@ def _several(settings: schema.Settings) -> Iterator[findings.Finding]:
             f"host = {settings.host!r} over several nodes: every rank must answer its head, so it "
             "must be 0.0.0.0",
             cure="--data host=0.0.0.0",
+            key="host-address",
         )
     if settings.runtime == "process":
         yield findings.error(
-            "runtime = 'process' serves from one node", cure="--data head_only=true"
+            "runtime = 'process' serves from one node",
+            cure="--data head_only=true",
+            key="runtime-one-node",
         )
     if settings.port == settings.dist_port:
         yield findings.error(
             f"port and dist_port are both {settings.port}: the head listens on each",
             cure="--data dist_port=50000, or any other free port",
+            key="ports-equal",
         )
 
 
@@ -175,7 +183,7 @@ def _freezing(
             "shares it, and running out freezes the machine"
         )
         cure = "--data mem_fraction=0.8; earlyoom=true with deploys/host.py kills a process first"
-        yield findings.warning(what, cure=cure)
+        yield findings.warning(what, cure=cure, key="memory-fraction-high")
         swapping = [n.name for n in nodes if n.memory and n.memory.swap]
         if swapping:
             what = (
@@ -183,7 +191,9 @@ def _freezing(
                 "runs out then swaps until it freezes, instead of killing a process"
             )
             yield findings.warning(
-                what, cure="--data mem_fraction=0.8, or sudo swapoff -a on these nodes"
+                what,
+                cure="--data mem_fraction=0.8, or sudo swapoff -a on these nodes",
+                key="memory-fraction-with-swap",
             )
     least = min((n.memory.total for n in nodes if n.memory), default=None)
     # Docker's size: "32g".
@@ -195,7 +205,9 @@ def _freezing(
             f"leaves {printable.gibibytes((1 - fraction) * least, 0)} besides SGLang's "
             "share: a Spark that runs out freezes"
         )
-        yield findings.warning(what, cure=f"--data shm_size={schema.Settings.shm_size}")
+        yield findings.warning(
+            what, cure=f"--data shm_size={schema.Settings.shm_size}", key="shm-size-large"
+        )
 
 
 def _hidden_gpus(
@@ -215,7 +227,7 @@ def _hidden_gpus(
                 "counted from 0",
                 node.name,
                 "remove CUDA_VISIBLE_DEVICES from env; the setting gpus chooses GPUs",
-                "gpus-hidden",
+                key="gpus-hidden",
             )
 
 
@@ -230,7 +242,7 @@ def _shown(wanted: declaration.Declaration) -> Iterator[findings.Finding]:
     for name in sorted(names):
         what = f"env {name} looks like a secret: plans, labels and docker inspect show its value"
         cure = "mount a file with it (volumes) and name that in env; for the API: api_key_file"
-        yield findings.warning(what, cure=cure)
+        yield findings.warning(what, cure=cure, key="secret-in-env")
 
 
 def check_extra_args(words: Sequence[str], version: str) -> Iterator[findings.Finding]:
@@ -244,11 +256,14 @@ def check_extra_args(words: Sequence[str], version: str) -> Iterator[findings.Fi
             yield findings.error(
                 f"extra_args must not hold {spelt}: it would show in `ps` and in `docker inspect`",
                 cure="--data api_key_file=FILE, a 0600 file here that holds the key",
+                key="secret-in-arguments",
             )
         for option, (decider, cure) in DECIDED.items():
             if one and option in meant:
                 yield findings.error(
-                    f"extra_args must not hold {spelt}: {decider} decides it", cure=cure
+                    f"extra_args must not hold {spelt}: {decider} decides it",
+                    cure=cure,
+                    key="option-is-ours",
                 )
 
 
@@ -257,10 +272,10 @@ def check_repositories(
 ) -> Iterator[findings.Finding]:
     """Repositories beside the model's that nothing would bring to the nodes, and a draft model that
     SGLang would not use."""
-    settings, choice = wanted.common, wanted.choice
+    settings, catalog = wanted.common, wanted.catalog
     given = parse_options(settings.extra_args, version)
-    line = parse_options((*choice.arguments, *settings.extra_args), version)
-    brought = {model.id, *([choice.draft.id] if choice.draft else [])}
+    line = parse_options((*catalog.arguments, *settings.extra_args), version)
+    brought = {model.id, *([catalog.draft.id] if catalog.draft else [])}
     for option in (option for option in REPOSITORIES if option in line):
         for name in _places(line[option]):
             if name in brought or re.match(r"[./~]|\w+://", name):
@@ -273,6 +288,7 @@ def check_repositories(
                 f"{whose} the repository {name} ({option}): it is not brought to the nodes, and "
                 "the engine runs offline",
                 cure=cure,
+                key="repository-not-copied",
             )
     if settings.draft in ("auto", "none"):
         return
@@ -280,6 +296,7 @@ def check_repositories(
         yield findings.error(
             f"draft = {settings.draft!r}, and extra_args name a draft model too ({DRAFT_PATH})",
             cure="take one of the two out",
+            key="draft-twice",
         )
     elif "--speculative-algorithm" not in line:
         yield findings.error(
@@ -287,6 +304,7 @@ def check_repositories(
             "served without speculative decoding",
             cure="--data extra_args='--speculative-algorithm EAGLE3', or what the draft model was "
             "made for; or --data draft=none",
+            key="draft-unused",
         )
 
 

@@ -114,10 +114,10 @@ def check_unread(node: NodeFacts, wanted: Needs, *, several: bool) -> Iterator[F
         key = "docker-unreadable" if docker else "section-unreadable"
         if docker and (diagnosis := docker_error(words, wanted.image)):
             what = f"{section} could not be read: {diagnosis.cause} ({words})"
-            yield error(what, node.name, diagnosis.cure, key)
+            yield error(what, node.name, diagnosis.cure, key=key)
         else:
             cure = f"ssh {node.name}, fix it and run this again"
-            yield error(f"{section} could not be read: {words}", node.name, cure, key)
+            yield error(f"{section} could not be read: {words}", node.name, cure, key=key)
 
 
 # Sections that Docker's client reads.
@@ -146,7 +146,7 @@ def check_same_machine(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
                 f"take {node.name} out of the inventory, or give a cloned system its own: "
                 "sudo rm /etc/machine-id && sudo systemd-machine-id-setup"
             )
-            yield error(what, node.name, cure)
+            yield error(what, node.name, cure, key="same-machine")
 
 
 def check_memory(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
@@ -159,7 +159,12 @@ def check_memory(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
     top = "ps -eo rss,pid,args --sort=-rss | head"
     if available < IDLE_SHARE * total and not ours:
         guard = "sudo apt-get install earlyoom keeps a node that runs out from freezing"
-        yield warning(f"{text}: other programs take the rest", node.name, f"{top}; {guard}")
+        yield warning(
+            f"{text}: other programs take the rest",
+            node.name,
+            f"{top}; {guard}",
+            key="memory-taken",
+        )
     else:
         yield ok(text, node.name)
 
@@ -173,7 +178,9 @@ def check_clocks(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
         if abs(ahead) > CLOCK_SECONDS:
             way = "ahead of" if ahead > 0 else "behind"
             what = f"its clock is {abs(ahead):.1f} s {way} {head}'s"
-            yield warning(what, name, "sudo timedatectl set-ntp true; timedatectl status")
+            yield warning(
+                what, name, "sudo timedatectl set-ntp true; timedatectl status", key="clock-off"
+            )
         else:
             yield ok(f"its clock agrees with {head}'s", name)
 
@@ -187,7 +194,9 @@ def check_login_shells(latency: Mapping[str, float]) -> Iterator[Finding]:
                 "see `time bash -ic true` there, and move what ~/.bashrc starts (pyenv, conda, nvm)"
                 " behind a first line `[[ $- == *i* ]] || return`"
             )
-            yield warning(f"{text}, and a deploy waits for each", name, cure)
+            yield warning(
+                f"{text}, and a deploy waits for each", name, cure, key="login-shell-slow"
+            )
         else:
             yield ok(text, name)
 
@@ -213,10 +222,17 @@ def check_gpu(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
     if not needs.gpus or needs.runtime == "process":
         return
     if words := node.unread.get("gpus"):
-        yield error(f"nvidia-smi fails: {words}", node.name, "sudo reboot loads the right driver")
+        yield error(
+            f"nvidia-smi fails: {words}",
+            node.name,
+            "sudo reboot loads the right driver",
+            key="driver-broken",
+        )
     elif not node.gpus:
         cure = "sudo apt-get install nvidia-driver-580-open && sudo reboot"
-        yield error("no NVIDIA GPU: nvidia-smi is missing or lists none", node.name, cure)
+        yield error(
+            "no NVIDIA GPU: nvidia-smi is missing or lists none", node.name, cure, key="no-gpu"
+        )
     for reading in node.gpus:
         capability = reading.compute_capability
         text = f"{reading.name}, driver {reading.driver}, compute capability {capability}"
@@ -224,7 +240,9 @@ def check_gpu(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
             yield ok(text, node.name)
         else:
             what = f"{text}: the defaults are for a GB10 ({GB10})"
-            yield warning(what, node.name, "choose an image for it: --data image=IMAGE")
+            yield warning(
+                what, node.name, "choose an image for it: --data image=IMAGE", key="gpu-other"
+            )
 
 
 def check_docker(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
@@ -235,10 +253,10 @@ def check_docker(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
     if reading.error:
         broken = (f"Docker does not respond: {reading.detail}", "sudo systemctl status docker")
         what, cure = ENGINE.get(reading.error, broken)
-        yield error(what, node.name, cure, "docker-unusable")
+        yield error(what, node.name, cure, key="docker-unusable")
     elif needs.gpus and not GPU_RUNTIMES & set(reading.runtimes):
         what = f"Docker {reading.version} has no NVIDIA runtime"
-        yield error(what, node.name, TOOLKIT, "docker-no-gpu")
+        yield error(what, node.name, TOOLKIT, key="docker-no-gpu")
     else:
         yield ok(f"Docker {reading.version}", node.name)
 
@@ -260,9 +278,16 @@ def check_hf_cache(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
     path, own = shlex.quote(reading.path), "sudo chown -R $USER"
     if not reading.exists:
         cure = f"sudo mkdir -p {path} && {own} {path}"
-        yield error(f"hf_cache {reading.path} does not exist", node.name, cure)
+        yield error(
+            f"hf_cache {reading.path} does not exist", node.name, cure, key="hf-cache-missing"
+        )
     elif not reading.writable:
-        yield error(f"hf_cache {reading.path} is not writable", node.name, f"{own} {path}")
+        yield error(
+            f"hf_cache {reading.path} is not writable",
+            node.name,
+            f"{own} {path}",
+            key="hf-cache-not-writable",
+        )
     else:
         yield ok(f"hf_cache {reading.path} is writable", node.name)
 
@@ -273,12 +298,17 @@ def check_free_space(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
     images = disk_reading(node, node.engine.images if node.engine else IMAGE_FOLDERS[0])
     if images and not images.exists:
         images = None  # the daemon keeps its data elsewhere; where was not read
+
+    def lacking(repository: WantedRepository) -> int:
+        """Bytes of its weights that the node still lacks, as far as their size is known."""
+        there = node.weights_of(repository)
+        if there and there.complete:
+            return 0
+        return max(0, repository.weight_bytes - (there.bytes if there else 0))
+
     has_image = node.image is not None or needs.runtime == "process"
     coming = [
-        *(
-            (cache, "draft" if r.draft else "weights", _to_come(node, r))
-            for r in needs.repositories
-        ),
+        *((cache, "draft" if r.draft else "weights", lacking(r)) for r in needs.repositories),
         (images, "image", 0 if has_image else needs.image_bytes or 0),
     ]
     by_system: dict[tuple[int, int], list[tuple[DiskReading, str, int]]] = {}
@@ -291,15 +321,9 @@ def check_free_space(node: NodeFacts, needs: Needs) -> Iterator[Finding]:
         terms = " + ".join(f"{gibibytes(count)} {what}" for _disk, what, count in parts)
         text = f"{paths}: {terms} = {gibibytes(needed)} needed, {gibibytes(free)} free"
         cure = f"df -h {shlex.quote(parts[0][0].path)}; docker system df; docker image prune"
-        yield error(text, node.name, cure) if needed > free else ok(text, node.name)
-
-
-def _to_come(node: NodeFacts, repository: WantedRepository) -> int:
-    """Bytes of a repository's weights that the node still lacks, as far as their size is known."""
-    there = node.weights_of(repository)
-    if there and there.complete:
-        return 0
-    return max(0, repository.weight_bytes - (there.bytes if there else 0))
+        yield (
+            error(text, node.name, cure, key="disk-full") if needed > free else ok(text, node.name)
+        )
 
 
 # ---- ports and links
@@ -337,7 +361,7 @@ def _check_port(node: NodeFacts, setting: str, port: int, needs: Needs) -> Itera
     if owner:
         who = f"{owner.name}, a rank of another group"
     cure = f"sudo ss -ltnp 'sport = :{port}', stop it, or choose another: --data {setting}=PORT"
-    yield error(f"{setting} {port} is taken by {who}", node.name, cure)
+    yield error(f"{setting} {port} is taken by {who}", node.name, cure, key="port-taken")
 
 
 def describe_links(nodes: Sequence[NodeFacts], fabric: Fabric) -> Iterator[Finding]:

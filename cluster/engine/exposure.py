@@ -68,7 +68,7 @@ def check_exposure(api: ApiAccess, settings: Settings) -> Iterator[Finding]:
     prefixes = [ip_network(network, strict=False).prefixlen for network in settings.api_networks]
     if settings.runtime == "process":
         why = f"it listens on {api.host}, and the embedded engine requires no key"
-        yield warning(_anybody(api, why), cure="--data host=127.0.0.1")
+        yield warning(_anybody(api, why), cure="--data host=127.0.0.1", key="api-open")
         return
     report: Callable[[str], Finding] = ok
     if api.keyed:
@@ -83,7 +83,9 @@ def check_exposure(api: ApiAccess, settings: Settings) -> Iterator[Finding]:
         access = _anybody(api, f"it listens on {api.host} and requires no key")
         newest = max((v.fixed for v in VULNERABILITIES), key=parse_version)
         newer = f"; use an image with SGLang {newest} or later: --data image=…"
-        report = partial(warning, cure=f"{KEY}; or {FIREWALL}{newer * bool(_known_holes(api))}")
+        report = partial(
+            warning, key="api-open", cure=f"{KEY}; or {FIREWALL}{newer * bool(_known_holes(api))}"
+        )
     yield report("; ".join(filter(None, (access, _known_holes(api), OTHERS * (api.nodes > 1)))))
 
 

@@ -137,10 +137,10 @@ def clean(line: str) -> str:
     return printable(line).rstrip()
 
 
-def last_words(lines: Sequence[str], count: int) -> tuple[str, ...]:
+def meaningful_lines(lines: Sequence[str], count: int) -> tuple[str, ...]:
     """The last `count` lines that say something, cleaned and cut to LINE_LENGTH characters."""
-    meaningful = [line for line in map(clean, lines) if line and not NOISE.match(line)]
-    return tuple(line[:LINE_LENGTH] for line in meaningful[-count:])
+    readable = [line for line in map(clean, lines) if line and not NOISE.match(line)]
+    return tuple(line[:LINE_LENGTH] for line in readable[-count:])
 
 
 def phase(lines: Sequence[str]) -> str:

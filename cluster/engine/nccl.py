@@ -59,15 +59,15 @@ def graphs_on(launch: Launch) -> bool:
 
 def newer_nccl(declaration: Declaration, model: Model) -> str:
     """Settings that bring an image whose NCCL is known to capture graphs over several nodes."""
-    nodes, choice = len(declaration.names), declaration.choice
-    declared = choice.image is None and "image" in choice.sources
+    nodes, catalog = len(declaration.names), declaration.catalog
+    declared = catalog.image is None and "image" in catalog.sources
     for variant in () if declared else model.variants:
         forms = {form.nodes for form in variant.forms}
         image = merged(model, variant).image
         stated = stated_nccl(image)
         if (
             stated
-            and variant.name != choice.variant
+            and variant.name != catalog.variant
             and not (image and image.third_party)
             and parse_version(stated) >= parse_version(GRAPHS_NCCL)
             and (not forms or nodes in forms)
@@ -84,7 +84,7 @@ class Collectives:
     + cure: settings that bring a newer NCCL (`newer_nccl`)
     + stated: the NCCL of its image, as the catalog states it; "": unknown
     + image: its reference
-    + host_ipc: its ranks share the host's IPC; nvls: NVLS was asked for
+    + host_ipc: its ranks share the host's IPC; nvls: NVLS was requested
     + experts: of the model, a layer; None: unknown, or no mixture
     """
 
@@ -176,7 +176,7 @@ def collectives_of(
     + model: the declared one, whose entry has the cure
     """
     first = next(iter(specs.values()))
-    launch, image = first.launch, declaration.choice.image
+    launch, image = first.launch, declaration.catalog.image
     words = {word.partition("=")[0] for word in (*launch.model_args, *launch.extra_args)}
     own = first.model == model.id
     return Collectives(

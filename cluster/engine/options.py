@@ -249,7 +249,7 @@ def check_arguments(argv: Sequence[str], version: str, named: Sequence[str] = ()
         else:
             refusals += [(f"takes no {extra!r} that follows no option", CURE) for extra in extras]
     level = error if certain else warning
-    return [level(f"{title} {what}", cure=cure) for what, cure in refusals]
+    return [level(f"{title} {what}", cure=cure, key="arguments") for what, cure in refusals]
 
 
 def _parts(arguments: Sequence[str], options: Options) -> list[list[str]]:

@@ -107,7 +107,11 @@ def check_pairs(words: Sequence[str], version: str) -> list[findings.Finding]:
     given = parse_options(words, version)
     level = findings.error if version in READ else findings.warning
     return [
-        level(f"SGLang {version} would not start: {pair.says}", cure=pair.cure)
+        level(
+            f"SGLang {version} would not start: {pair.says}",
+            cure=pair.cure,
+            key="arguments-at-odds",
+        )
         for pair in _pairs()
         if pair.applies(version) and pair.holds(given, options)
     ]

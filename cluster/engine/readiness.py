@@ -55,7 +55,7 @@ class RankHealth:
 
 
 @dataclass(frozen=True)
-class Limits:
+class ReadyLimits:
     """Seconds that a group has to get ready, and that a node may go without an answer (`lost`).
 
     + note: why `ready` is longer than usual, for the log; "" where it is not
@@ -82,11 +82,13 @@ class Limits:
 class ReadinessWatch:
     """The wait for a group, from `begun` (seconds of any clock) on.
 
-    + restarts: node → how often Docker had restarted its rank before
+    + restarts: node → how often Docker had restarted its rank before the wait. Of these ranks
+      Docker may restart each once more: it may be about to when the wait begins. A rank that is not
+      among them was started with its policy off
     + collectives: what its NCCL is judged by; None: not at all, as it has served before
     """
 
-    limits: Limits
+    limits: ReadyLimits
     begun: float
     restarts: Mapping[str, int] = field(default_factory=dict)
     collectives: Collectives | None = None
@@ -116,14 +118,26 @@ class ReadinessWatch:
             if silent < self.limits.lost:
                 return None
             return error(
-                f"the node has not answered for {silent:.0f} s: {health.lost}", health.node
+                f"the node has not answered for {silent:.0f} s: {health.lost}",
+                health.node,
+                key="node-silent",
             )
         if health.rank is None:
-            return error("the rank is gone", health.node)
-        if health.rank.restarts > self.restarts.get(health.node, 0):
-            return error(f"{health.rank.name} keeps restarting by itself", health.node)
+            return error("the rank is gone", health.node, key="rank-gone")
+        ran_before = health.node in self.restarts
+        allowed = self.restarts[health.node] + 1 if ran_before else 0
+        if health.rank.restarts > allowed:
+            return error(
+                f"{health.rank.name} keeps restarting by itself", health.node, key="restart-loop"
+            )
+        if ran_before and health.rank.status == "restarting":
+            return None
         if not health.rank.running and health.rank.status != "created":
-            return error(f"{health.rank.name} has ended: {ending(health.rank)}", health.node)
+            return error(
+                f"{health.rank.name} has ended: {ending(health.rank)}",
+                health.node,
+                key="rank-ended",
+            )
         return None
 
     def wrong_nccl(self, healths: Sequence[RankHealth]) -> tuple[Finding, ...]:
@@ -174,6 +188,7 @@ class ReadinessWatch:
                 f"{states}",
                 cure=f"{check}--data ready_timeout={2 * self.limits.ready:.0f} if it only loads "
                 "slowly",
+                key="not-ready",
             ),
         )
 
@@ -184,13 +199,13 @@ def ending(rank: Rank) -> str:
     return f"{rank.status} with exit code {rank.exit_code}{killed}"
 
 
-def ready_limits(timeout: int | str, nodes: int, *, first: bool = False) -> Limits:
+def ready_limits(timeout: int | str, nodes: int, *, first: bool = False) -> ReadyLimits:
     """The declared limit, or the default for the number of nodes.
 
     + first: on some node the model has not served with this image: kernels are compiled
     """
     note = " (its kernels are not compiled yet)" if first else ""
     if timeout != "auto":
-        return Limits(float(timeout), note=note)
+        return ReadyLimits(float(timeout), note=note)
     seconds = SEVERAL_NODES_SECONDS if nodes > 1 else ONE_NODE_SECONDS
-    return Limits(float(seconds + first * COMPILE_SECONDS), note=note)
+    return ReadyLimits(float(seconds + first * COMPILE_SECONDS), note=note)

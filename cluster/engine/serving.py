@@ -117,7 +117,7 @@ def serving_problems(
         reply = answered.get(node, EndpointReply(0))
         if reply.status != 200:
             answer = f"answers {reply.status}" if reply.status else "does not answer"
-            unhealthy.append(error(f"/health of rank {rank} {answer}", node))
+            unhealthy.append(error(f"/health of rank {rank} {answer}", node, key="unhealthy"))
     if unhealthy:
         return tuple(unhealthy)
     completion, problem = served.completion, ""
@@ -133,7 +133,7 @@ def serving_problems(
         problem = f"a completion is answered {completion.status}: {completion.body[:200]}"
     elif served.tokens < 1:
         problem = f"a completion returned no token: {completion.body[:200]}"
-    return (error(problem, nodes[0]),) if problem else ()
+    return (error(problem, nodes[0], key="model-not-served"),) if problem else ()
 
 
 def locked(served: GroupAnswers) -> bool:

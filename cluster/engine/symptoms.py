@@ -60,7 +60,7 @@ class Symptom:
     shown_by: Expression | None = None
     needs: str = ""
     examples: tuple[str, ...] = ()
-    tells: tuple[str, ...] = ()
+    quoted: tuple[str, ...] = ()
 
     def within(self, text: str) -> Symptom | None:
         """The symptom with only those of its lines that can match in a text; None if none can."""
@@ -106,7 +106,7 @@ def symptoms(kind: Kind) -> tuple[Symptom, ...]:
             shown_by=expression(entry["shown_by"]) if "shown_by" in entry else None,
             needs=entry.get("needs", ""),
             examples=tuple(entry.get("examples", ())),
-            tells=tuple(entry.get("tells", ())),
+            quoted=tuple(entry.get("quoted", ())),
         )
         for entry in _table()[kind]
     )

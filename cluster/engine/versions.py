@@ -82,12 +82,13 @@ def parse_version(version: str) -> Version:
             error(
                 f"sglang_version = {version!r} is not a version of SGLang (0.5.3.post3, 0.5.23)",
                 cure="docker run --rm IMAGE python3 -c 'import sglang; print(sglang.__version__)'",
+                key="sglang-version-invalid",
             )
         ) from None
 
 
 def names_release(version: str) -> bool:
-    """Whether it tells which release it is or is next to, as "0.5.22.dev7+gabc" does."""
+    """Whether it names the release that it is or follows, as "0.5.22.dev7+gabc" does."""
     return parse_version(version) >= parse_version("0.0.1")
 
 

@@ -72,13 +72,18 @@ def wrong_transport(node: NodeFacts, env: Mapping[str, str], *, rdma: bool) -> I
             now, other = ("auto", "off") if rdma else ("off", "auto")
             what = f"env {name} = {value!r} contradicts rdma = {now!r}"
             cure = f"remove {name} from env; use `--data rdma={other}`"
-            yield error(what, node.name, cure)
+            yield error(what, node.name, cure, key="env-transport")
         elif name == "NCCL_NET" and value.lower() not in ("", "ib", "socket"):
             what = f"env NCCL_NET = {value!r} names a plugin that the image must contain"
-            yield warning(what, node.name, "remove NCCL_NET from env: NCCL chooses by itself")
+            yield warning(
+                what,
+                node.name,
+                "remove NCCL_NET from env: NCCL chooses by itself",
+                key="env-nccl-net",
+            )
     if env.get("NCCL_SOCKET_FAMILY", "").strip() == "AF_INET6":
         what = "env NCCL_SOCKET_FAMILY = 'AF_INET6' contradicts the fabric's IPv4 addresses"
-        yield error(what, node.name, "remove NCCL_SOCKET_FAMILY from env")
+        yield error(what, node.name, "remove NCCL_SOCKET_FAMILY from env", key="env-transport")
 
 
 def wrong_names(node: NodeFacts, env: Mapping[str, str], *, rdma: bool) -> Iterator[Finding]:
@@ -90,9 +95,11 @@ def wrong_names(node: NodeFacts, env: Mapping[str, str], *, rdma: bool) -> Itera
         cure = f"remove {name} from env: SGLang's address comes from the setting address"
         if value and value not in there:
             what = f"env {name} {value!r} does not exist here; available: {', '.join(there)}"
-            yield error(what, node.name, cure)
+            yield error(what, node.name, cure, key="env-interface")
         elif value and not primary(there[value]):
-            yield error(f"env {name} {value!r} has no IPv4 address", node.name, cure)
+            yield error(
+                f"env {name} {value!r} has no IPv4 address", node.name, cure, key="env-interface"
+            )
     devices = env.get("UCX_NET_DEVICES", "").strip()
     if devices in ("", "all"):
         return
@@ -101,10 +108,10 @@ def wrong_names(node: NodeFacts, env: Mapping[str, str], *, rdma: bool) -> Itera
         if word not in ports and word not in there:
             available = ", ".join([*sorted(ports), *there])
             what = f"env UCX_NET_DEVICES {word!r} does not exist here; available: {available}"
-            yield error(what, node.name, cure)
+            yield error(what, node.name, cure, key="env-devices")
         elif rdma and word in ports and not ports[word].up:
             what = f"env UCX_NET_DEVICES {word!r} is {ports[word].state}, not ACTIVE"
-            yield error(what, node.name, cure)
+            yield error(what, node.name, cure, key="env-devices")
 
 
 def wrong_gids(
@@ -118,10 +125,10 @@ def wrong_gids(
     if index and index != "-1" and lacking:
         shown = ", ".join(f"{g.index} ({g.address})" for p in with_gids for g in p.gids)
         what = f"env NCCL_IB_GID_INDEX = {index!r} is not an IPv4 RoCE v2 GID of {lacking[0]}"
-        yield error(f"{what}; available: {shown}", node.name, cure)
+        yield error(f"{what}; available: {shown}", node.name, cure, key="env-gid")
     elif index and index != "-1":
         what = f"env NCCL_IB_GID_INDEX = {index!r}: the right index differs by node and can change"
-        yield warning(what, node.name, cure)
+        yield warning(what, node.name, cure, key="env-gid")
     span = env.get("NCCL_IB_ADDR_RANGE", "").strip()
     try:
         outside = (
@@ -133,7 +140,7 @@ def wrong_gids(
         outside = True
     if outside:
         what = f"env NCCL_IB_ADDR_RANGE = {span!r} does not contain {attachment.address.ip}"
-        yield error(what, node.name, "remove NCCL_IB_ADDR_RANGE from env")
+        yield error(what, node.name, "remove NCCL_IB_ADDR_RANGE from env", key="env-gid")
 
 
 def without_effect(node: NodeFacts, env: Mapping[str, str]) -> Iterator[Finding]:
@@ -141,10 +148,14 @@ def without_effect(node: NodeFacts, env: Mapping[str, str]) -> Iterator[Finding]
     for name in (n for n in MEETING if n in env):
         what = f"env {name} has no effect: the ranks connect to the head's address and dist_port"
         cure = f"remove {name} from env; use the settings address and dist_port"
-        yield warning(what, node.name, cure)
+        yield warning(what, node.name, cure, key="env-without-effect")
     for name in (n for n in FOREIGN if n in env):
         what = f"env {name} has no effect on SGLang"
-        yield warning(what, node.name, f"remove it from env; use {FOREIGN[name]}")
+        yield warning(
+            what, node.name, f"remove it from env; use {FOREIGN[name]}", key="env-without-effect"
+        )
     if "NCCL_DEBUG" in env:
         what = f"env NCCL_DEBUG = {env['NCCL_DEBUG']!r} overrides the setting nccl_debug"
-        yield warning(what, node.name, "remove it from env, and set nccl_debug")
+        yield warning(
+            what, node.name, "remove it from env, and set nccl_debug", key="env-overrides-setting"
+        )

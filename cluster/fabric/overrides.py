@@ -176,7 +176,9 @@ def contradictions(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Findin
             value = overrides.env.get(name)
             if own and value and value != own:
                 what = f"{setting} = {own!r} and env {name} = {value!r} contradict each other"
-                yield error(what, node.name, f"remove {name} from env")
+                yield error(
+                    what, node.name, f"remove {name} from env", key="env-contradicts-setting"
+                )
 
 
 def unknown_interfaces(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
@@ -206,7 +208,7 @@ def bare_interface(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Findin
         cure = f"nccl_socket_ifname = {over.name!r} of {node.name}, or leave it out"
     else:
         cure += f"; or {leave_out(node, overrides, 'nccl_socket_ifname')}"
-    yield error(what, node.name, cure)
+    yield error(what, node.name, cure, key="interface-without-address")
 
 
 def bare_gloo(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
@@ -214,7 +216,12 @@ def bare_gloo(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
     for word in overrides.value("gloo_socket_ifname").replace(" ", "").split(","):
         if word in by_name and not attachments.primary(by_name[word]):
             what = f"{overrides.label('gloo_socket_ifname')} {word} has no IPv4 address"
-            yield error(what, node.name, leave_out(node, overrides, "gloo_socket_ifname"))
+            yield error(
+                what,
+                node.name,
+                leave_out(node, overrides, "gloo_socket_ifname"),
+                key="interface-without-address",
+            )
 
 
 def wrong_hcas(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
@@ -226,7 +233,7 @@ def wrong_hcas(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
             what = (
                 f"{overrides.label(setting)} {word!r} does not exist here; an HCA has only port 1"
             )
-            yield error(what, node.name, leave_out(node, overrides, setting))
+            yield error(what, node.name, leave_out(node, overrides, setting), key="no-such-hca")
     for word in listed.unknown(ports):
         yield unknown_name(node, overrides, setting, word, ports)
     for hca in (w for w in listed.words if w in ports and not listed.contrary):
@@ -234,10 +241,15 @@ def wrong_hcas(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
             state = f"{ports[hca].state} ({ports[hca].phys_state})"
             what = f"{overrides.label(setting)} {hca} is {state}, not ACTIVE"
             cure = f"plug its cable in: ip link show dev {ports[hca].netdev}"
-            yield error(what, node.name, f"{cure}; or {leave_out(node, overrides, setting)}")
+            yield error(
+                what,
+                node.name,
+                f"{cure}; or {leave_out(node, overrides, setting)}",
+                key="hca-not-active",
+            )
     if not listed.unknown(ports) and listed.words and not listed.ports(node):
         what = f"{overrides.label(setting)} {value!r} selects no HCA that is Up"
-        yield error(what, node.name, leave_out(node, overrides, setting))
+        yield error(what, node.name, leave_out(node, overrides, setting), key="hca-other-port")
 
 
 def unknown_name(
@@ -245,7 +257,7 @@ def unknown_name(
 ) -> Finding:
     there = ", ".join(sorted(available)) or "none"
     what = f"{overrides.label(setting)} {value!r} does not exist here; available: {there}"
-    return error(what, node.name, leave_out(node, overrides, setting))
+    return error(what, node.name, leave_out(node, overrides, setting), key="no-such-device")
 
 
 def leave_out(node: NodeFacts, overrides: NodeOverrides, setting: str) -> str:
@@ -261,10 +273,12 @@ def wrong_address(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding
     held = sorted(a.partition("/")[0] for a in here)
     if not is_ipv4(wanted):
         cure = "ip -4 addr" if label == "address" else leave_out(node, overrides, "address")
-        yield error(f"{label} {wanted!r} is not an IPv4 address", node.name, cure)
+        yield error(
+            f"{label} {wanted!r} is not an IPv4 address", node.name, cure, key="address-invalid"
+        )
     elif wanted not in held:
         what = f"{label} {wanted} is not on this node; available: {', '.join(held) or 'none'}"
-        yield error(what, node.name, leave_out(node, overrides, "address"))
+        yield error(what, node.name, leave_out(node, overrides, "address"), key="no-such-address")
 
 
 def is_ipv4(text: str) -> bool:
@@ -282,7 +296,7 @@ def by_env(node: NodeFacts, overrides: NodeOverrides) -> Iterator[Finding]:
             value = overrides.env[name]
             what = f"env {name} = {value!r} overrides the setting {setting}"
             cure = f"remove {name} from env, and set {setting} = {value!r} of {node.name}"
-            yield warning(what, node.name, cure)
+            yield warning(what, node.name, cure, key="env-overrides-setting")
 
 
 def named_attachment(

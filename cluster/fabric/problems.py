@@ -35,7 +35,7 @@ def no_attachment(
     node = nodes[rank]
     named = [p for p in halves(node) if p.hca in hcas or not hcas]
     reasons = (
-        unusable(nodes, rank, p, rdma=rdma)
+        unusable_port(nodes, rank, p, rdma=rdma)
         for p in named
         if p.up or devices.in_other_namespace(node, p)
     )
@@ -43,15 +43,22 @@ def no_attachment(
         return reason
     tcp = "or serve over TCP with `--data rdma=off`"
     if unread := node.unread.get("rdma") or node.unread.get("interfaces"):
-        return error(f"the RDMA ports could not be read: {unread}", node.name, tcp)
+        return error(
+            f"the RDMA ports could not be read: {unread}", node.name, tcp, key="rdma-unreadable"
+        )
     if not node.rdma:
-        return error("no RDMA port exists", node.name, f"`ls /sys/class/infiniband`, {tcp}")
+        return error(
+            "no RDMA port exists",
+            node.name,
+            f"`ls /sys/class/infiniband`, {tcp}",
+            key="no-rdma-port",
+        )
     states = ", ".join(port_state(p) for p in halves(node))
     cure = f"plug the QSFP cable in at both ends and look at `ibdev2netdev`, {tcp}"
-    return error(f"no QSFP port is Up: {states}", node.name, cure)
+    return error(f"no QSFP port is Up: {states}", node.name, cure, key="no-cable")
 
 
-def unusable(
+def unusable_port(
     nodes: Sequence[NodeFacts], rank: int, port: RdmaPort, *, rdma: bool
 ) -> Finding | None:
     """Why a half that is Up can't meet the others: what it belongs to, or no address."""
@@ -60,14 +67,14 @@ def unusable(
     if devices.in_other_namespace(node, port):
         half = half if port.netdev else port.hca
         what = f"the interface of {half} is in another network namespace of the node"
-        return error(what, node.name, f"{cures.bring_home(port)}; then run this again")
+        cure = f"{cures.bring_home(port)}; then run this again"
+        return error(what, node.name, cure, key="interface-other-namespace")
     if name := devices.vrf(node, port.interface):
         what = f"{half} is in the VRF {name}, which the ranks do not run in"
-        return error(
-            what,
-            node.name,
-            f"sudo ip link set dev {port.netdev} nomaster; also take it out of the VRF in netplan",
+        cure = (
+            f"sudo ip link set dev {port.netdev} nomaster; also take it out of the VRF in netplan"
         )
+        return error(what, node.name, cure, key="interface-in-vrf")
     over = devices.above(node, port.netdev)
     for upper in over:
         if upper.up and upper.ipv4 and not upper.master:
@@ -77,17 +84,22 @@ def unusable(
                 f"{upper.ipv4[0]}, and RDMA does not work over it: "
                 f"{port.hca} has no GID for that address"
             )
-            return error(what, node.name, f"{tcp}; for RDMA the halves need addresses of their own")
+            cure = f"{tcp}; for RDMA the halves need addresses of their own"
+            return error(what, node.name, cure, key="interface-beneath-another")
     if port.interface.master:
         top = over[0] if over else Interface(port.interface.master, 0, up=False)
         what = f"{half} belongs to {devices.interface_title(top)}, which has no IPv4 address"
         if not top.up:
             what += " and is not Up" if top.mtu else " that is visible here"
-        cure = f"give {top.name} an address where it is configured, in the same subnet on all nodes"
-        return error(what, node.name, f"{cure}, or remove {port.netdev} from it: ip -d link")
+        cure = (
+            f"give {top.name} an address where it is configured, in the same subnet on all nodes, "
+            f"or remove {port.netdev} from it: ip -d link"
+        )
+        return error(what, node.name, cure, key="interface-beneath-another")
     if not primary(port.interface):
         what = f"{half} is Up but has no IPv4 address"
-        return error(what, node.name, cures.free_address(nodes, rank, port).command)
+        cure = cures.free_address(nodes, rank, port).command
+        return error(what, node.name, cure, key="interface-without-address")
     return None
 
 
@@ -112,7 +124,12 @@ def no_common_subnet(
         if command
     )
     ring = f"; a ring of cables has no common subnet: set {BY_HAND}" if len(nodes) > 2 else ""
-    return error(f"the nodes' addresses are in no common subnet: {addresses}", "", f"{cure}{ring}")
+    return error(
+        f"the nodes' addresses are in no common subnet: {addresses}",
+        "",
+        f"{cure}{ring}",
+        key="no-common-subnet",
+    )
 
 
 def to_one_subnet(
@@ -171,13 +188,15 @@ def listing(attachments: Sequence[Attachment]) -> str:
 
 def no_tcp_attachment(node: NodeFacts) -> Finding:
     what = "no interface with carrier and an IPv4 address leads to another node"
-    return error(what, node.name, f"`ip -4 addr`; or set {BY_HAND}")
+    return error(what, node.name, f"`ip -4 addr`; or set {BY_HAND}", key="no-way-to-others")
 
 
 def no_hca(node: NodeFacts, interface: str) -> Finding:
     """An error: a rendezvous off the QSFP ports, or on a port that is down, has no HCA."""
     what = f"{interface}, as set, is not an Up half of a QSFP port, so no HCA is known"
-    return error(what, node.name, f"set nccl_ib_hca of {node.name} too, or `--data rdma=off`")
+    return error(
+        what, node.name, f"set nccl_ib_hca of {node.name} too, or `--data rdma=off`", key="no-hca"
+    )
 
 
 HeldAddresses = frozenset[tuple[str, str]]
@@ -194,7 +213,12 @@ def same_addresses(
                 for clash in sorted(n for held, n in chosen[j] | holds(other) if held == ip):
                     if i < j or (i > j and (ip, clash) not in chosen[j]):
                         what = f"{ip} is on {node.name} ({name}) and on {other.name} ({clash})"
-                        yield error(what, other.name, f"give {clash} another address: ip -4 addr")
+                        yield error(
+                            what,
+                            other.name,
+                            f"give {clash} another address: ip -4 addr",
+                            key="address-twice",
+                        )
 
 
 def holds(node: NodeFacts) -> HeldAddresses:
@@ -213,7 +237,9 @@ def mtu_mismatch(
     for (node, _), interface in sorted(interfaces.items()):
         if interface.mtu != target:
             cure = cures.set_mtu([interface], target)
-            yield error(f"the MTU must be the same on all nodes: {what}", node, cure)
+            yield error(
+                f"the MTU must be the same on all nodes: {what}", node, cure, key="mtu-differs"
+            )
 
 
 def inactive(nodes: Sequence[NodeFacts], rendezvous: Attachments) -> Iterator[Finding]:
@@ -222,7 +248,12 @@ def inactive(nodes: Sequence[NodeFacts], rendezvous: Attachments) -> Iterator[Fi
         other = attachment.port and twin(node, attachment.port)
         if other and other.interface.up and not other.up:
             what = f"rdma=on: {other.hca} ({other.netdev}) is {other.state}, not ACTIVE"
-            yield error(what, node.name, "`rdma link`; or `--data rdma=auto` to go on without it")
+            yield error(
+                what,
+                node.name,
+                "`rdma link`; or `--data rdma=auto` to go on without it",
+                key="hca-not-active",
+            )
 
 
 def half_warnings(
@@ -254,38 +285,44 @@ def half_warning(
     if devices.in_other_namespace(node, other):
         half = other.netdev or f"the interface of {other.hca}"
         what = f"{half} is in another network namespace: {carrying}, at half rate"
-        yield warning(what, node.name, cures.bring_home(other))
+        yield warning(what, node.name, cures.bring_home(other), key="half-unused")
     elif not other.up:
         what = f"only half {attachment.half} of {port} is Up: {carrying}, at half rate"
-        yield warning(what, node.name, cures.bring_up(other, attachment.interface.mtu))
+        yield warning(
+            what, node.name, cures.bring_up(other, attachment.interface.mtu), key="half-unused"
+        )
     elif not own and (other.interface.master or devices.above(node, other.netdev)):
         top = next(
             iter(devices.above(node, other.netdev)), Interface(other.interface.master, 0, up=False)
         )
         what = f"{other.netdev} belongs to {devices.interface_title(top)}: {carrying}, at half rate"
         cure = f"`ip -d link show {top.name}`; both halves carry traffic if each has its own subnet"
-        yield warning(what, node.name, cure)
+        yield warning(what, node.name, cure, key="half-unused")
     elif not own:
         what = f"{other.netdev} is Up but has no IPv4 address: {carrying}, at half rate"
-        yield warning(what, node.name, address_for_twin(nodes, rank, attachment, other))
+        yield warning(
+            what, node.name, address_for_twin(nodes, rank, attachment, other), key="half-unused"
+        )
     elif own.network.overlaps(attachment.network):
         which = "both carry traffic, as set" if both else f"{carrying}, at half rate"
         names = f"{name} {attachment.address} and {own.interface.name} {own.address}"
         what = f"the halves of {port} share a subnet ({names}): {which}"
         cure = address_for_twin(nodes, rank, attachment, other)
-        yield warning(what, node.name, cure)
+        yield warning(what, node.name, cure, key="halves-share-subnet")
     elif not both and own.interface.mtu != attachment.interface.mtu:
         what = f"{own.interface.name} has MTU {own.interface.mtu}, {name} has "
         what += f"{attachment.interface.mtu}: {carrying}, at half rate"
         beneath = [other.interface, *([own.interface] if own.upper else [])]
-        yield warning(what, node.name, cures.set_mtu(beneath, attachment.interface.mtu))
+        yield warning(
+            what, node.name, cures.set_mtu(beneath, attachment.interface.mtu), key="half-unused"
+        )
     elif not both and one_subnet(nodes, own):
         # Its MTU or carrier on another node keeps it out, and is reported there.
         return
     elif not both:
         what = f"{own.interface.name} {own.address} is not in one subnet with this half elsewhere"
         cure = address_for_twin(nodes, rank, attachment, other)
-        yield warning(f"{what}: {carrying}", node.name, cure)
+        yield warning(f"{what}: {carrying}", node.name, cure, key="half-unused")
 
 
 def one_subnet(nodes: Sequence[NodeFacts], own: Attachment) -> bool:
@@ -311,7 +348,12 @@ def management_warnings(nodes: Sequence[NodeFacts], rendezvous: Attachments) -> 
         if not attachment.port:
             name = attachment.interface.name
             what = f"{name}, as set, is not a QSFP port: only the rendezvous uses it"
-            yield warning(what, node.name, "leave address and nccl_socket_ifname out, on all nodes")
+            yield warning(
+                what,
+                node.name,
+                "leave address and nccl_socket_ifname out, on all nodes",
+                key="rendezvous-off-fabric",
+            )
 
 
 def shared_subnet_warnings(
@@ -329,6 +371,7 @@ def shared_subnet_warnings(
                     f"{names}: what goes to the other nodes may take the slower way",
                     node.name,
                     own_subnet(nodes, rank, rendezvous if own == attachment else twins),
+                    key="subnet-shared",
                 )
 
 
@@ -361,7 +404,7 @@ def link_warnings(
             if port.rate_gbps < FULL_RATE:
                 what = f"{port.hca} runs at {port.rate_gbps:g} Gb/s, not {FULL_RATE:g}"
                 cure = f"reseat or replace the cable; `sudo ethtool {port.netdev}` shows its speed"
-                yield warning(what, node.name, cure)
+                yield warning(what, node.name, cure, key="link-slow")
             if port.interface.mtu < cures.JUMBO:
                 what = f"{port.netdev} has MTU {port.interface.mtu}: RDMA packets stay small"
                 over = (
@@ -369,7 +412,7 @@ def link_warnings(
                 )
                 wanted = [port.interface, *over]
                 cure = f"on all nodes at once: {cures.set_mtu(wanted, cures.JUMBO)}"
-                yield warning(what, node.name, cure)
+                yield warning(what, node.name, cure, key="mtu-small")
 
 
 def slower_over_tcp(names: str, refusal: Finding | None) -> Finding:
@@ -380,5 +423,7 @@ def slower_over_tcp(names: str, refusal: Finding | None) -> Finding:
     what = f"rdma=off: NCCL runs over TCP on {names}, 10-20 times slower than RDMA"
     if refusal:
         first = f"{refusal.where}: {refusal.what}" if refusal.where else refusal.what
-        return warning(what, "", f"RDMA needs this first: {first}")
-    return warning(what, "", "leave rdma out, or `--data rdma=auto`, to use the HCAs")
+        return warning(what, "", f"RDMA needs this first: {first}", key="rdma-off")
+    return warning(
+        what, "", "leave rdma out, or `--data rdma=auto`, to use the HCAs", key="rdma-off"
+    )

@@ -60,13 +60,15 @@ def read_receiver(text: str) -> Receiver:
     except msgspec.ValidationError:
         names = ", ".join(field.encode_name for field in msgspec.structs.fields(Receiver))
         problem = f"it has another field than {names}, or one of another type"
-    raise Refused(error(f"alert_receiver: {problem}", cure=FORMS))
+    raise Refused(error(f"alert_receiver: {problem}", cure=FORMS, key="receiver-invalid"))
 
 
 def _checked(receiver: Receiver) -> Receiver:
     """The same receiver, if it can be used."""
     if problems := list(_problems(receiver)):
-        raise Refused(error(f"alert_receiver: {'; '.join(problems)}", cure=FORMS))
+        raise Refused(
+            error(f"alert_receiver: {'; '.join(problems)}", cure=FORMS, key="receiver-invalid")
+        )
     return receiver
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from cluster.command import Command
 from cluster.node.readings import ImageReading, Rank, Shown
-from cluster.printable import short_id
+from cluster.printable import short_image_id
 from cluster.transfer.images import pinned_reference
 
 # Another than the ranks': what plans ranks never sees these containers.
@@ -182,7 +182,7 @@ def plan_part(wanted: WantedPart, there: MonitoringReading) -> PartStep:
     drift = part_drift(container.label or "", part)
     moved = was and was.digest and digest and was.digest != digest
     if image is not None and container.image_id not in ("", image.id) and not moved:
-        drift += (f"image id: {short_id(container.image_id)} -> {short_id(image.id)}",)
+        drift += (f"image id: {short_image_id(container.image_id)} -> {short_image_id(image.id)}",)
     if wanted.secrets and there.secrets.get(part.name) != "same":
         drift += ("its secrets differ",)
     if container.status == "created":
@@ -230,7 +230,7 @@ def _shown(fields: Mapping[str, Any], name: str) -> str:
     if value is None:
         return "(none)"
     if name == "digest":
-        return short_id(str(value))
+        return short_image_id(str(value))
     return str(value)[:12] if name.startswith("file ") else repr(value)
 
 

@@ -184,6 +184,7 @@ def unreached(
             "reach its /metrics",
             declaration.head,
             f"--data host={EVERYWHERE}, with deploy.py; or --data enable_metrics=false",
+            key="metrics-unreachable",
         )
     for node in declaration.names:
         own = {str(a.ip) for interface in facts[node].interfaces for a in interface.addresses}
@@ -193,6 +194,7 @@ def unreached(
                 f"has no such address; it has: {', '.join(sorted(own)) or 'none'}",
                 node,
                 f'("{node}", {{"ssh_hostname": "…"}}), an address that {monitor} reaches',
+                key="metrics-unreachable",
             )
 
 
@@ -378,6 +380,7 @@ def listen_address(settings: Settings, at: NodeFacts, management: str) -> str:
             f"it has: {', '.join(sorted(own)) or 'none'}",
             at.name,
             "--data monitoring_address=loopback, and ssh -L 9090:127.0.0.1:9090 to it",
+            key="no-such-address",
         )
     )
 
@@ -432,12 +435,14 @@ def obstacles(
                 f"a container named {name} exists and is not ours",
                 node,
                 f"docker rename {name} {name}-old",
+                key="container-foreign",
             )
         if settings.pull == "never" and there.images.get(each.part.image) is None:
             yield findings.error(
                 f"image {each.part.image} is not there, and pull = 'never'",
                 node,
                 f"docker pull {each.part.image} on it",
+                key="image-missing",
             )
     for step in steps.parts:
         if step.wanted and (taken := _taken(step, there.listens)):
@@ -446,6 +451,7 @@ def obstacles(
                 f"{step.name} would listen on {at}, and something else does, on {taken}",
                 node,
                 f"ss -ltnp there says what; --data {kind}_port=… takes another port",
+                key="port-taken",
             )
     if steps.units and there.no_root:
         yield no_root(node, there.no_root)

@@ -33,7 +33,7 @@ class RuleContext:
     monitor: str = ""
 
 
-def fabric_addresses(node: NodeFacts, member: NodeFabric) -> tuple[str, ...]:
+def member_addresses(node: NodeFacts, member: NodeFabric) -> tuple[str, ...]:
     """Where a node sends from to its peers: the rendezvous, and both halves of its cabled port."""
     ports = {p.qsfp for p in node.rdma if p.netdev == member.interface or p.hca in member.hcas}
     halves = [p.interface for p in node.rdma if p.qsfp in ports]
@@ -46,7 +46,7 @@ def peer_addresses(facts: Mapping[str, NodeFacts], fabric: Fabric) -> dict[str, 
     """Node name → its addresses on the fabric, head first; nothing for a single node."""
     if len(fabric.nodes) < 2:
         return {}
-    return {m.name: fabric_addresses(facts[m.name], m) for m in fabric.nodes}
+    return {m.name: member_addresses(facts[m.name], m) for m in fabric.nodes}
 
 
 # In the comment of rules that were added while ufw was off: once they go, it may be off again.
@@ -180,16 +180,17 @@ def find_obstacles(
     """Findings on what keeps the required rules from working: other rules that precede them."""
     node = place.node.name
     if not ufw.installed:
-        yield error("ufw is not installed", node, "sudo apt-get install ufw")
+        yield error("ufw is not installed", node, "sudo apt-get install ufw", key="ufw-missing")
         return
     if ufw.active and ufw.incoming == "ACCEPT":
         yield warning(
             "ufw allows whatever has no rule (default: allow incoming): these rules block nothing",
             node,
             "sudo ufw default deny incoming",
+            key="ufw-allows-all",
         )
     if not ufw.login and not ufw.ssh_ports:
-        yield warning("nothing listens for SSH: no rule is added for it", node)
+        yield warning("nothing listens for SSH: no rule is added for it", node, key="ufw-no-ssh")
     api = Rule(protocol="tcp", port=str(settings.port))
     others = foreign_rules(ufw, settings.group)
     api_open = any(r.meets(api) and not r.blocks for r in others)
@@ -198,6 +199,7 @@ def find_obstacles(
             f"api_networks is empty: only the nodes will reach the API, port {settings.port}",
             node,
             """--data 'api_networks=["192.168.1.0/24"]', or the same in the inventory""",
+            key="api-networks-empty",
         )
     if place.head and settings.api_networks:
         yield from _wider_than_networks(ufw, place, settings)
@@ -237,7 +239,7 @@ def _wider_than_networks(ufw: Ufw, place: RuleContext, settings: Settings) -> It
             f"sudo ufw delete {rule}"
             if wide
             else f"sudo ufw delete {rule}",
-            "firewall-api-open",
+            key="firewall-api-open",
         )
 
 
@@ -253,19 +255,19 @@ def _obstacle(
     if rule.port not in (ANY, ROCE_PORT, *services):
         # A deny that concerns only other people's logins stays as it is.
         if not ufw.login or other.meets(login_packet(ufw, place.node, int(rule.port))):
-            yield error(f"{what} SSH to port {rule.port}", node, cure)
+            yield error(f"{what} SSH to port {rule.port}", node, cure, key="ufw-blocks")
         return
     if rule.port in services:
         level, clients = warning, f"some of {rule.source}"
         if other.covers(rule):
             level, clients = error, rule.source
-        yield level(f"{what} {services[rule.port]} for {clients}", node, cure)
+        yield level(f"{what} {services[rule.port]} for {clients}", node, cure, key="ufw-blocks")
         return
     used = f"{settings.port},{settings.dist_port},{RANDOM_PORTS}"
     unused = rule.protocol == "tcp" and not ports_meet(other.port, used)
     elsewhere = other.interface and other.interface not in _fabric_interfaces(place)
     if not (unused or elsewhere):
-        yield error(f"{what} the peer {rule.source}", node, cure)
+        yield error(f"{what} the peer {rule.source}", node, cure, key="ufw-blocks")
 
 
 def _fabric_interfaces(place: RuleContext) -> set[str]:
@@ -348,6 +350,8 @@ def plan_removal(ufw: Ufw, place: RuleContext, group: str) -> tuple[UfwChange, t
     shut = {str(p) for p in ports if not lets_in(others, login_packet(ufw, place.node, p))}
     stays = [rule for rule in ours if rule.source in who and rule.port in shut]
     staying = f" and keeps `{stays[0]}`, without which SSH would be cut" if stays else ""
-    off = warning(f"ufw stays on{staying}", node, "sudo ufw disable, if it is not wanted")
+    off = warning(
+        f"ufw stays on{staying}", node, "sudo ufw disable, if it is not wanted", key="ufw-stays-on"
+    )
     gone = tuple(rule for rule in ours if rule not in stays)
     return UfwChange(remove=gone), (off,)

@@ -34,7 +34,7 @@ class HostSetup(Shown):
 
 
 def as_root(*words: str) -> command.Argv:
-    """The words, run as root: a login that is not root needs a sudo without a password."""
+    """The command, run as root: any other login needs sudo without a password."""
     return ("sh", "-c", _ROOT, "sh", *words)
 
 
@@ -45,7 +45,7 @@ def no_root(node: str, words: str) -> findings.Finding:
         'echo "$USER ALL=(ALL) NOPASSWD:ALL" | sudo tee /etc/sudoers.d/spark-serving, '
         f"on {node}; remove it afterwards"
     )
-    return findings.error(what, node, cure)
+    return findings.error(what, node, cure, key="no-root")
 
 
 def drop_caches(image: str) -> command.Command:
@@ -70,6 +70,7 @@ def setting_objections(
             "earlyoom=true installs its package with apt, which is not there",
             node,
             "install earlyoom by hand, or leave the setting out",
+            key="no-apt",
         )
 
 

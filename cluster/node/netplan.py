@@ -93,6 +93,7 @@ def assign(
             error(
                 f"fabric_networks has {len(subnets)} network(s), and the port has {needed} halves",
                 cure="name one network for each half, like 192.168.100.0/24 and 192.168.101.0/24",
+                key="fabric-networks-count",
             )
         )
     refuse_errors(find_small_networks(subnets[:needed], len(nodes)))
@@ -113,9 +114,15 @@ def parse_networks(networks: Sequence[str]) -> list[IPv4Network]:
             subnets.append(IPv4Network(text))
         except ValueError as e:
             cure = f"did you mean {IPv4Interface(text).network}?"
-            raise Refused(error(f"fabric_networks: {e}", cure=cure)) from e
+            raise Refused(
+                error(f"fabric_networks: {e}", cure=cure, key="fabric-networks-invalid")
+            ) from e
     refuse_errors(
-        error(f"fabric_networks: {a} and {b} overlap", cure="each half needs a subnet of its own")
+        error(
+            f"fabric_networks: {a} and {b} overlap",
+            cure="each half needs a subnet of its own",
+            key="fabric-networks-overlap",
+        )
         for i, a in enumerate(subnets)
         for b in subnets[:i]
         if a.overlaps(b)
@@ -129,7 +136,11 @@ def find_small_networks(subnets: Sequence[IPv4Network], nodes: int) -> Iterator[
         room = max(subnet.num_addresses - 2, 0)
         if room < nodes:
             what = f"fabric_networks: {subnet} has addresses for {room} nodes, there are {nodes}"
-            yield error(what, cure=f"take a larger one, like {subnet.network_address}/24")
+            yield error(
+                what,
+                cure=f"take a larger one, like {subnet.network_address}/24",
+                key="fabric-networks-small",
+            )
 
 
 def cabled(nodes: Sequence[NodeFacts], hcas: Mapping[str, str]) -> list[list[RdmaPort]]:
@@ -152,12 +163,19 @@ def cabled(nodes: Sequence[NodeFacts], hcas: Mapping[str, str]) -> list[list[Rdm
 
 def no_cable(node: NodeFacts) -> Finding:
     if why := node.unread.get("rdma") or node.unread.get("interfaces"):
-        return error(f"the RDMA ports could not be read: {why}", node.name, "ip -j addr")
+        return error(
+            f"the RDMA ports could not be read: {why}",
+            node.name,
+            "ip -j addr",
+            key="rdma-unreadable",
+        )
     if not node.rdma:
-        return error("no RDMA port exists", node.name, "ls /sys/class/infiniband")
+        return error(
+            "no RDMA port exists", node.name, "ls /sys/class/infiniband", key="no-rdma-port"
+        )
     states = ", ".join(problems.port_state(p) for p in attachments.halves(node))
     cure = "plug the QSFP cable in at both ends, `sudo ip link set dev … up`, and see ibdev2netdev"
-    return error(f"no QSFP port is Up: {states}", node.name, cure)
+    return error(f"no QSFP port is Up: {states}", node.name, cure, key="no-cable")
 
 
 def network_objections(
@@ -173,18 +191,24 @@ def network_objections(
     ours = {half.netdev for half in wanted}
     if setup.guarded:
         what = "an earlier run failed or is still going: the node will revert soon"
-        yield error(what, node.name, "wait three minutes, then run this again")
+        yield error(
+            what, node.name, "wait three minutes, then run this again", key="network-guarded"
+        )
     if not setup.netplan:
-        yield error("there is no netplan", node.name, "sudo apt-get install netplan.io")
+        yield error(
+            "there is no netplan", node.name, "sudo apt-get install netplan.io", key="no-netplan"
+        )
     if setup.ssh in ours:
         what = f"SSH comes in by {setup.ssh}, part of the cabled port: it is never changed"
-        yield error(what, node.name, "reach the node by its management address")
+        yield error(
+            what, node.name, "reach the node by its management address", key="ssh-over-fabric"
+        )
     elif not setup.ssh and (setup.by_ssh or not by_hand):
         what = "the interface that SSH uses is unknown, and that one must not be touched"
-        yield error(what, node.name, "echo $SSH_CONNECTION; ip addr")
+        yield error(what, node.name, "echo $SSH_CONNECTION; ip addr", key="ssh-interface-unknown")
     for netdev in sorted(ours - {i.name for i in node.interfaces}):
         what = f"{netdev} is in another network namespace: no address can be given to it"
-        yield error(what, node.name, "ip netns")
+        yield error(what, node.name, "ip netns", key="interface-other-namespace")
     yield from find_taken_addresses(node, setup, wanted)
     for interface in (i for i in node.interfaces if i.name in ours):
         yield from in_other_use(node, interface)
@@ -194,7 +218,9 @@ def network_objections(
         cure = (
             f"take {names} out of {claim.file} (`sudo rm {claim.file}` where it has nothing else)"
         )
-        yield error(f"{claim.file} already configures {names}", node.name, cure)
+        yield error(
+            f"{claim.file} already configures {names}", node.name, cure, key="interface-configured"
+        )
 
 
 def in_other_use(node: NodeFacts, interface: Interface) -> Iterator[Finding]:
@@ -206,7 +232,12 @@ def in_other_use(node: NodeFacts, interface: Interface) -> Iterator[Finding]:
     whole = devices.interface_title(top) if top else interface.master
     what = f"{interface.name} belongs to {whole}: it gets no address of its own"
     cure = f"leave it if {whole} is to carry the fabric: deploys/check.py says whether it does"
-    yield error(what, node.name, f"{cure}; else take {interface.name} out of it first")
+    yield error(
+        what,
+        node.name,
+        f"{cure}; else take {interface.name} out of it first",
+        key="interface-beneath-another",
+    )
 
 
 def find_taken_addresses(node: NodeFacts, setup: Setup, wanted: Halves) -> Iterator[Finding]:
@@ -219,7 +250,7 @@ def find_taken_addresses(node: NodeFacts, setup: Setup, wanted: Halves) -> Itera
             if netdev not in ours and IPv4Interface(where).network.overlaps(network):
                 what = f"fabric_networks: {network} overlaps with {where} of {netdev}"
                 cure = "choose networks that nothing else uses: --data 'fabric_networks=[…]'"
-                yield error(what, node.name, cure)
+                yield error(what, node.name, cure, key="fabric-networks-overlap")
                 break
 
 
@@ -246,12 +277,17 @@ def in_use(nodes: Sequence[NodeFacts]) -> Iterator[Finding]:
     """Ranks of ours that run over the addresses that would change."""
     for node in nodes:
         if why := node.unread.get("ranks"):
-            yield error(f"its ranks could not be read: {why}", node.name, "docker ps")
+            yield error(
+                f"its ranks could not be read: {why}",
+                node.name,
+                "docker ps",
+                key="ranks-unreadable",
+            )
         for rank in node.ranks:
             if rank.label is not None and rank.alive:
                 what = f"{rank.name} is {rank.status}, and its addresses would change"
                 stop = "pyinfra -y INVENTORY deploy.py --data state=stopped"
-                yield error(what, node.name, stop)
+                yield error(what, node.name, stop, key="ranks-running")
 
 
 def ping_arguments(wanted: Mapping[str, Halves], node: str) -> tuple[str, ...]:
@@ -265,7 +301,9 @@ def ping_arguments(wanted: Mapping[str, Halves], node: str) -> tuple[str, ...]:
     )
 
 
-def unreached(wanted: Mapping[str, Halves], node: str, lines: Sequence[str]) -> Iterator[Finding]:
+def unanswered_pings(
+    wanted: Mapping[str, Halves], node: str, lines: Sequence[str]
+) -> Iterator[Finding]:
     """Findings about peers that did not answer; one line is "enp1s0f1np1 192.168.100.2 9000"."""
     names = {half.ip: f"{peer} {half.netdev}" for peer, h in wanted.items() for half in h}
     for netdev, address, mtu in (line.split() for line in lines):
@@ -273,4 +311,4 @@ def unreached(wanted: Mapping[str, Halves], node: str, lines: Sequence[str]) -> 
         size = int(mtu) - 28
         what = f"{address} ({names[address]}) does not answer a ping of {size} bytes from {netdev}"
         cure = f"ping -M do -s {size} -I {netdev} {address}, and look at cable, switch and its MTU"
-        yield error(what, node, cure)
+        yield error(what, node, cure, key="peer-unreachable")

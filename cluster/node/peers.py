@@ -49,7 +49,12 @@ def reachability(fabric: Fabric, reports: Mapping[str, PeerReport]) -> Iterator[
         report = reports.get(node.name, PeerReport(error="the probe did not run"))
         if report.error:
             what = f"reachability over {node.interface} could not be read: {report.error}"
-            yield error(what, node.name, f"ping -I {node.interface} {other(fabric, node)}")
+            yield error(
+                what,
+                node.name,
+                f"ping -I {node.interface} {other(fabric, node)}",
+                key="peers-unchecked",
+            )
         for reach in report.peers:
             if peer := members.get(reach.peer):
                 yield from one_way(node, peer, reach, reports.get(peer.name))
@@ -67,7 +72,7 @@ def one_way(
     if reach.ping != "ok" and not reach.having("open") and not reach.having("refused"):
         what = f"does not reach {target} over {node.interface}: no ping, no port answers"
         cure = f"check cable, subnet and firewall: ping -I {node.interface} {peer.address}"
-        yield error(what, node.name, cure)
+        yield error(what, node.name, cure, key="peer-unreachable")
         return
     problems = [*frames(node, peer, reach, target), *firewall(node, peer, reach, target, theirs)]
     yield from problems
@@ -81,11 +86,21 @@ def frames(node: NodeFabric, peer: NodeFabric, reach: Reach, target: str) -> Ite
     """Ping, and whether a frame of the whole MTU passes."""
     if reach.ping == "lost":
         what = f"{target} does not answer ping, though its ports do"
-        yield warning(what, node.name, f"allow ICMP echo on {peer.name}'s {peer.interface}")
+        yield warning(
+            what,
+            node.name,
+            f"allow ICMP echo on {peer.name}'s {peer.interface}",
+            key="ping-blocked",
+        )
     elif reach.full_ping in ("lost", "too big"):
         what = f"{node.mtu} bytes do not pass to {target} in one piece: fragmentation needed"
         cure = f"set MTU {node.mtu} on both ends and on any switch between, then "
-        yield error(what, node.name, f"{cure}ping -M do -s {node.mtu - HEADERS} {peer.address}")
+        yield error(
+            what,
+            node.name,
+            f"{cure}ping -M do -s {node.mtu - HEADERS} {peer.address}",
+            key="mtu-blocked",
+        )
 
 
 def firewall(
@@ -100,4 +115,9 @@ def firewall(
     for ports, how in ((dropped, "drops"), (rejected, "rejects")):
         if ports:
             which = ", ".join(map(str, ports))
-            yield error(f"a firewall {how} TCP to {target}, port {which}", node.name, cure)
+            yield error(
+                f"a firewall {how} TCP to {target}, port {which}",
+                node.name,
+                cure,
+                key="firewall-blocks",
+            )

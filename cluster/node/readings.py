@@ -220,7 +220,7 @@ class Weights(Shown):
       blobs, in whole disk blocks
     + revision: the snapshot's commit, "" for a local path
     + problem, cure: why a local folder can't be served ("holds …", "lacks …"), what helps; or ""
-    + config: its config.json, as it is there; "" where it is not, or was not asked for
+    + config: its config.json, as it is there; "" where it is not, or was not requested
     """
 
     model: str

@@ -1,7 +1,7 @@
 """The one decision: what is declared and what was read give the plan, and what is wrong.
 
-A deploy, its --dry, check, status, doctor and the listing all ask `decide`. So what one of them
-shows is what another does.
+A deploy, its --dry, check, status, doctor and the listing all call `decide`. So what one of
+them shows is what another does.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Decision:
     @property
     def repositories(self) -> tuple[WantedRepository, ...]:
         """What the ranks read: the model, and its draft model if there is one."""
-        model, draft = self.model, self.declaration.choice.draft
+        model, draft = self.model, self.declaration.catalog.draft
         first = WantedRepository(
             id=model.id,
             revision=self.settings.revision,
@@ -140,7 +140,10 @@ def decide(
             plan=make_plan({}, readings.nodes, settings.state, group=settings.group),
         )
     if lost := [name for name in declaration.names if name not in readings.nodes]:
-        return replace(decision, refusal=(error(f"{', '.join(lost)} could not be read"),))
+        return replace(
+            decision,
+            refusal=(error(f"{', '.join(lost)} could not be read", key="node-unreadable"),),
+        )
     nodes = [readings.nodes[name] for name in declaration.names]
     idle = {n: facts for n, facts in readings.nodes.items() if n in declaration.idle}
     try:
@@ -199,7 +202,7 @@ def assumed_version(declaration: Declaration, readings: Readings) -> str:
 
 def named_version(declaration: Declaration) -> str:
     """SGLang's version as the image's name or its entry in the catalog states it; "": neither."""
-    image = declaration.choice.image
+    image = declaration.catalog.image
     stated = match(r"\d+\.\d+\.\d+(\.post\d+)?", image.sglang) if image else None
     named = versions.known_version(declaration.common.image) or (stated[0] if stated else "")
     return named if named and versions.names_release(named) else ""

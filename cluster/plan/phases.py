@@ -35,7 +35,7 @@ class Phases:
     def prepare(self, node: str) -> list[Command]:
         """Create the folders that new containers mount."""
         return _present(
-            compile_caches.prepare(step.spec, step.image_id)
+            compile_caches.create_folder(step.spec, step.image_id)
             for step in self.plan.of(node)
             if step.recreate and step.spec
         )

@@ -131,7 +131,10 @@ def make_plan(
         if node not in specs or rank.name != specs[node].name
     ]
     changed = any(step.reasons for step in declared) or any(stray.stop for stray in strays)
-    previous = _kept_group(facts, group, (*declared, *strays)) if rollback else None
+    ending = [s for s in (*declared, *strays) if s.recreate or s.remove]
+    previous = previous_group.find_previous_group(facts, group) if rollback else None
+    if previous and not any(previous.holds(step.node, step.current) for step in ending):
+        previous = None  # all of its containers are simply started again
     # A rank that is kept for its group can't serve in the next one.
     declared = [
         replace(step, recreate=True)
@@ -165,18 +168,8 @@ def find_split_group(
             f"--limit leaves out {', '.join(staying)}, where ranks of the same group run: half a "
             "group serves nothing",
             cure="run without --limit",
+            key="limit",
         )
-
-
-def _kept_group(
-    facts: Mapping[str, NodeFacts], group: str, steps: tuple[RankStep, ...]
-) -> previous_group.PreviousGroup | None:
-    """The group to keep: one that serves, unless all of its containers are simply started again."""
-    previous = previous_group.find_previous_group(facts, group)
-    if previous is None:
-        return None
-    ending = (s for s in steps if previous.holds(s.node, s.current) and (s.recreate or s.remove))
-    return previous if any(ending) else None
 
 
 def _endings(facts: Mapping[str, NodeFacts], state: str, group: str) -> Iterator[RankStep]:
@@ -206,7 +199,7 @@ def _step(node: str, spec: Spec, facts: NodeFacts) -> RankStep:
     same = rank.label == spec.dump()
     drift = () if same else label_drift(rank.label or "", spec, serves=rank.running)
     if facts.image is not None and rank.image_id not in ("", facts.image.id):
-        old, new = map(printable.short_id, (rank.image_id, facts.image.id))
+        old, new = map(printable.short_image_id, (rank.image_id, facts.image.id))
         drift += (f"image id: {old} -> {new}",)
     if drift:
         return replace(step, reasons=drift, recreate=True)
@@ -244,4 +237,5 @@ def _foreign_containers(
                 f"a container named {spec.name} exists and is not ours ({why})",
                 node,
                 f"docker rename {spec.name} {spec.name}-old, or --data {setting}=another-name",
+                key="container-foreign",
             )

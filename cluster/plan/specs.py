@@ -35,6 +35,9 @@ def declared_specs(
     + declared: with the catalog's values (`resolve`)
     """
     specs: dict[str, Spec] = {}
+    # A label of before there were variants names none, so one of the default doesn't either.
+    variant = declared.catalog.variant
+    variant = "" if variant == model.default_variant else variant
     for rank, (node, settings) in enumerate(declared.nodes.items()):
         spec = Spec(
             rank=rank,
@@ -42,7 +45,7 @@ def declared_specs(
             runtime=settings.runtime,
             group=settings.group,
             model=model.id,
-            variant=_named_variant(declared, model),
+            variant=variant,
             launch=_launch(rank, declared, model, fabric, facts[node], version),
         )
         if settings.runtime == "process":
@@ -109,12 +112,6 @@ def cache_root(settings: schema.Settings, facts: NodeFacts) -> str:
     return expand(chosen, facts).rstrip("/")
 
 
-def _named_variant(declared: declaration.Declaration, model: Model) -> str:
-    """The variant's name; "" for the default: a label of before there were any names none."""
-    name = declared.choice.variant
-    return "" if name == model.default_variant else name
-
-
 def _launch(
     rank: int,
     declared: declaration.Declaration,
@@ -150,7 +147,7 @@ def _launch(
         ),
         enable_metrics=settings.enable_metrics,
         kv_cache_dtype="" if settings.kv_cache_dtype == "auto" else settings.kv_cache_dtype,
-        model_args=declared.choice.arguments,
+        model_args=declared.catalog.arguments,
         extra_args=settings.extra_args,
     )
 

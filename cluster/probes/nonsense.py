@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from cluster.probes.thresholds import Limits
+from cluster.probes.thresholds import ProbeLimits
 
 # Words, and each other sign, and each character of a script without spaces, for itself.
 UNIT = re.compile(
@@ -37,7 +37,7 @@ TOOL_TAGS = re.compile(
 ALLOWED = "\n\r\t"
 
 
-def nonsense(text: str, limits: Limits, *, cut: bool = False) -> str:
+def nonsense(text: str, limits: ProbeLimits, *, cut: bool = False) -> str:
     """Why a text is no answer of a model that works; "" if nothing is wrong with it.
 
     + cut: the limit of tokens ended it, perhaps within a character: a last U+FFFD is then no fault
@@ -57,7 +57,7 @@ def nonsense(text: str, limits: Limits, *, cut: bool = False) -> str:
     return f"it says {phrase!r} {times} times in a row" if phrase else ""
 
 
-def repetition(text: str, limits: Limits) -> tuple[str, int]:
+def repetition(text: str, limits: ProbeLimits) -> tuple[str, int]:
     """The shortest phrase that follows itself too often, and how often; ("", 0) if none does."""
     units = UNIT.findall(text)
     for size in range(1, limits.phrase_units + 1):

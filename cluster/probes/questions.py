@@ -171,6 +171,6 @@ def spelled(number: int) -> str:
 
 
 def _next(names: tuple[str, ...], start: int, count: int) -> tuple[str, str]:
-    """So many of the names, from one on, around their end; and the one that comes next."""
+    """`count` names from position `start` on, in a circle; and the one that comes next."""
     names = (names * 3)[start : start + count + 1]
     return ", ".join(names[:count]) + ",", names[count]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from cluster.findings import Finding, Level, error, ok
+from cluster.findings import Finding, error, ok, warning
 from cluster.probes.judges import ProbeVerdict
 
 # Key of the finding that sums up the others.
@@ -28,7 +28,11 @@ def verdict_findings(
         if verdict.outcome == "right":
             yield ok(f"{verdict.name} is right: {quoted}", node, key)
         elif verdict.outcome == "wrong":
-            yield _wrong(verdict, quoted, node, key)
+            report = error if verdict.fails else warning
+            doubt = "" if verdict.fails else f"; not proven on real models ({verdict.tried_on})"
+            what = f"the probe {verdict.name} failed: {verdict.why}; {quoted}{doubt}"
+            causes = f"likely {'; or '.join(verdict.causes)}; " if verdict.causes else ""
+            yield report(what, node, f"{causes}{SMALL}", key=key)
     groups = {
         outcome: [v.name for v in verdicts if v.outcome == outcome]
         for outcome in ("right", "wrong", "skipped")
@@ -39,23 +43,11 @@ def verdict_findings(
     yield ok("; ".join([text, *skipped]), node, SUMMARY)
 
 
-def _wrong(verdict: ProbeVerdict, quoted: str, node: str, key: str) -> Finding:
-    doubt = "" if verdict.fails else f"; not proven on real models ({verdict.tried_on})"
-    causes = f"likely {'; or '.join(verdict.causes)}; " if verdict.causes else ""
-    return Finding(
-        Level.ERROR if verdict.fails else Level.WARNING,
-        f"the probe {verdict.name} failed: {verdict.why}; {quoted}{doubt}",
-        node,
-        f"{causes}{SMALL}",
-        key,
-    )
-
-
 def unread_probes(why: str, node: str) -> Finding:
     """That the node printed no replies."""
     return error(
         f"the probes could not be sent: {why}",
         node,
         f"ssh {node} python3 -V must work; --data probes=off serves without proof",
-        "probe-unread",
+        key="probe-unread",
     )

@@ -71,23 +71,25 @@ def probe_rounds(
     + about: the questions; None: a deploy's, always the same
     """
     about = about or questions()
-    ask = Asking(model, abilities.quiet or {})
+    write = RequestWriter(model, abilities.quiet or {})
     if abilities.basic:
         alone = [
-            ask.plain(f"essay {n}", text, PROSE_TOKENS, stream=n == 2)
+            write.plain(f"essay {n}", text, PROSE_TOKENS, stream=n == 2)
             for n, text in enumerate(about.prose, 1)
         ]
-        short = [ask.plain(q.id, q.text, CONTINUATION_TOKENS) for q in about.continuations]
+        short = [write.plain(q.id, q.text, CONTINUATION_TOKENS) for q in about.continuations]
         fillers = [
-            ask.plain(f"filler {n}", text, CONTINUATION_TOKENS)
+            write.plain(f"filler {n}", text, CONTINUATION_TOKENS)
             for n, text in enumerate(PLAIN_FILLERS, 1)
         ]
     else:
-        alone = long_questions(abilities, ask, about)
-        short = [ask.chat(q.id, q.text, SHORT_TOKENS) for q in about.short]
-        fillers = [ask.chat(f"filler {n}", text, SHORT_TOKENS) for n, text in enumerate(FILLERS, 1)]
+        alone = long_questions(abilities, write, about)
+        short = [write.chat(q.id, q.text, SHORT_TOKENS) for q in about.short]
+        fillers = [
+            write.chat(f"filler {n}", text, SHORT_TOKENS) for n, text in enumerate(FILLERS, 1)
+        ]
     eight = (*(replace(one, id=f"{one.id}{TOGETHER}") for one in short), *fillers)
-    passage = ask.plain("passage", about.passage, 1, echo=True, logprobs=1)
+    passage = write.plain("passage", about.passage, 1, echo=True, logprobs=1)
     rounds = (Round((*alone, *short)), Round(eight, together=True), Round((passage,)))
     if not abilities.speculative:
         return rounds
@@ -96,7 +98,7 @@ def probe_rounds(
 
 
 @dataclass(frozen=True)
-class Asking:
+class RequestWriter:
     """How requests are written for one model; quiet: what keeps its thoughts short."""
 
     model: str
@@ -123,17 +125,19 @@ class Asking:
         return ProbeRequest(id, path, {**body, "stream": True} if stream else body, stream)
 
 
-def long_questions(abilities: Abilities, ask: Asking, about: Questions) -> list[ProbeRequest]:
+def long_questions(
+    abilities: Abilities, write: RequestWriter, about: Questions
+) -> list[ProbeRequest]:
     """What a model with chat gets besides the short questions."""
-    questions = [ask.chat(q.id, q.text, ARITHMETIC_TOKENS) for q in about.arithmetic]
-    questions.append(ask.chat("essay", about.essay, ESSAY_TOKENS))
-    questions.append(ask.chat("script, whole", about.script, SCRIPT_TOKENS))
-    questions.append(ask.chat("script, streamed", about.script, SCRIPT_TOKENS, stream=True))
+    questions = [write.chat(q.id, q.text, ARITHMETIC_TOKENS) for q in about.arithmetic]
+    questions.append(write.chat("essay", about.essay, ESSAY_TOKENS))
+    questions.append(write.chat("script, whole", about.script, SCRIPT_TOKENS))
+    questions.append(write.chat("script, streamed", about.script, SCRIPT_TOKENS, stream=True))
     if abilities.tool_parser:
         for id, choice, stream in TOOL_REQUESTS:
             tools = {"tools": [TOOL], "tool_choice": choice}
-            questions.append(ask.chat(id, about.weather, TOOL_TOKENS, stream, **tools))
+            questions.append(write.chat(id, about.weather, TOOL_TOKENS, stream, **tools))
     if abilities.reasoning_parser and abilities.thinking:
-        thinks = ask.chat("thought", THOUGHT, REASONING_TOKENS, stream=True, **abilities.thinking)
+        thinks = write.chat("thought", THOUGHT, REASONING_TOKENS, stream=True, **abilities.thinking)
         questions.append(thinks)
     return questions

@@ -11,7 +11,7 @@ import msgspec
 THRESHOLDS = Path(__file__).with_name("thresholds.toml")
 
 
-class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ProbeLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The thresholds, which the file explains."""
 
     phrase_units: int
@@ -69,7 +69,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     + causes: by probe, the likeliest first
     """
 
-    limits: Limits
+    limits: ProbeLimits
     causes: Mapping[str, tuple[str, ...]]
     measured: Measured = Measured()
 

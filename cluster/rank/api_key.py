@@ -7,7 +7,7 @@ but health checks.
 from functools import cache
 from pathlib import Path
 
-from cluster.command import Argv, Command
+from cluster.command import Argv, Command, load_script
 
 # Root's, on disk: a rank that comes back after a reboot must not serve without a key.
 NODE_KEYS = "/var/lib/spark-serving"
@@ -41,18 +41,8 @@ def _launcher() -> str:
     return Path(__file__).with_name("api_key_launcher.py").read_text()
 
 
-# $1 is the key's file in the folder; the key comes on stdin. An equal one is left as it is.
-_PLACE = """
-umask 077; IFS= read -r new && chmod 700 /at || exit
-old=; [ ! -f "/at/$1" ] || IFS= read -r old <"/at/$1"
-[ "$new" != "$old" ] || exec chmod 600 "/at/$1"
-printf '%s\\n' "$new" >"/at/$1.part" && mv "/at/$1.part" "/at/$1"
-""".strip()
-# Says how the file is: same, different or missing.
-_COMPARE = """
-IFS= read -r new || exit; [ -s "/at/$1" ] || { echo missing; exit; }
-IFS= read -r old <"/at/$1"; [ "$new" = "$old" ] && echo same || echo different
-""".strip()
+_PLACE = load_script(__file__, "place_api_key.sh")
+_COMPARE = load_script(__file__, "compare_api_key.sh")
 # $1 is the group. The folder of all groups goes with the last one.
 _REMOVE = 'rm -rf "/at/spark-serving/$1"; rmdir /at/spark-serving 2>/dev/null || :'
 

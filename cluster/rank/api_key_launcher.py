@@ -1,4 +1,4 @@
-"""SGLang with an API key that no command line tells: runs in the container.
+"""SGLang with an API key that no command line shows: runs in the container.
 
 python3 -c THIS_FILE MODULE WORD…      is: python3 -m MODULE WORD…, with the key of the file
 

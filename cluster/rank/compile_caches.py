@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from cluster.command import Argv, Command
-from cluster.printable import short_id
+from cluster.command import Argv, Command, load_script
+from cluster.printable import short_image_id
 from cluster.rank.spec import Spec
 
 MOUNTED = "/var/cache/spark-serving"
@@ -33,13 +33,7 @@ VARIABLES = {
 }
 _IMAGE = re.compile(r"sha256:[0-9a-f]{64}")
 _SERVED = re.compile(r"[0-9a-f]{12}/[a-zA-Z0-9][a-zA-Z0-9_.-]*-[0-9]+/served/[0-9a-f]{16}")
-# $1: the folder of one rank. Root writes to `kernels`, the login to the rest.
-_PREPARE = """
-for at in "$1" "${1%/*}" "${1%/*/*}"; do
-  [ ! -L "$at" ] || { echo "$at is a link -> rm $at" >&2; exit 1; }
-done
-mkdir -p "$1/kernels" "$1/served"
-""".strip()
+_CREATE = load_script(__file__, "create_cache.sh")
 
 
 def folder(root: str, image_id: str, group: str, rank: int) -> str:
@@ -49,10 +43,10 @@ def folder(root: str, image_id: str, group: str, rank: int) -> str:
     """
     if not root or not _IMAGE.fullmatch(image_id):
         return ""
-    return f"{root}/compile/{short_id(image_id)}/{group}-{rank}"
+    return f"{root}/compile/{short_image_id(image_id)}/{group}-{rank}"
 
 
-def create_words(spec: Spec, image_id: str) -> Argv:
+def create_argv(spec: Spec, image_id: str) -> Argv:
     """Docker's options that mount a rank's kernels, and lead the compilers there.
 
     What the spec sets itself stays: a variable, and a volume at or above a default place.
@@ -73,10 +67,10 @@ def create_words(spec: Spec, image_id: str) -> Argv:
     )
 
 
-def prepare(spec: Spec, image_id: str) -> Command | None:
+def create_folder(spec: Spec, image_id: str) -> Command | None:
     """Create the rank's folder as the login: Docker would create it, as root. None: it has none."""
     at = folder(spec.compile_caches, image_id, spec.group, spec.rank)
-    return Command(("sh", "-c", _PREPARE, "sh", at), 30) if at else None
+    return Command(("sh", "-c", _CREATE, "sh", at), 30) if at else None
 
 
 def served_mark(spec: Spec, image_id: str) -> str:

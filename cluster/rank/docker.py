@@ -32,7 +32,7 @@ def create(spec: Spec, *, cdi: bool = False, image_id: str = "") -> Command:
         *(word for device in spec.devices for word in ("--device", device)),
         *(word for volume in spec.volumes for word in ("--volume", volume)),
         *(word for name, value in sorted(spec.env.items()) for word in ("-e", f"{name}={value}")),
-        *compile_caches.create_words(spec, image_id),
+        *compile_caches.create_argv(spec, image_id),
         spec.image,
         *api_key.launch_argv(argv(spec.launch, spec.sglang), spec.volumes),
     )

@@ -2,7 +2,7 @@
 
 import sys
 
-from cluster.command import Argv, Command
+from cluster.command import Argv, Command, load_script
 from cluster.node.readings import Rank
 from cluster.rank.spec import Spec
 
@@ -16,16 +16,7 @@ _START = f"""
 mkdir -p "{LOGS}" && log="{LOGS}/$1.log" && shift &&
 {{ nohup "$@" >"$log" 2>&1 </dev/null & echo $!; }}
 """
-# $1 is the pid, $2 the marker that must still be in its arguments, $3 the seconds until SIGKILL.
-# -ww, or ps cuts the arguments to $COLUMNS where a shell exports it.
-# A zombie has ended: in a container without an init nobody ever reaps it.
-_STOP = """
-ps -ww -o args= -p "$1" | grep -qF -e "$2" || exit 0
-kill -TERM "$1"; i=0
-while ps -o stat= -p "$1" | grep -q '^[^Z]'; do
-  [ "$i" -ge $(($3 * 5)) ] && kill -KILL "$1"; i=$((i + 1)); sleep 0.2
-done
-"""
+_STOP = load_script(__file__, "stop_process.sh")
 
 
 def _sh(seconds: int, script: str, *args: str) -> Command:

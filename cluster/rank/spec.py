@@ -91,7 +91,7 @@ class Label:
 def read_label(text: str | None) -> Label:
     """A label as its container carries it; None: it carries none. Never an error.
 
-    Fields that an older version did not write have their defaults; unknown ones are passed over.
+    Fields that an older version did not write have their defaults; unknown ones are ignored.
     """
     try:
         fields = msgspec.json.decode(text or "")

@@ -9,7 +9,7 @@ from shlex import quote
 from typing import Literal
 
 from cluster.engine.diagnosis import Diagnosis, End, diagnose
-from cluster.engine.log import STOPPING, last_words, transport
+from cluster.engine.log import STOPPING, meaningful_lines, transport
 from cluster.engine.symptoms import Weight
 from cluster.findings import Finding, Level
 from cluster.node.readings import NodeFacts, Rank
@@ -65,9 +65,11 @@ def doctor_report(
     )
 
 
-def check_problems(findings: Iterable[Finding], others: Sequence[Problem]) -> Iterator[Problem]:
-    """The checks' findings. On a node whose Docker is among the other problems, those about Docker
-    are left out: their keys begin with "docker-"."""
+def finding_problems(
+    findings: Iterable[Finding], others: Sequence[Problem] = ()
+) -> Iterator[Problem]:
+    """What checks and probes found wrong. On a node whose Docker is among the other problems, the
+    findings about Docker are left out: their keys begin with "docker-"."""
     without_docker = {p.where for p in others if p.key.startswith("docker-")}
     for finding in findings:
         repeated = finding.key.startswith("docker-") and finding.where in without_docker
@@ -75,24 +77,11 @@ def check_problems(findings: Iterable[Finding], others: Sequence[Problem]) -> It
             continue
         yield Problem(
             level="error" if finding.level is Level.ERROR else "warning",
-            key="check",
+            key=finding.key,
             cause=finding.what,
             where=finding.where,
             cure=finding.cure,
         )
-
-
-def probe_problems(findings: Iterable[Finding]) -> Iterator[Problem]:
-    """What is wrong with the model's answers."""
-    for finding in findings:
-        if finding.level is not Level.OK:
-            yield Problem(
-                level="error" if finding.level is Level.ERROR else "warning",
-                key=finding.key,
-                cause=finding.what,
-                where=finding.where,
-                cure=finding.cure,
-            )
 
 
 def name_inventory(ailment: Problem, inventory: str) -> Problem:
@@ -404,7 +393,7 @@ def leftover_problems(status: Status, logs: Sequence[RankLogText]) -> Iterator[P
             continue
         evidence, name = left.state, quote(left.container)
         if log := by_container.get((left.node, left.container)):
-            lines = last_words(log.lines, LAST_LINES)
+            lines = meaningful_lines(log.lines, LAST_LINES)
             evidence = " / ".join(line[:LINE_LENGTH] for line in lines)
         failed = left.kind == "failed"
         yield Problem(

@@ -81,7 +81,7 @@ def _verdict(
         model = models.find_model(wanted.common.model)
         wanted = resolve(wanted, model)
         settings = wanted.common
-        draft = wanted.choice.draft
+        draft = wanted.catalog.draft
         gated = model.gated or (draft is not None and draft.gated)
         lacks_token = gated and not settings.offline and not has_token(settings.hf_token_file)
     except Refused as refused:
@@ -104,10 +104,10 @@ def _verdict(
         mem_fraction=mem_fraction(wanted.common, model),
         weight_bytes=model.weight_bytes,
         lacks_token=lacks_token,
-        variant=wanted.choice.variant,
+        variant=wanted.catalog.variant,
         draft=draft.id if draft else "",
         draft_bytes=draft.weight_bytes if draft else None,
         image=settings.image if settings.runtime == "docker" else "",
-        image_doubts=tuple(f.what for f in image_findings(wanted.choice.image, model.alias)),
-        arguments=wanted.choice.arguments,
+        image_doubts=tuple(f.what for f in image_findings(wanted.catalog.image, model.alias)),
+        arguments=wanted.catalog.arguments,
     )

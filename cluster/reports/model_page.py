@@ -11,7 +11,7 @@ from typing import Any
 from cluster.catalog import models
 from cluster.catalog.entry import EngineImage, Evidence, Model, Speculation, merged
 from cluster.catalog.fit import fit
-from cluster.catalog.memory import Part, kv_token_bytes, memory_table, node_weights
+from cluster.catalog.memory import MemoryPart, kv_token_bytes, memory_table, node_weights
 from cluster.checks.declared_use import declared_use
 from cluster.plan.decide import named_version
 from cluster.reports.listing import SPARK_BYTES, SPARKS, sparks_that_fit
@@ -69,7 +69,7 @@ class ServedForm:
     draft_bytes: int | None
     kv_token_bytes: int | None
     kv_tokens: int | None
-    memory: tuple[Part, ...]
+    memory: tuple[MemoryPart, ...]
     memory_visible: float
     memory_budget: float
     refused: tuple[str, ...]
@@ -114,7 +114,7 @@ def _served_form(model: Model, name: str, nodes: int) -> ServedForm:
     names = [f"spark-{number}" for number in range(1, nodes + 1)]
     hosts = [HostData(n, ("workers" if at else "head",), data) for at, n in enumerate(names)]
     wanted = resolve(parse_declaration(hosts), model)
-    settings, choice = wanted.common, wanted.choice
+    settings, catalog = wanted.common, wanted.catalog
     variant = next((v for v in model.variants if v.name == name), None)
     form = next((f for f in (variant.forms if variant else ()) if f.nodes == nodes), None)
     stated = merged(*(layer for layer in (model, variant, form) if layer))
@@ -126,20 +126,20 @@ def _served_form(model: Model, name: str, nodes: int) -> ServedForm:
         nodes=nodes,
         tp=use.tp,
         pp=use.pp,
-        evidence=choice.evidence,
+        evidence=catalog.evidence,
         source=variant.source if variant else "",
         notes=tuple(layer.note for layer in (variant, form) if layer and layer.note),
         image=settings.image,
-        image_stated=choice.image,
-        env=choice.env,
+        image_stated=catalog.image,
+        env=catalog.env,
         settings={name: value for name in DECIDED if (value := getattr(settings, name)) != "auto"},
-        arguments=choice.arguments,
+        arguments=catalog.arguments,
         cuda_graphs=not settings.disable_cuda_graph,
-        cuda_graphs_reason=choice.sources.get("disable_cuda_graph", ""),
+        cuda_graphs_reason=catalog.sources.get("disable_cuda_graph", ""),
         speculation=stated.speculation,
-        draft=choice.draft.id if choice.draft else "",
+        draft=catalog.draft.id if catalog.draft else "",
         weight_bytes=_whole(node_weights(model, use)),
-        draft_bytes=choice.draft.weight_bytes if choice.draft else None,
+        draft_bytes=catalog.draft.weight_bytes if catalog.draft else None,
         kv_token_bytes=_whole(kv_token_bytes(model, use)),
         kv_tokens=table.kv_tokens,
         memory=table.parts,

@@ -1,4 +1,4 @@
-"""How a deploy ended, as data: the document that `--data report=FILE` asks for.
+"""How a deploy ended, as data: the document that `--data report=FILE` writes.
 
 It is written when the run begins, at every step and at the end, each time as a whole: a run that
 is killed leaves a document that says "interrupted". It never holds a secret.
@@ -58,7 +58,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     + version: of the document: 1. Fields may be added to a version; none changes its meaning
     + outcome: converged: everything was as declared; changed: it is so now; planned: nothing was to
-      be carried out (--dry); refused: a check said no, and no rank was touched; failed: something
+      be carried out (--dry); refused: a check failed, and no rank was touched; failed: something
       else went wrong; interrupted: the run ended by a signal, or has not ended
     + step: what the run was doing last; "end" if it came to its end
     + group, model: that were declared; "" if the declaration could not be read

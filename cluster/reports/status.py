@@ -12,7 +12,7 @@ from typing import Literal
 from cluster.lease import MOST_SHOWN, STALE_SECONDS, LeaseAnswer
 from cluster.node.readings import NodeFacts, Rank, Shown
 from cluster.plan import decide, previous_group
-from cluster.printable import short_id
+from cluster.printable import short_image_id
 from cluster.reports.watch import Watch, WatchdogStatus
 
 VERSION = 1
@@ -118,7 +118,7 @@ class Status:
     + unread: what could not be read, a sentence each
     + watch: what watches the group; None: nothing does, or the head could not be read
     + errors, warnings: what is wrong with the NCCL that the ranks loaded, who may use the API,
-      where that is anybody, and that no probes are asked
+      where that is anybody, and that no probes are sent
     """
 
     version: int = VERSION
@@ -179,7 +179,7 @@ def rank_status(
             restarts=rank.restarts,
             exit_code=rank.exit_code,
             oom_killed=rank.oom_killed,
-            image=short_id(rank.image_id),
+            image=short_image_id(rank.image_id),
             spec=sha256((rank.label or "").encode()).hexdigest()[:12],
         )
     return replace(

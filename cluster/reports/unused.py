@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from cluster.findings import Finding
-from cluster.transfer.prune_plan import Item
+from cluster.transfer.prune_plan import StoredItem
 
 
 class UnusedItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +34,9 @@ class UnusedDocument(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-def unused_document(items: Mapping[str, Sequence[Item]], busy: Iterable[Finding]) -> UnusedDocument:
+def unused_document(
+    items: Mapping[str, Sequence[StoredItem]], busy: Iterable[Finding]
+) -> UnusedDocument:
     return UnusedDocument(
         nodes=tuple(
             NodeUnused(

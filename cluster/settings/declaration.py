@@ -30,7 +30,7 @@ class HostData:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class CatalogValues:
     """What the model's entry in the catalog adds to a declaration (`resolve`).
 
     + variant: its name; "" where the entry has none
@@ -66,12 +66,12 @@ class Declaration:
 
     + nodes: node name → its settings, rank 0 first
     + idle: workers that head_only leaves out, whose ranks are removed
-    + choice: what the catalog adds; empty before `resolve`
+    + catalog: what the catalog adds; empty before `resolve`
     """
 
     nodes: Mapping[str, schema.Settings]
     idle: Mapping[str, schema.Settings]
-    choice: Choice = Choice()
+    catalog: CatalogValues = CatalogValues()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ def parse_declaration(declared: Sequence[HostData]) -> Declaration:
     return Declaration(
         nodes={h.name: settings[h.name] for h in serving},
         idle={h.name: settings[h.name] for h in ordered if h not in serving},
-        choice=Choice(sources=given),
+        catalog=CatalogValues(sources=given),
     )
 
 
@@ -126,12 +126,14 @@ def parse_monitor(declared: Sequence[HostData], serving: Declaration) -> dict[st
     if len(declared) > 1:
         names = ", ".join(host.name for host in declared)
         what = f"the group `monitor` has {len(declared)} hosts ({names}): it must have at most one"
-        findings.append(error(what, cure='monitor = ["watcher"] in the inventory'))
+        findings.append(
+            error(what, cure='monitor = ["watcher"] in the inventory', key="monitor-group")
+        )
     for host in declared:
         if serves := [group for group in ("head", "workers") if group in host.groups]:
             what = f"{host.name} is in both `{serves[0]}` and `monitor`"
             cure = "remove the group `monitor`: Prometheus runs on the head then"
-            findings.append(error(what, cure=cure))
+            findings.append(error(what, cure=cure, key="monitor-group"))
             continue
         own = parse_settings(host)
         common = {n: getattr(serving.common, n) for n in schema.NAMES if n not in schema.PER_NODE}
@@ -172,20 +174,28 @@ def _group_errors(declared: Sequence[HostData]) -> Iterable[Finding]:
         yield error(
             f"the group `head` has {count}: it must have exactly one",
             cure='head = ["spark-1"]; workers = ["spark-2"] in the inventory',
+            key="inventory-groups",
         )
     for name in sorted(set(heads) & set(workers)):
         yield error(
-            f"{name} is in both `head` and `workers`", cure="list each node once, in one group"
+            f"{name} is in both `head` and `workers`",
+            cure="list each node once, in one group",
+            key="inventory-groups",
         )
     for host in declared:
         # pyinfra itself lists a connector's host (@local) twice.
         twice = any(host.groups.count(group) > 1 for group in ("head", "workers"))
         if twice and not host.name.startswith("@"):
-            yield error(f"{host.name} is listed twice in one group", cure="list each node once")
+            yield error(
+                f"{host.name} is listed twice in one group",
+                cure="list each node once",
+                key="inventory-groups",
+            )
         if not {"head", "workers"} & set(host.groups):
             yield error(
                 f"{host.name} is in neither `head` nor `workers`",
                 cure="put it in one of the two, or remove it from the inventory",
+                key="inventory-groups",
             )
 
 
@@ -197,4 +207,5 @@ def _disagreements(settings: Mapping[str, schema.Settings]) -> Iterable[Finding]
             yield error(
                 f"{name} differs between the nodes ({values_by_node}): it must be the same on all",
                 cure=f"set {name} for all nodes, in group data or with --data {name}=…",
+                key="setting-differs",
             )

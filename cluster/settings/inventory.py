@@ -35,6 +35,7 @@ def unreadable_groups(file: str, variables: Mapping[str, Any]) -> Iterator[Findi
             yield error(
                 f"{name} of {file} is {_kind(value)}: pyinfra reads every tuple as a group",
                 cure=f"call it _{name}, or make it a list in a dict of settings",
+                key="inventory-groups",
             )
     if "head" not in public and ALL not in public:
         near = [name for name in public if name.lower().rstrip("s") in ("head", "master", "main")]
@@ -43,6 +44,7 @@ def unreadable_groups(file: str, variables: Mapping[str, Any]) -> Iterator[Findi
         yield error(
             f"the group `head` has no host{hint}: it must have exactly one",
             cure=f'head = ["spark-1"]; workers = ["spark-2"] in {file}',
+            key="inventory-groups",
         )
 
 
@@ -61,27 +63,39 @@ def _group(file: str, name: str, value: Any) -> Iterator[Finding]:
             f"the group `{name}` of {file} is {_kind(value)}: it must be a list of names, or a "
             "list of names and a dict of settings in parentheses",
             cure=usual,
+            key="inventory-groups",
         )
         return
     hosts, settings = value if isinstance(value, tuple) else (value, {})
     if name == "head" and not hosts:
-        yield error(f"the group `head` of {file} has no host: it must have exactly one", cure=usual)
+        yield error(
+            f"the group `head` of {file} has no host: it must have exactly one",
+            cure=usual,
+            key="inventory-groups",
+        )
     for host in hosts:
         # pyinfra ends at an empty name with an IndexError.
         if host == "" or (_with_settings(host) and not host[0]):
-            yield error(f"the group `{name}` of {file} has a node without a name", cure=usual)
+            yield error(
+                f"the group `{name}` of {file} has a node without a name",
+                cure=usual,
+                key="inventory-groups",
+            )
         if not (isinstance(host, str) or _with_settings(host)):
             yield error(
                 f"the group `{name}` of {file} has {_kind(host)} for a node: it must be a name, "
                 "or a name and a dict of settings in parentheses",
                 cure=f'{name} = ["spark-1", ("spark-2", {{"hf_cache": "/data/hf"}})]',
+                key="inventory-groups",
             )
     named = (host for host in hosts if _with_settings(host))
     for data in (settings, *(host[1] for host in named)):
         for key in data:
             if not isinstance(key, str):
                 yield error(
-                    f"the group `{name}` of {file} has a setting named {_kind(key)}", cure=usual
+                    f"the group `{name}` of {file} has a setting named {_kind(key)}",
+                    cure=usual,
+                    key="inventory-groups",
                 )
 
 
@@ -127,13 +141,14 @@ def unreachable_names(name: str, data: Mapping[str, Any]) -> Iterator[Finding]:
         yield error(
             f"ssh_port of {name} is {port!r}: it must be a number from 1 to 65535",
             cure="--data ssh_port=22",
+            key="host-name",
         )
 
 
 def _host(where: str, value: Any) -> Iterator[Finding]:
     """The error for a host's name or address, with the settings its parts belong to."""
     if not isinstance(value, str):
-        yield error(f"{where} is {_kind(value)}: it must be a name or an address")
+        yield error(f"{where} is {_kind(value)}: it must be a name or an address", key="host-name")
         return
     rest, scheme, after = value, *value.partition("://")[1:]
     settings: dict[str, Any] = {}
@@ -153,6 +168,7 @@ def _host(where: str, value: Any) -> Iterator[Finding]:
         yield error(
             f"{where}: {value!r} is neither a name nor an address",
             cure='use a name that `ssh NAME` reaches, and nothing else: "spark-1"',
+            key="host-name",
         )
     elif host != value:
         parts = ["the user has its own setting"] if at else []
@@ -165,4 +181,5 @@ def _host(where: str, value: Any) -> Iterator[Finding]:
         yield error(
             f"{where}: pyinfra reads {value!r} as a host name: {what}",
             cure=f"{named} in the inventory{f', or {host} with {options}' if options else ''}",
+            key="host-name",
         )

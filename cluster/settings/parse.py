@@ -47,9 +47,11 @@ def convert(name: str, value: Any) -> Any:
         if foreign:
             engine, advice = foreign
             what = f"{name} is not a setting, but an option of {engine}"
-            raise Refused(error(what, cure=advice))
+            raise Refused(error(what, cure=advice, key="no-such-setting"))
         what = f"{name} is not a setting{did_you_mean(name, NAMES, cutoff=0.5)}"
-        raise Refused(error(what, cure="docs/settings.md lists every setting"))
+        raise Refused(
+            error(what, cure="docs/settings.md lists every setting", key="no-such-setting")
+        )
     if isinstance(value, str) and (user := _USER_IN_URL.match(value)):
         scheme, rest = user[1], value[user.end() :]
         raise Refused(
@@ -58,6 +60,7 @@ def convert(name: str, value: Any) -> Any:
                 "password, which would be visible in arguments and messages",
                 cure=f"--data {name}={scheme}{rest}; the hub's token is read from HF_TOKEN or "
                 "hf_token_file",
+                key="setting-invalid",
             )
         )
     if value is None and "auto" in allowed_values(name):
@@ -77,7 +80,8 @@ def convert(name: str, value: Any) -> Any:
         raise Refused(
             error(
                 f"{name} = {value!r} is not allowed: {why}",
-                cure=f"--data {name}={_example(name)}{_quoting(name, value)}",
+                cure=_valid_setting(name, value),
+                key="setting-invalid",
             )
         ) from None
 
@@ -96,12 +100,18 @@ def _types() -> dict[str, Any]:
     return get_type_hints(Settings, include_extras=True)
 
 
-def _example(name: str) -> str:
-    """A value that is allowed, as it is typed on the command line."""
-    value = EXAMPLES.get(name, getattr(Settings(), name))
-    if isinstance(value, tuple):
-        return shlex.join(value) if len(value) < 2 else f"'{shlex.join(value)}'"
-    return (str(value).lower() if isinstance(value, bool) else str(value)) or '"..."'
+def _valid_setting(name: str, value: Any) -> str:
+    """A value that is allowed, as it is typed on the command line; and how the one that was given
+    stays a string there, where 1.10 is read as a number."""
+    example = EXAMPLES.get(name, getattr(Settings(), name))
+    if isinstance(example, tuple):
+        typed = shlex.join(example) if len(example) < 2 else f"'{shlex.join(example)}'"
+    else:
+        typed = (str(example).lower() if isinstance(example, bool) else str(example)) or '"..."'
+    plain = {get_args(h)[0] if get_origin(h) is Annotated else h for h in _alternatives(name)}
+    if (str in plain or name == "extra_args") and isinstance(value, int | float):
+        typed += f" (a value that looks like a number needs quotes: --data '{name}=\"{value}\"')"
+    return f"--data {name}={typed}"
 
 
 def allowed_values(name: str) -> str:
@@ -131,15 +141,6 @@ def _described(hint: Any) -> str:
     return _PLAIN[get_origin(hint) or hint]
 
 
-def _quoting(name: str, value: Any) -> str:
-    """The command line reads 1.10 as a number: say how to keep it a string."""
-    plain = {get_args(h)[0] if get_origin(h) is Annotated else h for h in _alternatives(name)}
-    lists = name == "extra_args"
-    if (str in plain or lists) and isinstance(value, int | float):
-        return f" (a value that looks like a number needs quotes: --data '{name}=\"{value}\"')"
-    return ""
-
-
 def merged_env(layers: Iterable[Any]) -> dict[str, str]:
     """All layers' `env` merged, weakest first.
 
@@ -160,6 +161,7 @@ def _env_value(name: Any, value: Any) -> str:
             error(
                 f"env must not hold {name}: its value would show in `docker inspect`",
                 cure="set it in your shell's environment, or name a 0600 file in hf_token_file",
+                key="secret-in-env",
             )
         )
     try:
@@ -175,4 +177,5 @@ def _env_error(value: Any) -> Finding:
     return error(
         f"env = {value!r} is not allowed: it must be a mapping of variable names to strings",
         cure="""--data 'env={"NAME": "value"}'""",
+        key="setting-invalid",
     )

@@ -11,7 +11,7 @@ from cluster.engine.nccl import GRAPHS_NCCL, stated_nccl
 from cluster.engine.options import NEWEST, canonical_name, options_of
 from cluster.engine.versions import parse_version
 from cluster.findings import Finding, Refused, did_you_mean, error, warning
-from cluster.settings.declaration import Choice, Declaration
+from cluster.settings.declaration import CatalogValues, Declaration
 from cluster.settings.schema import Settings
 
 # Of a model whose entry names none: the image that Sparks were first measured with.
@@ -31,7 +31,7 @@ BLOCK_SIZES = {
 
 def resolve(declaration: Declaration, model: Model) -> Declaration:
     """The declaration with the catalog's values in place of every `auto` that the model has one
-    for, its `choice` filled.
+    for, its `catalog` filled.
 
     Raises Refused for a variant that the model lacks, or that is not for this number of nodes.
     """
@@ -44,7 +44,9 @@ def resolve(declaration: Declaration, model: Model) -> Declaration:
     stated = merged(*(layer for _, layer in layers))
     image = stated.image if wanted.image == "auto" else None
     name = _draft_id(stated, wanted)
-    draft = _draft(model, name)
+    draft = None  # no second repository
+    if name not in ("", model.id):
+        draft = next((draft for draft in model.drafts if draft.id == name), DraftModel(id=name))
     arguments = (*_typed_arguments(stated, wanted, name, draft), *" ".join(stated.flags).split())
     values = _values(layers, image, len(declaration.names))
     if form:
@@ -54,7 +56,7 @@ def resolve(declaration: Declaration, model: Model) -> Declaration:
         stating = [where for where, layer in layers if "speculation" in layer.stated()]
         values["draft"] = (draft.id, stating[-1] if stating else "")
     values = {name: value for name, value in values.items() if getattr(wanted, name) == "auto"}
-    sources = {**declaration.choice.sources, **{n: why for n, (_, why) in values.items() if why}}
+    sources = {**declaration.catalog.sources, **{n: why for n, (_, why) in values.items() if why}}
     if arguments:
         sources["arguments"] = ", ".join(dict.fromkeys(where for where, _ in layers))
 
@@ -66,7 +68,7 @@ def resolve(declaration: Declaration, model: Model) -> Declaration:
         declaration,
         nodes={name: resolved(settings) for name, settings in declaration.nodes.items()},
         idle={name: resolved(settings) for name, settings in declaration.idle.items()},
-        choice=Choice(
+        catalog=CatalogValues(
             variant=variant.name if variant else "",
             evidence=(form and form.evidence) or (variant.evidence if variant else None),
             image=image,
@@ -120,6 +122,7 @@ def choose_variant(model: Model, name: str) -> Variant | None:
             error(
                 f"variant = {name!r}: {called} has no variants in the catalog",
                 cure="--data variant=auto",
+                key="no-such-variant",
             )
         )
     wanted = model.default_variant if name == "auto" else name
@@ -129,7 +132,13 @@ def choose_variant(model: Model, name: str) -> Variant | None:
     what = f"{called} has no default variant"
     if wanted:
         what = f"variant = {name!r} is none of {called}'s{did_you_mean(name, variants)}"
-    raise Refused(error(f"{what}; it has: {have}", cure=f"--data variant={next(iter(variants))}"))
+    raise Refused(
+        error(
+            f"{what}; it has: {have}",
+            cure=f"--data variant={next(iter(variants))}",
+            key="no-such-variant",
+        )
+    )
 
 
 def _choose_form(model: Model, variant: Variant, declaration: Declaration) -> Form | None:
@@ -158,6 +167,7 @@ def _choose_form(model: Model, variant: Variant, declaration: Declaration) -> Fo
             f"{called}'s variant {variant.name} is for {numbers} node{'s' * (max(forms) > 1)}, and "
             f"{nodes} would serve",
             cure=cure,
+            key="variant-nodes",
         )
     )
 
@@ -200,13 +210,6 @@ def _draft_id(stated: Layer, wanted: Settings) -> str:
     return stated.speculation.draft if stated.speculation else ""
 
 
-def _draft(model: Model, name: str) -> DraftModel | None:
-    """The second repository to bring; None: there is none, or it is the model's own."""
-    if name in ("", model.id):
-        return None
-    return next((draft for draft in model.drafts if draft.id == name), DraftModel(id=name))
-
-
 def _typed_arguments(
     stated: Layer, wanted: Settings, name: str, draft: DraftModel | None
 ) -> Iterator[str]:
@@ -240,7 +243,7 @@ def _typed_arguments(
 
 def choice_findings(declaration: Declaration, model: Model) -> Iterator[Finding]:
     """What a user must know of the image that the catalog chose."""
-    image, called = declaration.choice.image, model.alias or model.id
+    image, called = declaration.catalog.image, model.alias or model.id
     yield from image_findings(image, called)
 
 
@@ -253,27 +256,29 @@ def image_findings(image: EngineImage | None, called: str) -> Iterator[Finding]:
         yield warning(
             f"{image.reference} is {image.publisher}'s image, neither SGLang's nor the vendor's",
             cure=f"--data image=… of your own, or another variant: spark-cluster models {called}",
+            key="image-third-party",
         )
     if image and image.tag_from_prose:
         yield warning(
             f"{image.reference}: its tag appears only in a description, in no command that was run",
             cure=f"docker manifest inspect {image.reference} shows whether it exists",
+            key="image-tag-unproven",
         )
 
 
 def source_lines(declaration: Declaration) -> Iterator[str]:
     """Each value that is not the default, and whose it is: "mem_fraction = 0.75 (--data)"."""
-    choice, settings = declaration.choice, declaration.common
-    if choice.variant:
-        chosen = choice.sources.get("variant", "default")
-        yield f"variant = {choice.variant} ({chosen}; {choice.evidence})"
+    catalog, settings = declaration.catalog, declaration.common
+    if catalog.variant:
+        chosen = catalog.sources.get("variant", "default")
+        yield f"variant = {catalog.variant} ({chosen}; {catalog.evidence})"
     elsewhere = {"variant", "arguments", "env", "model"}
     if settings.runtime == "process":
         elsewhere.add("disable_cuda_graph")  # the embedded engine has none
-    for name in sorted(choice.sources.keys() - elsewhere):
-        yield f"{name} = {getattr(settings, name)} ({choice.sources[name]})"
+    for name in sorted(catalog.sources.keys() - elsewhere):
+        yield f"{name} = {getattr(settings, name)} ({catalog.sources[name]})"
     for name, value in settings.env.items():
-        whose = "catalog" if choice.env.get(name) == value else "inventory"
+        whose = "catalog" if catalog.env.get(name) == value else "inventory"
         yield f"env {name} = {value} ({whose})"
-    if choice.arguments:
-        yield f"arguments = {' '.join(choice.arguments)} ({choice.sources['arguments']})"
+    if catalog.arguments:
+        yield f"arguments = {' '.join(catalog.arguments)} ({catalog.sources['arguments']})"

@@ -49,7 +49,7 @@ class Lookup:
         return next(iter(self.ssh.get(key, ())), "")
 
     def difference(self, what: str, cure: str) -> Finding:
-        return error(f"{self.file}, for {self.host}: {what}", self.node, cure)
+        return error(f"{self.file}, for {self.host}: {what}", self.node, cure, key="ssh-config")
 
 
 def parse_ssh_output(lines: Sequence[str]) -> dict[str, list[str]]:
@@ -67,6 +67,7 @@ def unreadable_config(file: str, why: str) -> Finding:
         f"pyinfra can't read {file}, although ssh may: {why}",
         cure=f"fix that line; or use a separate file: --data ssh_config_file=FILE, tested "
         f"with `ssh -F FILE NODE true` ({file} stays unchanged)",
+        key="ssh-config",
     )
 
 

@@ -7,5 +7,5 @@ folder=$1 image=$2; shift 2
   docker load --quiet >"$folder/loaded" 2>&1
 loaded=$? sent=$(cat "$folder/sent")
 [ "$loaded$sent" != 00 ] || exit 0
-for said in sender loaded; do tail -n 3 "$folder/$said" >&2; done
+for log in sender loaded; do tail -n 3 "$folder/$log" >&2; done
 exit 1

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from cluster.catalog.config_json import NoConfig, describe, parse_config
+from cluster.catalog.config_json import NoConfig, describe_model, parse_config
 from cluster.catalog.entry import Model
 from cluster.findings import Finding, error, warning
 from cluster.transfer import gate
@@ -16,8 +16,8 @@ def describe_from_hub(
 ) -> tuple[Model, tuple[Finding, ...]]:
     """The model with sizes and shapes; findings where its files can't be loaded or understood.
 
-    + reply: what hub_client.py found (`describe`); nothing in it is believed unchecked
-    + node: that asked
+    + reply: what hub_client.py read (`list_with_config`); nothing in it is believed unchecked
+    + node: whose container queried the hub
     """
     try:
         sizes = {path: size for path, size, _, _ in gate.check_listing(reply.get("files"))}
@@ -25,7 +25,9 @@ def describe_from_hub(
         return model, (_unchecked(model, node, f"the hub's list can't be a model's: {wrong}"),)
     if problem := find_load_problem(sizes):
         what, cure = problem
-        return model, (error(f"repository {model.id} {what}", node, cure),)
+        return model, (
+            error(f"repository {model.id} {what}", node, cure, key="model-not-described"),
+        )
     listed = reply.get("shards")
     named = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else ()
     weights = required_weights({INDEX: named} if named else {}, sizes)
@@ -45,7 +47,7 @@ def describe_from_config(
     if not isinstance(content, str) or not content:
         return sized, (_unchecked(model, node, "its config.json could not be read"),)
     try:
-        return describe(model, parse_config(content), weight_bytes), ()
+        return describe_model(model, parse_config(content), weight_bytes), ()
     except NoConfig as wrong:
         return sized, (_unchecked(model, node, str(wrong)),)
 
@@ -55,4 +57,5 @@ def _unchecked(model: Model, node: str, why: str) -> Finding:
         f"what {model.id} takes can't be computed: {why}",
         node,
         "an entry of your own can state it: catalog/ALIAS.toml beside the inventory",
+        key="fit-unchecked",
     )

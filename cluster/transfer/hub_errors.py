@@ -160,7 +160,8 @@ def explain_failure(
     words = {"model": model, "revision": revision, "hub": endpoint or HUB}
     what, cure = (text.format(**words) for text in meaning)
     cure = f"{cure}; {NO_DRAFT}" if draft else cure
-    return error(f"{what} ({detail})" if detail else what, node, cure)
+    key = f"hub-{kind if kind in BY_KIND else 'other'}"
+    return error(f"{what} ({detail})" if detail else what, node, cure, key=key)
 
 
 def find_unencrypted_token(endpoint: str, token: str, node: str, model: str) -> Finding | None:

@@ -1,6 +1,6 @@
 """Every node of a group gets one image, the head's: what each node lacks, and the commands for it.
 
-The head asks the registry for the reference, and what it gets is what the group runs: the others
+The head queries the registry for the reference, and what it gets is what the group runs: the others
 pull that by its digest, so a tag that moves meanwhile can't split them. Where the registry
 does not serve a node, it copies the image from the head.
 """
@@ -75,11 +75,10 @@ def plan_deliveries(reference: str, head: ImageReading, others: Images) -> dict[
         if own is not None and same_image(own, head):
             deliveries[node] = Delivery()
             continue
-        why = (
-            f"it has {printable.short_id(own.id)}, the head {printable.short_id(head.id)}"
-            if own
-            else "it is not there"
-        )
+        why = "it is not there"
+        if own:
+            ids = [printable.short_image_id(image.id) for image in (own, head)]
+            why = f"it has {ids[0]}, the head {ids[1]}"
         # A copied image can't be given a name with a digest.
         copy = "@" not in reference
         deliveries[node] = Delivery(pinned_reference(reference, head), copy, why)
@@ -112,16 +111,20 @@ def find_differing(reference: str, images: Images, pull: str = "") -> Iterator[f
     for node, image in others:
         if head and image and not same_image(head, image):
             yield findings.error(
-                f"image {reference} is {printable.short_id(image.id)} here and "
-                f"{printable.short_id(head.id)} on {first}{because}",
+                f"image {reference} is {printable.short_image_id(image.id)} here and "
+                f"{printable.short_image_id(head.id)} on {first}{because}",
                 node,
                 "--data pull=missing gives it the head's"
                 if because
                 else f"docker image rm -f {reference} on {node}",
+                key="image-differs",
             )
         elif head and not image:
             yield findings.error(
-                f"image {reference} is not there", node, f"docker pull {reference} on it"
+                f"image {reference} is not there",
+                node,
+                f"docker pull {reference} on it",
+                key="image-missing",
             )
 
 
@@ -205,4 +208,5 @@ def find_full_disk(
         f"{printable.gibibytes(free)} free",
         node,
         f"df -h {root}; docker system df; docker image prune",
+        key="disk-full",
     )

@@ -8,5 +8,5 @@ elif [ -n "$4" ]; then curl -fsSL --max-time 600 -o "$part" "$4"
 else base64 -d >"$part"
 fi || exit
 got=$(sha256sum "$part") && got=${got%% *}
-[ "$got" = "$3" ] || { echo "SHA-256 is $got, wanted is $3" >&2; exit 1; }
+[ "$got" = "$3" ] || { echo "SHA-256 is $got, expected $3" >&2; exit 1; }
 chmod 644 "$part" && mv "$part" "$1/$2"

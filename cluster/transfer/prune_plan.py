@@ -3,7 +3,7 @@ ours: decided from what `operations/scripts/unused_here.py` reads on one node.
 
 Ours is what a record beside it says a deploy has brought: weights by the manifest in their folder,
 images by a file in `cache_dir`; compile caches are ours by their place. What has no such record is
-left, and that is said.
+left, and reported.
 """
 
 import re
@@ -87,7 +87,7 @@ def parse_kept(reply: Mapping[str, Any]) -> Kept:
 
 @dataclass(frozen=True)
 class Declared:
-    """What the inventory asks of a node, running or not.
+    """What the inventory declares for a node, running or not.
 
     + texts: the model's and draft's ids, options: whatever may name a repository
     + image_id: of its image, "" where it is not there
@@ -100,7 +100,7 @@ class Declared:
 
 
 @dataclass(frozen=True)
-class Item:
+class StoredItem:
     """Something that no group uses.
 
     + name: a repository's id, IMAGE/GROUP-RANK, or an image's id
@@ -121,7 +121,7 @@ class Item:
 
 def find_unused(
     stored: Kept, ranks: Sequence[Rank], declared: Declared, of_sglang: Iterable[str]
-) -> tuple[Item, ...]:
+) -> tuple[StoredItem, ...]:
     """What no group uses: no rank of any group on the node, running, stopped or kept for a
     rollback, no download, and not what is declared.
 
@@ -138,20 +138,22 @@ def find_unused(
     )
 
 
-def _unused_compiled(stored: Kept, ranks: Sequence[Rank], declared: Declared) -> Iterator[Item]:
-    used = {(printable.short_id(declared.image_id), rank) for rank in declared.ranks}
+def _unused_compiled(
+    stored: Kept, ranks: Sequence[Rank], declared: Declared
+) -> Iterator[StoredItem]:
+    used = {(printable.short_image_id(declared.image_id), rank) for rank in declared.ranks}
     # A label that can't be read says nothing of its rank: all of its image's are kept.
-    unreadable = {printable.short_id(r.image_id) for r in ranks if r.label and not r.spec}
+    unreadable = {printable.short_image_id(r.image_id) for r in ranks if r.label and not r.spec}
     for rank in ranks:
         if spec := rank.spec:
-            used.add((printable.short_id(rank.image_id), f"{spec.group}-{spec.rank}"))
+            used.add((printable.short_image_id(rank.image_id), f"{spec.group}-{spec.rank}"))
     for one in stored.compiled:
         if (one.image, one.rank) not in used and one.image not in unreadable:
             name = f"{one.image}/{one.rank}"
-            yield Item("compiled", name, one.bytes, f"of {one.rank} with image {one.image}")
+            yield StoredItem("compiled", name, one.bytes, f"of {one.rank} with image {one.image}")
 
 
-def _unused_weights(stored: Kept, texts: Sequence[str]) -> Iterator[Item]:
+def _unused_weights(stored: Kept, texts: Sequence[str]) -> Iterator[StoredItem]:
     for one in stored.repositories:
         folder = f"models--{one.id.replace('/', '--')}"
         named = re.compile(
@@ -165,20 +167,22 @@ def _unused_weights(stored: Kept, texts: Sequence[str]) -> Iterator[Item]:
             why = "no record that a deploy has placed it"
         elif one.also:
             why = f"another program has placed {one.also} in it"
-        yield Item("weights", one.id, one.bytes, one.id, why)
+        yield StoredItem("weights", one.id, one.bytes, one.id, why)
 
 
-def _unused_images(stored: Kept, used: set[str], of_sglang: set[str]) -> Iterator[Item]:
+def _unused_images(stored: Kept, used: set[str], of_sglang: set[str]) -> Iterator[StoredItem]:
     for one in stored.images:
         if one.used or one.id in used:
             continue
         others = [tag for tag in one.tags if tag not in one.names]
-        shown = ", ".join(one.tags) or printable.short_id(one.id)
+        shown = ", ".join(one.tags) or printable.short_image_id(one.id)
         if one.names:
             why = f"it has another name too, {others[0]}" if others else ""
-            yield Item("image", one.id, one.bytes, shown, why)
+            yield StoredItem("image", one.id, one.bytes, shown, why)
         elif any(repository(tag) in of_sglang for tag in one.tags):
-            yield Item("image", one.id, one.bytes, shown, "no record that a deploy has brought it")
+            yield StoredItem(
+                "image", one.id, one.bytes, shown, "no record that a deploy has brought it"
+            )
 
 
 def find_running(node: str, stored: Kept, group: str) -> Iterator[findings.Finding]:
@@ -192,4 +196,5 @@ def find_running(node: str, stored: Kept, group: str) -> Iterator[findings.Findi
                 f"another run holds the lease on the group {printable.printable(other[:80])}",
                 node,
                 "wait until it ends; if it is dead, its lease expires in a minute",
+                key="lease-held",
             )

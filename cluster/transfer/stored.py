@@ -137,6 +137,7 @@ def find_missing_space(
         node,
         "free space (df -h, spark-cluster models, docker image prune), or move hf_cache to "
         "another disk",
+        key="disk-full",
     )
 
 

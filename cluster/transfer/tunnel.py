@@ -2,9 +2,9 @@
 
 Each target gets an ed25519 key of its own, kept in memory there. The source's login takes it for
 a limited time, from that target's fabric address alone, and only to send the files of one folder,
-or one image: sshd runs `DISPATCHER` whatever the key asks for. The target knows the source by its
-real host keys, read beforehand over the management connection. What either node answers is checked
-strictly: it ends up in the other's authorized_keys, and in ssh's arguments.
+or one image: sshd runs `DISPATCHER`, whatever command the target names. The target knows the source
+by its real host keys, read beforehand over the management connection. What either node answers is
+checked strictly: it ends up in the other's authorized_keys, and in ssh's arguments.
 """
 
 import re
@@ -144,6 +144,7 @@ def source_unreadable(node: str, output: str) -> findings.Finding:
         f"cannot open the tunnel that other nodes copy files through: {_line(output)}",
         node,
         "on it: ls -la ~/.ssh /etc/ssh/ssh_host_*_key.pub; sudo apt install openssh-server",
+        key="tunnel-not-opened",
     )
 
 
@@ -152,6 +153,7 @@ def key_not_made(node: str, address: str, output: str) -> findings.Finding:
         f"cannot create a one-time key to copy files from {address}: {_line(output)}",
         node,
         f"on it: ip route get {address}; sudo apt install openssh-client",
+        key="tunnel-no-key",
     )
 
 
@@ -162,12 +164,14 @@ def tunnel_closed(node: str, sender: str, address: str, port: int, output: str) 
             f"what answers on {address} port {port} is not {sender}: it has a different host key",
             node,
             f"ip -br addr on every node shows who else has {address}",
+            key="tunnel-other-host",
         )
     if "Permission denied" in output:
         return findings.error(
             f"sshd on {sender} rejects the key in ~/.ssh/authorized_keys: {_line(output)}",
             node,
             f"on {sender}: chmod go-w ~ ~/.ssh; sudo sshd -T | grep -E 'keysfile|allow|deny'",
+            key="tunnel-key-rejected",
         )
     return findings.error(
         f"sshd on {sender} does not answer at its fabric address {address} port {port}: "
@@ -175,6 +179,7 @@ def tunnel_closed(node: str, sender: str, address: str, port: int, output: str) 
         node,
         f"on {sender}: sudo ss -ltnp 'sport = {port}' (ListenAddress in /etc/ssh/sshd_config), "
         "and sudo ufw status",
+        key="tunnel-no-answer",
     )
 
 
@@ -184,6 +189,7 @@ def noisy_login(sender: str, output: str) -> findings.Finding:
         f"its shell prints text before the files that it sends to other nodes: {_line(output)}",
         sender,
         "put this first in the login's ~/.bashrc: [[ $- == *i* ]] || return",
+        key="login-shell-prints",
     )
 
 

@@ -218,4 +218,5 @@ def watchdog_obstacles(
             f"the watchdog needs Python 3.11 as /usr/bin/python3; it is {version or 'not there'}",
             node,
             "sudo apt-get install python3, of Ubuntu 24.04 or later; --data watchdog=off",
+            key="watchdog-python",
         )

@@ -101,7 +101,7 @@ def until(end: float, wanted: str, attempt: Callable[[], str]) -> str:
         time.sleep(PAUSE)
 
 
-def probe(task: dict[str, Any], peer: str, end: float) -> dict[str, Any]:
+def probe_peer(task: dict[str, Any], peer: str, end: float) -> dict[str, Any]:
     """Everything about one peer, all at once."""
     address: str = task["address"]
     states: dict[str, str] = {}
@@ -145,7 +145,9 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
     reached: list[dict[str, Any]] = []
     together(
         [
-            threading.Thread(target=lambda p=p: reached.append(probe(task, p, last)), daemon=True)
+            threading.Thread(
+                target=lambda p=p: reached.append(probe_peer(task, p, last)), daemon=True
+            )
             for p in task["peers"]
         ]
     )

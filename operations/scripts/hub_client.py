@@ -32,10 +32,10 @@ from cluster.transfer import gate
 AT_ONCE = 8
 # Bytes that a cut connection loses at most; the client's own 10 MB take minutes on a slow line.
 CHUNK = 1 << 20
-# Files that tell about a model, and how many bytes of them are read at most.
+# Files that describe a model, and how many bytes of them are read at most.
 INDEX = "model.safetensors.index.json"
 SMALL = {"config.json": 1 << 20, INDEX: 64 << 20}
-# Between two signs of watchdog, seconds.
+# Between two reports of the bytes on disk, seconds.
 REPORT_SECONDS = 2.0
 # Before a request that failed is made again, seconds; and the longest wait that a hub may ask for.
 PAUSE, LONGEST_PAUSE = 2.0, 60.0
@@ -64,7 +64,7 @@ def main() -> None:
     token = take_token(Path(task.pop("token_file")))
     actions: dict[str, Callable[..., dict[str, Any]]] = {
         "list": list_files,
-        "describe": describe,
+        "describe": list_with_config,
         "fetch": fetch_files,
     }
     try:
@@ -114,7 +114,7 @@ def list_files(token: str | bool, repo: str, revision: str, endpoint: str) -> di
     return {"commit": gate.check_commit(info.sha), "files": gate.check_listing(files)}
 
 
-def describe(token: str | bool, repo: str, revision: str, endpoint: str) -> dict[str, Any]:
+def list_with_config(token: str | bool, repo: str, revision: str, endpoint: str) -> dict[str, Any]:
     """`list_files`, with what fits be judged by: the text of config.json, and the names of the
     files that the index of the weights lists. Neither is there if it is too long."""
     listed = list_files(token, repo, revision, endpoint)
@@ -149,7 +149,7 @@ def fetch_files(
     stall: float,
     owner: list[int],
 ) -> dict[str, Any]:
-    """Bring the files; each is checked before it gets its name. Gives their times (ns) by path."""
+    """Download the files, each checked before it is named; returns their times (ns) by path."""
     base = Path(folder)
     at = base / "snapshots" / gate.check_commit(commit)
     # One content may have several names: it comes once.
@@ -160,26 +160,26 @@ def fetch_files(
         contents.setdefault(file[3], file)
     blobs = base / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
-    watchdog = Watchdog(stall, [(blobs / digest, file[1]) for digest, file in contents.items()])
+    monitor = StallMonitor(stall, [(blobs / digest, file[1]) for digest, file in contents.items()])
     hub = Hub(repo, commit, endpoint, token)
 
     def bring(file: tuple[str, int, str, str]) -> dict[str, int]:
         path, size, way, digest = file
         blob = blobs / digest
         if not (blob.is_file() and matches(blob, size, way, digest)):
-            download_verified(hub, watchdog, path, size, way, digest, blob)
+            download_verified(hub, monitor, path, size, way, digest, blob)
         for name in names[digest]:
             link_blob(blob, at / name)
         return dict.fromkeys(names[digest], blob.stat().st_mtime_ns)
 
     try:
-        with watchdog.reporting(), ThreadPoolExecutor(AT_ONCE) as pool:
+        with monitor.reporting(), ThreadPoolExecutor(AT_ONCE) as pool:
             # The largest first: else one of them is left alone at the end.
             work = [pool.submit(bring, f) for f in sorted(contents.values(), key=lambda f: -f[1])]
             try:
                 times = {name: time for w in work for name, time in w.result().items()}
             except BaseException:
-                watchdog.over.set()
+                monitor.over.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
     finally:
@@ -188,16 +188,16 @@ def fetch_files(
 
 
 def download_verified(
-    hub: Hub, watchdog: Watchdog, path: str, size: int, way: str, digest: str, blob: Path
+    hub: Hub, monitor: StallMonitor, path: str, size: int, way: str, digest: str, blob: Path
 ) -> None:
     """Download a file and give it its name once its hash matches; retry once, then HashMismatch."""
     part = blob.with_name(f"{digest}.incomplete")
     for _ in range(2):
-        hub.bring(path, size, part, watchdog)
+        hub.bring(path, size, part, monitor)
         if matches(part, size, way, digest):
             part.replace(blob)
             return
-        watchdog.last = f"{path} arrived damaged; downloading it once more"
+        monitor.last = f"{path} arrived damaged; downloading it once more"
         part.unlink()
     raise HashMismatch(path)
 
@@ -234,10 +234,10 @@ class Hub:
         self.repo, self.commit = repo, commit
         self.endpoint, self.token = endpoint or None, token
 
-    def bring(self, path: str, size: int, part: Path, watchdog: Watchdog) -> None:
+    def bring(self, path: str, size: int, part: Path, monitor: StallMonitor) -> None:
         """Download the rest of a file, however often the connection is cut."""
         while True:
-            watchdog.check()
+            monitor.check()
             have = part.stat().st_size if part.exists() else 0
             if have > size:
                 part.unlink()
@@ -250,8 +250,8 @@ class Hub:
             except Exception as e:
                 if error_kind(e) not in PASSING:
                     raise
-                watchdog.note(e)
-                watchdog.over.wait(retry_pause(e))
+                monitor.note(e)
+                monitor.over.wait(retry_pause(e))
 
     def get(self, path: str, size: int, part: Path, have: int) -> None:
         from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
@@ -286,7 +286,7 @@ class SizeLimit:
         return getattr(self.file, name)
 
 
-class Watchdog:
+class StallMonitor:
     """Reports the bytes on disk at intervals, and raises Stalled if they stop growing."""
 
     def __init__(self, stall: float, wanted: list[tuple[Path, int]]) -> None:

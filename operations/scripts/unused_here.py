@@ -48,7 +48,7 @@ def look(hub: str, root: str, task: str) -> Entry:
             {"image": at.parent.name, "rank": at.name, "bytes": disk_bytes(at)}
             for at in compiled(root)
         ],
-        "images": images(root),
+        "images": list_images(root),
         "tasks": running.splitlines(),
         "leases": sorted(leases()),
     }
@@ -159,7 +159,7 @@ def remove_compiled(root: str, name: str) -> None:
 # ---- images
 
 
-def images(root: str) -> list[Entry]:
+def list_images(root: str) -> list[Entry]:
     """Every image; `names`: those under which a deploy has brought it, [] for none of ours."""
     ids = list(dict.fromkeys(docker("image", "ls", "--quiet", "--no-trunc").split()))
     containers = docker("ps", "--all", "--quiet", "--no-trunc").split()
@@ -186,7 +186,7 @@ def images(root: str) -> list[Entry]:
 
 
 def remove_image(root: str, image: str) -> None:
-    now = next(i for i in images(root) if i["id"] == image)
+    now = next(i for i in list_images(root) if i["id"] == image)
     if now["used"] or not now["names"] or set(now["tags"]) - set(now["names"]):
         raise OSError("it has changed meanwhile")
     for tag in now["tags"]:

@@ -2,7 +2,7 @@
 
 Runs on the node as the login, by its own Python: one JSON object on stdin, one on stdout. The
 folder is a repository of the Hugging Face cache (blobs/, refs/, snapshots/COMMIT/), or plain files.
-What it is told of files comes from a hub or another node: the gate lets through what they can be.
+What a request says of files comes from a hub or another node: the gate lets through what can be.
 """
 
 import errno
@@ -198,7 +198,7 @@ def _manifest(base: Path, hub: bool) -> Entry:
 def record_files(root: str, hub: bool, commit: str, ref: str, files: Entry) -> Entry:
     """Record a revision's files in the manifest; and its name, once all are there.
 
-    Gives why the files could not be written down: whole ones can be served all the same.
+    Returns why the files could not be written down: whole ones can be served all the same.
     """
     base, files = Path(root).expanduser(), gate.check_entries(files, lone=not hub)
     fresh = hub and _fresh(base)
@@ -241,7 +241,7 @@ def _write(path: Path, text: str) -> None:
 def put_in_place(root: str, hub: bool, commit: str, ref: str, files: Entry, part: str) -> Entry:
     """Check what has come into `part`, and move it to where it belongs; all good: the manifest.
 
-    Gives the files that are not what they must be; those are removed from `part`.
+    Returns the files that are not what they must be; those are removed from `part`.
     """
     base, came = Path(root).expanduser(), Path(part).expanduser()
     at = base / "snapshots" / gate.check_commit(commit) if hub else base
@@ -303,7 +303,7 @@ def receive_files(
     + ssh: words that reach a node that sends (tunnel.DISPATCHER)
     + files: for each its name in `part`, its path at the source, its size
     + stall: seconds without a byte after which it ends
-    Gives why it failed, "" where all have come.
+    Returns why it failed, "" where all have come.
     """
     came = Path(part).expanduser()
     wanted = [(came / gate.check_path(name), source, size) for name, source, size in files]

@@ -40,7 +40,7 @@ def keyed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         pytest.param("/generate", 401, 405, id="generate"),
     ],
 )
-def test_sglang_asks_for_the_key(keyed: Deploy, path: str, without: int, with_key: int) -> None:
+def test_sglang_requires_the_key(keyed: Deploy, path: str, without: int, with_key: int) -> None:
     ask = keyed.cluster.http
     assert ask(path, timeout=30).status == without
     assert ask(path, key="another", timeout=30).status == without

@@ -115,7 +115,7 @@ def test_times_fit_the_servers_histograms(serving: Deploy, tmp_path: Path) -> No
     assert sum(parts) == pytest.approx(reconciliation["ttft"]["mean"])
 
 
-def test_it_says_what_it_measured_and_tells_no_key(serving: Deploy, tmp_path: Path) -> None:
+def test_it_reports_what_it_measured_and_shows_no_key(serving: Deploy, tmp_path: Path) -> None:
     cluster = serving.cluster
     done = bench(serving, tmp_path)
     provenance = done.result["provenance"]

@@ -55,12 +55,12 @@ def test_a_second_run_changes_nothing(serving: Cluster, deploy: Deploy) -> None:
     assert lives(serving) == before
 
 
-def test_verify_asks_every_endpoint(serving: Cluster, deploy: Deploy) -> None:
+def test_verify_queries_every_endpoint(serving: Cluster, deploy: Deploy) -> None:
     output = deploy.succeeds(program="deploys/verify.py")
     assert re.search(r"200 .*/v1/chat/completions", output), output
 
 
-def test_status_tells_the_load_from_the_servers_own_metrics(
+def test_status_shows_the_load_from_the_servers_own_metrics(
     serving: Cluster, deploy: Deploy
 ) -> None:
     tool, speed = Tool(deploy), None

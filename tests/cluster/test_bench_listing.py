@@ -38,7 +38,7 @@ print(msgspec.json.encode(told | {"tokens_per_joule": per_joule}).decode())
 
 
 def bench(deploy: Deploy) -> tuple[dict[str, Any], list[int]]:
-    """What it told, and how many SSH connections each node had while it sampled."""
+    """What it reported, and how many SSH connections each node had while it sampled."""
     cluster = deploy.cluster
     environment = {
         **os.environ,

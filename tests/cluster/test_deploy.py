@@ -116,7 +116,7 @@ def test_no_rank_shares_the_hosts_ipc(served: Deploy) -> None:
         assert (host["IpcMode"], host["ShmSize"]) == ("private", 32 * 2**30)
 
 
-def test_a_converged_run_asks_each_node_at_most_four_times(served: Deploy) -> None:
+def test_a_converged_run_sends_each_node_at_most_four_commands(served: Deploy) -> None:
     output = served.unchanged() and served.succeeds("--debug")
     for name in ("spark-01", "spark-02"):
         commands = re.findall(rf"Running command on {name}", output)

@@ -86,7 +86,7 @@ def test_sshd_is_seen_listening_with_its_name(cluster: Cluster, tmp_path: Path) 
         assert 22 in {listener["port"] for listener in value}
 
 
-def test_a_daemon_that_cannot_be_asked_is_an_error(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_daemon_that_does_not_answer_is_an_error(cluster: Cluster, tmp_path: Path) -> None:
     cluster.node(1).run("systemctl stop docker.socket docker.service")
     done = cluster.pyinfra(
         "fact", "facts.containers.Containers", inventory=cluster.inventory(tmp_path)

@@ -81,7 +81,7 @@ def test_an_nccl_that_hangs_with_graphs_fails_the_deploy_at_once(served: Deploy)
     served.mends()
 
 
-def test_a_capture_that_stops_is_told_as_that(served: Deploy) -> None:
+def test_a_capture_that_stops_is_reported_as_one(served: Deploy) -> None:
     output = served.fails(
         env={"STUB_CAPTURE_STOPS": "1"}, disable_cuda_graph=False, ready_timeout=20, rollback=False
     )

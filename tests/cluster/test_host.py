@@ -19,7 +19,7 @@ def as_before(cluster: Cluster) -> Iterator[None]:
     cluster.each(lambda node: node.run(stop, check=False))
 
 
-def test_only_what_is_asked_for_is_set(deploy: Deploy) -> None:
+def test_only_what_is_declared_is_set(deploy: Deploy) -> None:
     node = deploy.cluster.node(2)
     before = deploy.cluster.snapshot()
     output = deploy.succeeds(program=PROGRAM)

@@ -83,7 +83,7 @@ def test_a_worker_obeys_pull_never(without_image: Deploy) -> None:
     assert f"spark-02: image {IMAGE} is not there, and pull = 'never'" in output
 
 
-def test_pull_always_asks_at_each_run_and_restarts_nothing(served: Deploy) -> None:
+def test_pull_always_queries_the_registry_each_run_and_restarts_nothing(served: Deploy) -> None:
     before = lives(served.cluster)
     served.cluster.registry("down")
     output = served.fails(pull="always")

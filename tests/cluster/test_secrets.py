@@ -80,7 +80,7 @@ def _read(path: Path) -> str:
         return ""
 
 
-def docker_tells(cluster: Cluster) -> Iterator[str]:
+def docker_inspects(cluster: Cluster) -> Iterator[str]:
     """Containers with their labels, events, the journal, every rank's log."""
     for node in cluster.nodes.values():
         yield str(node.containers())
@@ -121,7 +121,7 @@ def test_planted_secrets_appear_nowhere_else(planted: Deploy, tmp_path: Path) ->
     assert processes.show("curl -s --noproxy")
     assert not [text for text in processes.texts if holds(text)]
     assert not [text for text in outputs if holds(text)]
-    docker = list(docker_tells(cluster))
+    docker = list(docker_inspects(cluster))
     assert all(any(words in text for text in docker) for words in ("sglang.launch", "STUB engine"))
     assert not [text for text in docker if holds(text)]
     logs = [path for _, path in files_with(cluster, "STUB engine") if path.endswith("-json.log")]

@@ -80,6 +80,6 @@ def test_what_has_served_is_listed(tmp_path: Path) -> None:
     assert ServedMarks().process(served_marks(root).stdout.splitlines()) == (mark,)
 
 
-def test_a_folder_that_can_not_be_written_is_told() -> None:
+def test_a_folder_that_can_not_be_written_is_reported() -> None:
     done = served_marks(Path("/proc/sys/kernel/kept"))
     assert (done.returncode, done.stderr) == (1, "/proc/sys/kernel is not writable\n")

@@ -147,7 +147,7 @@ def model(tmp_path: Path) -> Path:
 def run_forced(
     command: str, stdin: str = "", *, home: Path, folder: Path | str = "", image: str = ""
 ) -> subprocess.CompletedProcess[bytes]:
-    """As sshd runs what stands in authorized_keys; docker only tells its words."""
+    """As sshd runs a line of authorized_keys; docker only prints its arguments."""
     tools = home / "bin"
     tools.mkdir(exist_ok=True)
     (tools / "docker").write_text('#!/bin/sh\necho docker "$@"\n')

@@ -173,7 +173,7 @@ def test_the_engine_state_never_fails(run: Run, programs: dict[str, str], error:
     assert EngineState().process(lines(run(EngineState().command(), **programs))).error == error
 
 
-def test_containers_fail_where_docker_cannot_be_asked(run: Run) -> None:
+def test_containers_fail_where_docker_does_not_answer(run: Run) -> None:
     done = run(Containers().command(["sglang-head"]), docker=f"echo '{STOPPED}' >&2; exit 1")
     assert (done.returncode, done.stdout) == (1, "")
     assert STOPPED in done.stderr
@@ -186,7 +186,7 @@ def test_containers_are_inspected_at_once_and_only_where_there_are_some(run: Run
     assert lines(run(Containers().command(["x"]), docker="[ $1 = ps ] && echo")) == []
 
 
-def test_an_image_that_is_not_there_says_nothing(run: Run) -> None:
+def test_an_image_that_is_not_there_has_no_reading(run: Run) -> None:
     absent = "echo '[]'; echo 'Error response from daemon: No such image: x:1' >&2; exit 1"
     assert lines(run(Image().command("x:1"), docker=absent)) == []
 
@@ -199,7 +199,7 @@ def test_an_image_keeps_the_backslashes_of_its_json(run: Run) -> None:
     assert (image.reference, image.id, image.size) == ("it's", "sha256:ab", 1)
 
 
-def test_a_daemon_that_cannot_be_asked_for_an_image_fails(run: Run) -> None:
+def test_a_daemon_that_does_not_answer_about_an_image_fails(run: Run) -> None:
     done = run(Image().command("x:1"), docker=f"echo '{STOPPED}' >&2; exit 1")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", STOPPED + "\n")
 
@@ -386,7 +386,7 @@ def _reading(run: Run, programs: dict[str, str], **arguments: object) -> NodeFac
     return NodeReading().process(lines(run(NodeReading().command(**arguments), **programs)))
 
 
-def test_a_reading_of_this_machine_says_what_it_could_not_read(run: Run, tmp_path: Path) -> None:
+def test_a_reading_of_this_machine_names_what_it_could_not_read(run: Run, tmp_path: Path) -> None:
     reading = _reading(
         run,
         {
@@ -431,7 +431,7 @@ def test_parallel_readings_keep_their_parts_apart(run: Run, tmp_path: Path) -> N
     assert reading.image.id == "sha256:ab"
 
 
-def test_a_process_reading_asks_no_docker(run: Run) -> None:
+def test_a_process_reading_runs_no_docker(run: Run) -> None:
     docker = "touch ~/asked"
     reading = _reading(run, {"docker": docker, "ip": "echo '[]'"}, node="a", runtime="process")
     assert (reading.engine, reading.image, reading.unread) == (None, None, {})

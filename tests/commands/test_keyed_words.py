@@ -147,7 +147,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Path:
-    """A fake sglang that parses its words as the real ones do, and tells what it got."""
+    """A fake sglang that parses its arguments as the real ones do, and prints what it got."""
     (tmp_path / "sglang/srt").mkdir(parents=True)
     for name, text in (
         ("__init__", ""),
@@ -217,7 +217,7 @@ def test_without_a_key_nothing_starts(engine: Path, mistake: str, words: str) ->
     assert done.stdout == ""
 
 
-def test_a_server_that_asks_for_no_key_does_not_start(engine: Path) -> None:
+def test_a_server_that_requires_no_key_does_not_start(engine: Path) -> None:
     done = launched(engine, "--grpc-mode")
     assert done.returncode == 1
     assert "--grpc-mode would serve without asking for it: not started" in done.stderr
@@ -232,7 +232,7 @@ class Locked(FakeEngine):
     requests: ClassVar[list[tuple[str, bool]]] = []
 
     def answer(self) -> None:
-        self.asked_with()
+        self.requested_with()
         knows = self.headers.get("Authorization") == f"Bearer {KEY}"
         type(self).requests.append((self.path, knows))
         body_text = json.dumps({"data": [{"id": MODEL}]}) if self.path == "/v1/models" else body()

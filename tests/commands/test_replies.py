@@ -29,7 +29,7 @@ class Engine(FakeEngine):
         self.say(200, f"metrics for {self.headers.get('Authorization')}")
 
     def do_POST(self) -> None:
-        body = self.asked_with()
+        body = self.requested_with()
         if self.path == "/pair":
             PAIR.wait()
         if self.path == "/slow":

@@ -27,7 +27,7 @@ class Engine(FakeEngine):
     requests: ClassVar[list[tuple[str, str]]] = []
 
     def answer(self) -> None:
-        type(self).requests.append((self.path, self.asked_with()))
+        type(self).requests.append((self.path, self.requested_with()))
         self.say(*self.answers.get(self.path, (404, "")))
 
     do_GET = do_POST = answer
@@ -102,7 +102,7 @@ def test_an_absent_server_answers_nothing() -> None:
     ]
 
 
-def test_a_model_without_a_chat_template_is_asked_plainly(url: str) -> None:
+def test_a_model_without_a_chat_template_gets_a_plain_prompt(url: str) -> None:
     Engine.answers["/v1/chat/completions"] = (400, '{"message": "no chat template"}')
     Engine.answers["/v1/completions"] = (
         200,
@@ -114,7 +114,7 @@ def test_a_model_without_a_chat_template_is_asked_plainly(url: str) -> None:
     assert [path for path, _ in Engine.requests][-2:] == ["/v1/chat/completions", "/v1/completions"]
 
 
-def test_a_working_chat_is_not_asked_twice(url: str) -> None:
+def test_a_working_chat_is_queried_once(url: str) -> None:
     ask(url)
     assert [path for path, _ in Engine.requests].count("/v1/completions") == 0
 

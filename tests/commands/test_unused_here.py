@@ -190,7 +190,7 @@ def test_an_image_that_has_changed_meanwhile_stays(node: Path, how: dict[str, An
     assert not (node / "fake/removed").exists()
 
 
-def test_who_holds_a_lease_is_told(node: Path) -> None:
+def test_who_holds_a_lease_is_reported(node: Path) -> None:
     (node / "spark-serving").mkdir()
     (node / "spark-serving/blue.lease").write_text("{}")
     stale = node / "spark-serving/old.lease"

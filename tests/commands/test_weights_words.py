@@ -56,7 +56,7 @@ def test_from_a_url(tmp_path: Path) -> None:
 def test_a_damaged_file_from_the_head_is_never_placed(tmp_path: Path) -> None:
     done = put(tmp_path, stdin=CONTENT[:100])
     assert done.returncode != 0
-    assert f"wanted is {SHA}" in done.stderr.decode()
+    assert f"expected {SHA}" in done.stderr.decode()
     assert os.listdir(tmp_path) == []
 
 

@@ -68,7 +68,7 @@ def question_to_previous(specs: dict[str, Spec], **settings: Any) -> tuple[str, 
     return questions[0]
 
 
-def test_the_previous_head_is_asked_after_a_move() -> None:
+def test_the_previous_head_is_queried_after_a_move() -> None:
     specs = {"spark-1": rank(0), "spark-2": rank(1)}
     node, script, _ = question_to_previous(specs, api_key_file="")
     assert node == "spark-1"

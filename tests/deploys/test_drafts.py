@@ -52,7 +52,7 @@ def test_a_draft_that_is_there_is_read_once_a_node_and_used(sparks: Fakes) -> No
     assert f"Weights of {MODEL} and {DRAFT}" in run.text
 
 
-def test_dry_tells_the_draft_and_where_it_comes_from(sparks: Fakes) -> None:
+def test_dry_shows_the_draft_and_where_it_comes_from(sparks: Fakes) -> None:
     run = sparks.deploy("--dry", *WORDS, yes=False)
     assert f"value: draft = {DRAFT} (variant fast)" in run.text
     assert run.changes == {}

@@ -302,7 +302,7 @@ SETTINGS: list[Any] = [
 
 
 @pytest.mark.parametrize(("data", "says"), SETTINGS)
-def test_a_setting_is_refused_before_any_node_is_asked(sparks: Fakes, data: str, says: str) -> None:
+def test_a_setting_is_refused_before_any_node_is_read(sparks: Fakes, data: str, says: str) -> None:
     run = sparks.deploy("--data", data)
     (line,) = refused(run)
     assert line.startswith(says)
@@ -320,7 +320,7 @@ GROUPS: list[Any] = [
 
 
 @pytest.mark.parametrize(("groups", "says"), GROUPS)
-def test_groups_are_refused_before_any_node_is_asked(
+def test_groups_are_refused_before_any_node_is_read(
     sparks: Fakes, groups: dict[str, list[str]], says: str
 ) -> None:
     sparks.groups = groups

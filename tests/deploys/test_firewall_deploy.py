@@ -42,7 +42,7 @@ def firewall(sparks: Fakes, *words: str) -> Run:
 
 
 def nodes_with(run: Run, what: str) -> list[str]:
-    """The nodes that were told this."""
+    """The nodes that were sent this."""
     return [node for node, scripts in run.commands.items() if any(what in c for c in scripts)]
 
 
@@ -91,7 +91,11 @@ def test_dry_reports_and_changes_nothing(sparks: Fakes) -> None:
             ("ufw", {"success": False, "stderr": ["ufw allow"]}, "ufw failed: ufw allow", True),
             (
                 "another run",
-                {"success": False, "stderr": ["nothing was changed: another run is in progress"]},
+                {
+                    "success": False,
+                    "stdout": ["untouched"],
+                    "stderr": ["nothing was changed: another run is in progress"],
+                },
                 "another run is in progress",
                 False,
             ),

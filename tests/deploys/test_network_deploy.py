@@ -154,7 +154,7 @@ def test_one_node_needs_no_network(tmp_path: Path) -> None:
     assert run.changes == {}
 
 
-def test_host_does_nothing_that_is_not_asked_for(tmp_path: Path) -> None:
+def test_host_does_nothing_that_is_not_declared(tmp_path: Path) -> None:
     cluster = fakes(tmp_path, **{'echo "login': ["login me", "apt"]})
     run = cluster.deploy(file=HOST)
     assert run.code == 0, run.text

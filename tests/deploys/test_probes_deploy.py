@@ -26,7 +26,7 @@ def served(tmp_path: Path) -> Fakes:
 
 
 def probes(run: Run) -> dict[str, int]:
-    """How many probings each node was told to do."""
+    """How many rounds of probes each node was sent."""
     return {node: sum(ASKING in c for c in commands) for node, commands in run.commands.items()}
 
 
@@ -50,7 +50,9 @@ def test_a_converged_run_loads_none_of_their_code() -> None:
     )  # fmt: skip
     modules = done.stdout.split()
     assert "control.steps" in modules
-    assert not [m for m in modules if m.startswith("cluster.probes") or m == "control.asking"]
+    assert not [
+        m for m in modules if m.startswith("cluster.probes") or m == "control.answer_probes"
+    ]
 
 
 def test_a_deploy_probes_from_the_head_before_it_gives_up_the_group_before(served: Fakes) -> None:

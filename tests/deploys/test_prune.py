@@ -1,4 +1,4 @@
-"""deploys/prune.py and deploys/unused.py on fake nodes: told first, then removed."""
+"""deploys/prune.py and deploys/unused.py on fake nodes: listed first, then removed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def answer(sparks: Fakes, *answers: Any) -> None:
         spark.answers = {"unused_here": [json.dumps(one) for one in answers]}
 
 
-def test_a_dry_run_tells_sizes_and_changes_nothing(sparks: Fakes) -> None:
+def test_a_dry_run_shows_sizes_and_changes_nothing(sparks: Fakes) -> None:
     run = sparks.deploy("--dry", yes=False, file=FILE)
     assert run.code == 0, run.text
     for node in ("@fake/spark-1", "@fake/spark-2"):

@@ -34,7 +34,7 @@ def served(tmp_path: Path) -> Fakes:
 
 
 def document(sparks: Fakes, name: str, *data: str) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """The document, which must be all of stdout, and every command that a node was told."""
+    """The document, which must be all of stdout, and every command that a node was sent."""
     options = [word for setting in data for word in ("--data", setting)]
     inventory = f"inventory={sparks.inventory()}"
     run = sparks.pyinfra("@local", f"deploys/{name}.py", "-y", "--data", inventory, *options)
@@ -139,7 +139,7 @@ def test_a_declaration_that_is_wrong_is_refused_in_one_sentence(served: Fakes) -
 NCCL = "nccl spark-1:1:1 [0] NCCL INFO NCCL version {}+cuda13.0"
 
 
-def test_the_nccl_that_was_loaded_is_told_and_judged(served: Fakes) -> None:
+def test_the_nccl_that_was_loaded_is_shown_and_judged(served: Fakes) -> None:
     for spark in served.sparks:
         spark.answers[ANSWERS] = [*spark.answers[ANSWERS], NCCL.format("2.28.9")]
     report, _ = document(served, "status")

@@ -31,7 +31,7 @@ rich==15.0.0 \\
         ("3.12", "numpy==2.5.5 --hash=sha256:bb --hash=sha256:cc"),
     ],
 )
-def test_markers_are_judged_for_the_python_and_machine_asked_for(python: str, numpy: str) -> None:
+def test_markers_are_judged_for_the_given_python_and_machine(python: str, numpy: str) -> None:
     assert list(locked(LOCK, python)) == [
         numpy,
         "hf-xet==1.8.0 --hash=sha256:ee",

@@ -111,7 +111,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         here.pyinfra("--data", "state=absent")
 
 
-def test_it_finds_the_deployed_head_and_says_what_it_measured(served: Served) -> None:
+def test_it_finds_the_deployed_head_and_reports_what_it_measured(served: Served) -> None:
     before = served.counters()
     result, rows = served.bench("-n", 8, "-i", INPUT, "-o", OUTPUT, "-c", 4, "--warmup", 0)
     grown = served.counters() - before

@@ -102,7 +102,7 @@ def test_drift_restarts_the_rank_and_dry_only_reports_it(local: Local) -> None:
     assert local.pids() != before
 
 
-def test_verify_asks_every_endpoint_and_shows_how_to_use_it(local: Local) -> None:
+def test_verify_queries_every_endpoint_and_shows_how_to_use_it(local: Local) -> None:
     local.deploy()
     output = local.pyinfra(deploy="deploys/verify.py")
     assert output.returncode == 0, output.stderr
@@ -117,7 +117,7 @@ def test_verify_fails_where_nothing_runs(local: Local) -> None:
     assert "no rank 0 of ours runs" in output.stderr
 
 
-def test_check_says_what_a_deploy_would_do(local: Local) -> None:
+def test_check_shows_what_a_deploy_would_do(local: Local) -> None:
     output = local.pyinfra(deploy="deploys/check.py")
     assert output.returncode == 0, output.stderr
     assert "a deploy would go ahead: 0 error" in output.stderr

@@ -60,7 +60,7 @@ def free_address() -> str:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def made_sysfs(folder: Path) -> Path:
+def fake_sysfs(folder: Path) -> Path:
     """Two QSFP ports of two halves each, and an NVMe's sensor, as Linux shows them."""
     files = {"class/hwmon/.keep": ""}
     for device in HALVES:
@@ -186,7 +186,7 @@ def prometheus(programs: Path, tmp_path: Path) -> Iterator[Prometheus]:
                 folder,
                 programs / "prometheus-node-exporter",
                 web__listen_address=exporter,
-                path__sysfs=made_sysfs(folder / "sys"),
+                path__sysfs=fake_sysfs(folder / "sys"),
                 collector__textfile__directory=folder / "text",
             )
         )

@@ -17,7 +17,7 @@ from samples import specs_of
 from cluster.command import Command
 from cluster.engine import readiness
 from cluster.engine.nccl import Collectives
-from cluster.engine.readiness import Limits, RankHealth
+from cluster.engine.readiness import RankHealth, ReadyLimits
 from cluster.engine.serving import EndpointReply, GroupAnswers
 from cluster.findings import Finding, error, ok, warning
 from cluster.node.readings import Rank
@@ -43,7 +43,7 @@ def make_group(reply: Reply = lambda script, stdin: framed(), **changes: Any) ->
     hosts: Any = {node: FakeHost(node, reply) for node in SPECS}
     group = Group(
         hosts=hosts, specs=SPECS, runtime=docker, model=MODEL, url="http://127.0.0.1:30000",
-        limits=Limits(60.0), stop_seconds=30, start=True, restarts={},
+        limits=ReadyLimits(60.0), stop_seconds=30, start=True, restarts={},
         fetch_answers=lambda: SERVED, rdma=False,
     )  # fmt: skip
     return replace(group, **changes)
@@ -158,7 +158,7 @@ def test_no_probe_is_sent_where_none_is_wanted() -> None:
 def test_right_answers_are_logged_and_doubtful_ones_are_warnings() -> None:
     group = make_group(
         probe=lambda: (
-            warning("91 apples", HEAD),
+            warning("91 apples", HEAD, key="probe-sums"),
             ok("arithmetic is right"),
             ok("probes: 7 right", key="probes"),
         )
@@ -175,7 +175,7 @@ def test_a_wrong_answer_is_why_the_group_must_not_serve() -> None:
 
 
 def test_an_interrupt_ends_the_wait_for_answers() -> None:
-    interrupt = error("interrupted by SIGINT")
+    interrupt = error("interrupted by SIGINT", key="interrupted")
 
     def answer() -> tuple[Finding, ...]:
         gevent.sleep(60)
@@ -227,7 +227,7 @@ def test_the_wait_ends_when_every_rank_is_healthy(monkeypatch: pytest.MonkeyPatc
     def reply(script: str, stdin: str) -> list[str]:
         return loading.pop() if SPECS[WORKER].name in script and loading else looks()(script, stdin)
 
-    group = make_group(reply, limits=Limits(60.0, note=" (why)"))
+    group = make_group(reply, limits=ReadyLimits(60.0, note=" (why)"))
     assert groups.wait_until_ready(group) == ()
     assert not loading
     assert "every rank is healthy after" in log_of(group)
@@ -258,7 +258,7 @@ def test_the_wait_ends_at_an_nccl_that_hangs_though_all_are_healthy() -> None:
 
 
 def test_the_wait_ends_when_nobody_wants_it_any_longer() -> None:
-    interrupt = error("interrupted by SIGINT")
+    interrupt = error("interrupted by SIGINT", key="interrupted")
     group = make_group(looks(spark_2=look(WORKER, health=503)), interrupted=lambda: interrupt)
     assert groups.wait_until_ready(group) == (interrupt,)
 

@@ -115,7 +115,7 @@ def test_a_fact_has_its_default_where_nothing_is_printed() -> None:
     assert read_number() == Reading(0)
 
 
-def test_a_failed_command_is_not_read_unless_asked_for() -> None:
+def test_a_failed_command_is_not_read_unless_requested() -> None:
     assert read_number("7", status=1) == Reading(why="7")
     assert read_number("7", status=1, failed=True) == Reading(7)
     assert read_number(status=1).why == "its command failed without a message"

@@ -18,7 +18,7 @@ from samples import ran, running, specs_of
 from world import World
 
 from cluster.command import Command
-from cluster.engine.readiness import Limits, RankHealth
+from cluster.engine.readiness import RankHealth, ReadyLimits
 from cluster.engine.serving import EndpointReply, GroupAnswers
 from cluster.findings import Finding, Refused, error, ok
 from cluster.node.readings import Rank
@@ -143,7 +143,7 @@ class Cluster:
 
     def prove(self, group: Group, *, locked: bool = False) -> tuple[Finding, ...]:
         down = [x.node for x in self.look(group) if not x.healthy]
-        return tuple(error("does not answer", n) for n in down)
+        return tuple(error("does not answer", n, key="unhealthy") for n in down)
 
     # ---- a run
 
@@ -175,7 +175,7 @@ class Cluster:
             runtime=docker,
             model=next(iter(specs.values())).model,
             url="http://127.0.0.1:30000",
-            limits=Limits(1.0, lost=0.0),
+            limits=ReadyLimits(1.0, lost=0.0),
             stop_seconds=30,
             start=True,
             restarts={},
@@ -360,7 +360,7 @@ def test_a_refusal_after_a_transfer_ends_the_run_before_any_rank_is_touched(
 ) -> None:
     def again() -> None:
         if refusal:
-            raise Refused(error(refusal, "spark-1"))
+            raise Refused(error(refusal, "spark-1", key="refused"))
 
     host = fake_host.FakeHost("spark-1")
     (command,) = switch.plan_checked._inner(again, needed=True)
@@ -390,7 +390,7 @@ def test_a_failure_is_explained_from_logs_only_if_ranks_were_started(
     assert len(groups_explained) == explained
 
 
-def test_a_group_that_asks_for_another_key_serves_too(
+def test_a_group_that_requires_another_key_serves_too(
     make_cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = make_cluster(World(running(old())))
@@ -402,7 +402,7 @@ def test_a_group_that_asks_for_another_key_serves_too(
     assert "changed" in str(PROVE(group)[0])
 
 
-def test_a_node_that_refuses_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_refuses_for_a_moment_is_queried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sshd restarts: a group must not stay down for that."""
     refusals = [OSError("refused"), OSError("refused")]
 

@@ -66,7 +66,7 @@ def launches(release: str) -> Iterator[tuple[Launch, tuple[str, ...]]]:
         if nearest_recorded(version) == release:
             ranks = [*specs.values()]
             for spec in (ranks[0], *ranks[1:][-1:]):
-                yield spec.launch, declared.choice.own_arguments
+                yield spec.launch, declared.catalog.own_arguments
     yield from ((launch, ()) for launch in over_nodes(FULL))
 
 

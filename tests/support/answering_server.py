@@ -43,7 +43,7 @@ def question(body: dict[str, Any]) -> str:
 
 @contextmanager
 def answering(answer: Answer, **options: Any) -> Iterator[Answering]:
-    """A server on loopback that answers as told."""
+    """A server on loopback that answers as configured."""
     state = Answering(answer=answer, **options)
 
     class Engine(FakeEngine):
@@ -57,7 +57,7 @@ def answering(answer: Answer, **options: Any) -> Iterator[Answering]:
                 self.say(404, "{}")
 
         def do_POST(self) -> None:
-            body = json.loads(self.asked_with())
+            body = json.loads(self.requested_with())
             if "logprobs" in body and state.tokens is None:
                 self.say(400, json.dumps({"error": {"message": "logprobs is not supported"}}))
                 return

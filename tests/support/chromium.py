@@ -1,4 +1,4 @@
-"""A real headless Chromium, told what to do over its DevTools pipe: no driver, no port."""
+"""A real headless Chromium, driven over its DevTools pipe: no driver, no port."""
 
 from __future__ import annotations
 

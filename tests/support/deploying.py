@@ -65,7 +65,7 @@ class Deploy:
         return combined_output(done)
 
     def refused(self, *words: object, **data: Any) -> str:
-        """Deploy, prove that it fails and no node changed, and return what it said of it."""
+        """Deploy, prove that it fails and no node changed, and return what it printed."""
         before = self.cluster.snapshot()
         output = self.fails(*words, **data)
         assert self.cluster.snapshot() == before

@@ -243,7 +243,7 @@ def known_file(number: int) -> dict[str, Any]:
 
 
 def section(name: str, status: int, lines: list[str]) -> list[str]:
-    """As `NodeReading` prints a part; where it failed, the lines are what it said on stderr."""
+    """As `NodeReading` prints a part; where it failed, the lines are its stderr."""
     out, words = (lines, []) if status == 0 else ([], lines)
     return [f"{MARK} begin {name}", *out, f"{MARK} end {status}", *(words or [""])]
 
@@ -283,7 +283,7 @@ def container(name: str, spec: str, **changed: Any) -> dict[str, Any]:
 
 @dataclass
 class Run:
-    """What a run said and did. `commands` by node: all; `changes`: those that change something."""
+    """What a run printed and did. `commands`: all, by node; `changes`: what changes something."""
 
     code: int
     out: str

@@ -1,4 +1,4 @@
-"""Results that differ in what the history tells apart."""
+"""Results that differ in what the history distinguishes."""
 
 from __future__ import annotations
 

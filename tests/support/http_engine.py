@@ -19,7 +19,7 @@ class FakeEngine(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def asked_with(self) -> str:
+    def requested_with(self) -> str:
         """The request's body."""
         return self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
 

@@ -31,7 +31,7 @@ FOLDER = "var/tmp/killing"
 # Until a wrapper that nobody releases goes on.
 SECONDS = 120
 
-# pid tells that the step is reached; go lets it on.
+# `pid` exists once the step is reached; `go` lets it continue.
 SCRIPT = f"""#!/bin/sh
 at=/{FOLDER} PATH=${{PATH#/{BIN}:}}
 waits() {{
@@ -68,7 +68,7 @@ class Hit:
             time.sleep(0.05)
 
     def go(self) -> None:
-        """Let docker do what it was told; nothing where the node is off."""
+        """Let docker run its command; nothing where the node is off."""
         with contextlib.suppress(OSError):
             (self.folder / "go").touch()
 

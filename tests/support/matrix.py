@@ -336,7 +336,7 @@ def outcome(
     wanted: dict[str, str],
     sight: Sight,
 ) -> str:
-    """What is left, by the words at the top; AssertionError where it is half, or not told.
+    """What is left, by the words at the top; AssertionError where it is half, or not reported.
 
     + before: node → its ranks before the fault
     + wanted: model and image of the deploy that was struck

@@ -214,7 +214,7 @@ chown nvidia: /var/hf-cache
 
 
 def inspected(text: str) -> list[dict[str, Any]]:
-    """`docker inspect`'s containers in the order of their names; none where it said nothing."""
+    """`docker inspect`'s containers in the order of their names; none where it printed nothing."""
     containers: list[dict[str, Any]] = json.loads(text) if text.strip() else []
     return sorted(containers, key=lambda container: str(container["Name"]))
 

@@ -49,7 +49,7 @@ LAYER = {"TB_LAYER": str(DOCKER_28)} if ENGINE else {}
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said: status 0 where nothing listens or nothing came in time."""
+    """What a server answered: status 0 where nothing listens or nothing came in time."""
 
     status: int
     body: str

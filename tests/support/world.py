@@ -1,4 +1,4 @@
-"""A model of a few nodes: containers, and a Docker that does what it is told, until it is cut."""
+"""A model of a few nodes: containers, and a Docker that runs its commands, until it is cut."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from spark_bench.client.tally import (
 )
 from spark_bench.client.target import ServerTarget
 from spark_bench.protocol.http1 import HEAD_END
-from spark_bench.record import Exchange, Job, Load, Prompt, Timing
+from spark_bench.record import QUEUED_NS, Exchange, Job, Load, Prompt, Timing
 
 # Most bytes of a response outside the load, such as a list of models or the counts of many texts.
 MOST_BYTES = 16 * 1024 * 1024
@@ -51,9 +51,6 @@ BEHIND_NS = 3_000_000
 # The longest wait for events, in ns: what came between two looks at the sockets came at an unknown
 # time, if the kernel stamped only the last of it.
 PATIENCE_NS = 20_000_000
-# From a segment's time stamp until epoll reports it, at most, in ns: while the kernel takes it to
-# the socket, a look does not show it.
-QUEUED_NS = 20_000
 # In place of a time that does not come.
 NEVER_NS = 1 << 62
 
@@ -214,7 +211,7 @@ class Loop:
             if len(events) < MOST_EVENTS:
                 complete, wait = moment - QUEUED_NS, (entered, woke)
                 if moment >= next_look:
-                    keep_look(complete)
+                    keep_look(moment)
                     next_look = moment + looks.spacing_ns
             if woke - entered > NAP_NS:
                 expected = schedule.in_flight

@@ -59,7 +59,7 @@ class Durations:
 
 
 class Looks:
-    """Moments before looks at the sockets, in ns, in order: what a look did not report came later.
+    """Moments before looks at the sockets, in ns, in order; see Exchange.
 
     moments: of all looks, or of some of them, at least `spacing_ns` apart
     """

@@ -12,7 +12,7 @@ from spark_bench.protocol.content import ParsedResponse, parse_response
 from spark_bench.protocol.deltas import Deltas
 from spark_bench.protocol.dialects import Dialect, RequestTerms
 from spark_bench.protocol.failures import Failure
-from spark_bench.record import Ended, Exchange, Job, Request
+from spark_bench.record import QUEUED_NS, Ended, Exchange, Job, Request
 
 # Counts the tokens of each of an answer's texts; returns None if it can't (any more).
 Count = Callable[[list[str]], Sequence[int] | None]
@@ -249,7 +249,7 @@ def earliest_ns(exchange: Exchange, answer: ParsedResponse) -> Ints | None:
     # one; what it held was not there yet in the look before.
     before = np.searchsorted(exchange.looks, at - exchange.clock_error_ns) - 2
     if before.max(initial=-1) >= 0:
-        np.maximum(since, exchange.looks[before], out=since, where=before >= 0)
+        np.maximum(since, exchange.looks[before] - QUEUED_NS, out=since, where=before >= 0)
     if exchange.looked:
         number, moments = np.asarray(exchange.looked).reshape(-1, 2).T
         not_before = np.zeros(len(stamps), np.int64)

@@ -48,7 +48,7 @@ class Standin(ModuleType):
 class Finder(MetaPathFinder, Loader):
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         """A stand-in for who imports it; None for who only asks whether torchvision is there."""
-        if name.partition(".")[0] != "torchvision" or _only_asked():
+        if name.partition(".")[0] != "torchvision" or _only_requested():
             return None
         return ModuleSpec(name, self, is_package=True)
 
@@ -65,7 +65,7 @@ def _attribute(name: str) -> Anything:
     return Anything()
 
 
-def _only_asked() -> bool:
+def _only_requested() -> bool:
     """Whether importlib.util.find_spec called (transformers looks so for what it may use)."""
     frame = sys._getframe(2)
     for _ in range(4):

@@ -80,7 +80,7 @@ def report(outcome: str, *findings: Finding) -> DeployReport:
     return msgspec.json.decode(msgspec.json.encode(document), type=DeployReport)
 
 
-GONE = error("sglang-worker-1 has ended", "spark-02")
+GONE = error("sglang-worker-1 has ended", "spark-02", key="rank-ended")
 MEMORY = error("the GPU's memory ran out", "spark-02", "--data mem_fraction=0.75", key="gpu-memory")
 
 
@@ -88,13 +88,17 @@ MEMORY = error("the GPU's memory ran out", "spark-02", "--data mem_fraction=0.75
     "code, read, expected",
     [
         pytest.param(0, report("converged"), None, id="converged"),
-        pytest.param(0, report("changed", warning("slow")), None, id="changed"),
+        pytest.param(0, report("changed", warning("slow", key="slow")), None, id="changed"),
         pytest.param(
-            1, report("refused", error("qwen72b does not fit", cure="at least 2 nodes")),
+            1,
+            report(
+                "refused",
+                error("qwen72b does not fit", cure="at least 2 nodes", key="model-too-large"),
+            ),
             ("CONFIG_FAILED", "qwen72b does not fit -> at least 2 nodes"), id="refused",
         ),
         pytest.param(
-            1, report("failed", GONE, MEMORY, warning("the clock is off")),
+            1, report("failed", GONE, MEMORY, warning("the clock is off", key="clock-off")),
             ("STARTUP_FAILED", "spark-02: sglang-worker-1 has ended; spark-02: the GPU's memory "
              "ran out -> --data mem_fraction=0.75"), id="failed",
         ),

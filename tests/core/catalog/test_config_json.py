@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from cluster.catalog.config_json import MOST_BYTES, NoConfig, describe, parse_config
+from cluster.catalog.config_json import MOST_BYTES, NoConfig, describe_model, parse_config
 from cluster.catalog.entry import Model, Shape
 from cluster.catalog.models import find_model
 
@@ -199,7 +199,7 @@ def test_any_object_gives_a_shape(fields: dict[str, Any]) -> None:
     except NoConfig:
         return
     assert all(getattr(config.shape, name) != 0 for name in vars(Shape()))
-    described = describe(Model(id="a/b"), config, 0)
+    described = describe_model(Model(id="a/b"), config, 0)
     assert described.weight_bytes is None and described.shape == config.shape
 
 

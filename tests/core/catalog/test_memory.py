@@ -13,7 +13,7 @@ from cluster.catalog.memory import (
     GIB,
     KV_WIDTH,
     MIB,
-    Part,
+    MemoryPart,
     Use,
     draft_token_bytes,
     entry_use,
@@ -32,7 +32,7 @@ SPARK = 131_334_144 * 1024
 SERVED = [model for model in catalog() if model.runtime == "docker"]
 
 
-def parts_of(model: Model, use: Use) -> dict[str, Part]:
+def parts_of(model: Model, use: Use) -> dict[str, MemoryPart]:
     return {part.name: part for part in memory_table(model, SPARK, use).parts}
 
 
@@ -226,7 +226,7 @@ def test_forms_of_the_catalog_fit_as_far_as_they_are_known(model: Model) -> None
 # ---- rules
 
 
-def test_what_is_unknown_is_said_and_never_nothing() -> None:
+def test_what_is_unknown_is_named_and_never_zero() -> None:
     table = memory_table(Model(id="a/b"), SPARK, Use(nodes=1, tp=1, draft_bytes=None))
     assert table.unknown == ("weights", "KV cache", "draft")
     rows = {name: size for name, size, _ in memory_rows(table)}

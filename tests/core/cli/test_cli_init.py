@@ -98,7 +98,7 @@ def test_force_overwrites(nodes: FakeNodes, out: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "code"), [pytest.param("n\n", 130, id="no"), pytest.param("y\n", 0, id="yes")]
 )
-def test_on_a_terminal_it_asks_before_it_overwrites(
+def test_on_a_terminal_it_prompts_before_it_overwrites(
     nodes: FakeNodes, out: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
 ) -> None:
     monkeypatch.setattr(commands, "on_terminal", lambda: True)
@@ -109,7 +109,7 @@ def test_on_a_terminal_it_asks_before_it_overwrites(
     assert (out.read_text() == "mine") is (code != 0)
 
 
-def test_on_a_terminal_it_asks_for_what_is_not_given(
+def test_on_a_terminal_it_prompts_for_what_is_not_given(
     nodes: FakeNodes, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands, "on_terminal", lambda: True)
@@ -237,7 +237,7 @@ def test_an_inventory_that_cannot_be_written_is_refused(
 
 
 def test_a_file_with_a_token_is_no_secret() -> None:
-    assert cli_init.parse_settings(["hf_token_file=~/t", "offline=true", "port=31000"]) == {
+    assert cli_init.parse_assignments(["hf_token_file=~/t", "offline=true", "port=31000"]) == {
         "hf_token_file": "~/t",
         "offline": True,
         "port": 31000,

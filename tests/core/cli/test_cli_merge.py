@@ -17,7 +17,7 @@ from spark_cluster.status_view import age
         pytest.param("Error: No such container: x", None, "Error: No such container: x", id="none"),
     ],
 )
-def test_docker_tells_when_a_line_was_said(line, at, text):
+def test_docker_stamps_each_line(line, at, text):
     assert split_stamp(line) == (at, text)
 
 

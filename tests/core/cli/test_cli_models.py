@@ -134,7 +134,7 @@ class Asked:
         return answer
 
 
-def test_offline_asks_for_the_light_listing_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_fetches_only_the_light_listing(monkeypatch: pytest.MonkeyPatch) -> None:
     questions = Asked(monkeypatch, listing=document(light=True)["listing"])
     done = CliRunner().invoke(main, ["models", "--offline"])
     assert done.exit_code == 0, done.output

@@ -9,8 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 from spark_cluster import models
+from spark_cluster.models import render_unused
 from spark_cluster.project import Project
-from spark_cluster.unused import render_unused
 
 INVENTORY = Path("inventories/my sparks.py")
 MINE = {"kind": "weights", "name": "Qwen/Qwen2.5-7B-Instruct", "bytes": 15_200_000_000, "left": ""}
@@ -45,7 +45,7 @@ def test_where_nothing_is_ours_no_command_is_named() -> None:
     assert "nothing is unused" in render_unused(document([], []), INVENTORY)
 
 
-def test_what_would_refuse_a_removal_is_told() -> None:
+def test_what_would_refuse_a_removal_is_shown() -> None:
     text = render_unused({**document([MINE]), "notes": ["spark-1: another run"]}, INVENTORY)
     assert text.endswith("deploys/prune.py would be refused now: spark-1: another run")
 

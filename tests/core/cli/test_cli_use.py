@@ -174,7 +174,7 @@ def test_a_declared_variant_stays_for_a_model_that_has_it(make_project: Made) ->
     assert "auto from now on" not in done.output
 
 
-def test_another_models_variant_is_removed_and_told(make_project: Made) -> None:
+def test_another_models_variant_is_removed_and_reported(make_project: Made) -> None:
     fake = make_project('S = {"model": "qwen38-27b", "variant": "dspark"}  # ours\n')
     done = run(fake, "qwen7b")
     assert done.exit_code == 0, done.output
@@ -236,7 +236,7 @@ def test_without_a_terminal_a_model_must_be_named(make_project: Made) -> None:
     assert "there is no terminal to ask on): gpt-oss-120b, gpt-oss-20b" in done.stderr
 
 
-def test_on_a_terminal_it_asks_until_the_answer_is_one(
+def test_on_a_terminal_it_prompts_until_the_answer_is_valid(
     make_project: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands, "on_terminal", lambda: True)

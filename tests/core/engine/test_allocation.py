@@ -29,7 +29,7 @@ HYBRID = """
 """.strip().splitlines()  # noqa: E501
 
 
-def test_states_and_a_draft_are_told_apart_and_one_gpu_counts() -> None:
+def test_states_and_a_draft_are_distinguished_and_one_gpu_counts() -> None:
     found = read_allocation(HYBRID)
     assert (found.weights, found.draft) == (8.85 * GIB, 3.65 * GIB)
     assert found.states == pytest.approx(4.48 * GIB)
@@ -37,7 +37,7 @@ def test_states_and_a_draft_are_told_apart_and_one_gpu_counts() -> None:
     assert found.draft_kv == pytest.approx(4.76 * GIB)
 
 
-def test_what_is_unknown_on_either_side_is_said_or_left_out() -> None:
+def test_what_is_unknown_on_either_side_is_named_or_left_out() -> None:
     table = memory_table(Model(id="a/b"), 1 << 37, Use(nodes=1, tp=1))
     assert [*allocation_rows(Allocation(), table)] == []
     assert [*allocation_rows(read_allocation(HYBRID), table)] == [

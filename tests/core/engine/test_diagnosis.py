@@ -120,7 +120,7 @@ def test_oom_killed_is_reported_as_out_of_memory_first():
         pytest.param(End(0, restarts=3), "ended", "restarted, 3 times", id="restarts"),
     ],
 )
-def test_an_exit_code_tells_what_it_can(end, key, words):
+def test_an_exit_code_proves_what_it_can(end, key, words):
     (diagnosis,) = diagnose([], end)
     assert diagnosis.key == key
     assert words in diagnosis.cause
@@ -215,7 +215,7 @@ def test_evidence_has_no_colours_and_is_short():
     assert "\x1b" not in diagnosis.evidence
 
 
-def test_the_image_asked_for_is_named_where_docker_does_not():
+def test_the_requested_image_is_named_where_docker_does_not():
     symptom = docker_error("Error response from daemon: manifest unknown", "lmsysorg/sglang:v9")
     assert symptom is not None
     assert symptom.cause.startswith("lmsysorg/sglang:v9 ")

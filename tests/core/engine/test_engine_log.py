@@ -11,7 +11,7 @@ from cluster.engine.log import (
     TRANSPORT_PATTERN,
     capture_progress,
     clean,
-    last_words,
+    meaningful_lines,
     phase,
     transport,
 )
@@ -42,20 +42,20 @@ SAID = "[2026-11-23 11:54:15] SIGQUIT received. signum=None, frame=None. It usua
     ],
 )
 def test_routine_shutdown_noise_is_left_out(noise: str) -> None:
-    assert last_words([SAID, *[noise] * 30], 12) == (SAID,)
+    assert meaningful_lines([SAID, *[noise] * 30], 12) == (SAID,)
 
 
 def test_a_long_argument_line_is_shortened() -> None:
-    shown = last_words([f"server_args={{{'x' * 30_000}}}", SAID], 12)
+    shown = meaningful_lines([f"server_args={{{'x' * 30_000}}}", SAID], 12)
     assert [len(line) for line in shown] == [300, len(SAID)]
 
 
 def test_only_so_many() -> None:
-    assert last_words(["a", "b", "c"], 2) == ("b", "c")
+    assert meaningful_lines(["a", "b", "c"], 2) == ("b", "c")
 
 
 def test_a_progress_bar_shows_its_last_state() -> None:
-    assert last_words(["0%\r50%\r100%"], 12) == ("100%",)
+    assert meaningful_lines(["0%\r50%\r100%"], 12) == ("100%",)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_a_missing_package_names_its_cure(monkeypatch, find):
         find(EngineSpec())
 
 
-def test_a_taken_port_is_told_apart_from_a_free_one():
+def test_a_taken_port_is_distinguished_from_a_free_one():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         spec = EngineSpec(port=taken.getsockname()[1])
         assert smollm2.port_error(spec).endswith("Address already in use")

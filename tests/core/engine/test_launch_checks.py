@@ -334,7 +334,7 @@ def test_any_declaration_is_refused_with_a_cure_or_starts_with_whole_heads(
     facts = {node.name: node for node in nodes(len(wanted.names))}
     found = [*check_launch(wanted, model, [*facts.values()], Needs(), version)]
     specs = declared_specs(wanted, model, fabric_of(wanted, facts), facts, version)
-    known = wanted.choice.own_arguments
+    known = wanted.catalog.own_arguments
     launch = [*specs.values()][-1].launch
     line = argv(launch, version)[1:]
     found += [*check_arguments(line, version, known), *check_pairs(line, version)]

@@ -81,7 +81,7 @@ def test_one_node_and_an_unknown_version_are_not_judged() -> None:
     assert PAIR.findings({"a": (), "b": ()}) == ()
 
 
-def test_one_rank_that_tells_is_enough() -> None:
+def test_one_rank_whose_log_names_it_is_enough() -> None:
     (finding,) = PAIR.findings({"a": ("2.28.9",), "b": ()})
     assert finding.level is Level.ERROR
 
@@ -125,7 +125,7 @@ def test_whether_a_launch_line_captures_graphs(changes: dict[str, Any], on: bool
     assert graphs_on(Launch(model_path="m", **changes)) is on
 
 
-def told_of(nodes: int = 2, **data: Any) -> Collectives:
+def versions_of(nodes: int = 2, **data: Any) -> Collectives:
     declaration = want(nodes, **data)
     model = find_model(declaration.common.model)
     return collectives_of(specs_of(nodes, **data), declaration, model)
@@ -133,20 +133,20 @@ def told_of(nodes: int = 2, **data: Any) -> Collectives:
 
 def test_the_cure_is_the_models_own_variant_or_a_release() -> None:
     for model, cure in (("qwen7b", "variant=release"), ("llama8b", f"image={RELEASE}")):
-        assert cure in told_of(model=model).cure
+        assert cure in versions_of(model=model).cure
 
 
 def test_a_declared_image_is_not_cured_by_a_variant() -> None:
     declaration = want(2, model="qwen7b")
-    choice = replace(declaration.choice, image=None, sources={"image": "inventory"})
-    declared = replace(declaration, choice=choice)
+    catalog = replace(declaration.catalog, image=None, sources={"image": "inventory"})
+    declared = replace(declaration, catalog=catalog)
     assert RELEASE in newer_nccl(declared, find_model("qwen7b"))
 
 
 def test_what_a_group_is_judged_by() -> None:
-    plain = told_of(model="qwen7b")
+    plain = versions_of(model="qwen7b")
     assert (plain.nodes, plain.graphs, plain.host_ipc, plain.nvls) == (2, False, False, False)
-    odd = told_of(
+    odd = versions_of(
         model="qwen7b",
         disable_cuda_graph=False,
         ipc="host",

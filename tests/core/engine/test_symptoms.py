@@ -51,7 +51,7 @@ def test_each_example_shows_its_own_symptom_alone(kind: str, symptom: Symptom) -
 @pytest.mark.parametrize(("kind", "symptom"), BY_KEY)
 def test_a_diagnosis_names_what_its_line_names(kind: str, symptom: Symptom) -> None:
     diagnoses = [str(d) for example in symptom.examples for d in diagnose_example(kind, example)]
-    for text in symptom.tells:
+    for text in symptom.quoted:
         assert any(text in diagnosis for diagnosis in diagnoses), text
 
 
@@ -146,7 +146,7 @@ def test_a_line_of_a_megabyte_is_read_quickly(sign: str) -> None:
     begun = process_time()
     assert diagnose([line], End(0)) == ()
     docker_error(line)
-    log.last_words([line], 12)
+    log.meaningful_lines([line], 12)
     log.phase([line])
     log.transport([line])
     assert process_time() - begun < SECONDS

@@ -133,7 +133,7 @@ def test_twins_in_overlapping_subnets_count_as_one() -> None:
     assert "share a subnet" in warnings(fabric)
 
 
-def test_first_half_alone_when_asked_for() -> None:
+def test_first_half_alone_where_it_is_set() -> None:
     fabric = choose_fabric(sparks(), FabricOptions(twins="first"))
     assert (fabric.nodes[0].hcas, fabric.findings) == (("rocep1s0f1",), ())
 
@@ -386,7 +386,7 @@ def test_rendezvous_on_management_needs_its_hcas_named() -> None:
 
 
 def test_a_refusal_too_does_not_depend_on_the_order_of_interfaces() -> None:
-    """Found by hypothesis: the addresses were told as the node listed them."""
+    """Found by hypothesis: the addresses were printed as the node listed them."""
     nodes = [node(f"s{i}", lan=f"10.{i}.0.1/24", wifi=f"10.{i}.9.1/24") for i in (1, 2)]
     turned = [replace(n, interfaces=n.interfaces[::-1]) for n in nodes]
     wishes = FabricOptions(rdma="off")

@@ -35,7 +35,7 @@ def test_an_open_api_is_warned_of_once_with_both_cures(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3"])
-def test_on_loopback_nothing_is_said(host: str) -> None:
+def test_on_loopback_there_is_no_finding(host: str) -> None:
     assert exposure(ApiAccess(host, 30000, keyed=False, nodes=1, sglang="0.5.3.post3")) is None
 
 

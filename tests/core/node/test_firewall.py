@@ -50,7 +50,7 @@ def lets_in(there: tuple[Rule, ...], protocol: str, port: int, source: str) -> b
 
 
 def applied(ufw: Ufw, change: UfwChange) -> Ufw:
-    """The node after ufw was told the change."""
+    """The node after ufw has made the change."""
     rest = tuple(rule for rule in ufw.rules if rule not in change.remove)
     active = (ufw.active or change.enable) and not change.disable
     return replace(ufw, active=active, rules=(*rest, *change.add))

@@ -7,11 +7,11 @@ import pytest
 from cluster.lease import (
     Lease,
     LeaseAnswer,
-    command_line,
     held_by_other,
     lease_lost,
     parse_lease,
     parse_lease_answer,
+    redacted_command,
 )
 
 ANN = Lease("ann", "laptop", 1748772000.0, "pyinfra inventories/spark.py deploy.py", "ab12")
@@ -92,5 +92,5 @@ def test_no_text_in_it_controls_a_terminal() -> None:
     ],
 )
 def test_a_command_shows_settings_and_no_secret(name: str, value: str, expected: str) -> None:
-    line = command_line(["pyinfra", "spark.py", "deploy.py"], {name: value})
+    line = redacted_command(["pyinfra", "spark.py", "deploy.py"], {name: value})
     assert line == f"pyinfra spark.py deploy.py --data {expected}"

@@ -20,7 +20,7 @@ from cluster.node.netplan import (
     in_use,
     network_objections,
     ping_arguments,
-    unreached,
+    unanswered_pings,
 )
 from cluster.node.readings import Interface, NodeFacts, RdmaPort
 
@@ -296,7 +296,7 @@ def test_ranks_that_run_keep_their_addresses() -> None:
 # ---- the proof
 
 
-def test_every_half_asks_its_own_subnet() -> None:
+def test_every_half_pings_its_own_subnet() -> None:
     network = {f"spark-{r + 1}": wanted(r) for r in range(3)}
     words = ping_arguments(network, "spark-2")
     assert [words[i : i + 3] for i in range(0, len(words), 3)] == [
@@ -305,7 +305,7 @@ def test_every_half_asks_its_own_subnet() -> None:
         (A, "192.168.100.3", "9000"),
         (B, "192.168.101.3", "9000"),
     ]
-    (finding,) = unreached(network, "spark-2", [f"{B} 192.168.101.3 9000"])
+    (finding,) = unanswered_pings(network, "spark-2", [f"{B} 192.168.101.3 9000"])
     assert str(finding) == (
         f"spark-2: 192.168.101.3 (spark-3 {B}) does not answer a ping of 8972 bytes from {B}"
         f" -> ping -M do -s 8972 -I {B} 192.168.101.3, and look at cable, switch and its MTU"

@@ -165,7 +165,7 @@ def test_a_moved_tag_is_judged_by_the_new_image() -> None:
     assert any("image id: " in line for line in lines), lines
 
 
-def test_an_image_is_not_asked_if_a_rank_was_made_of_it_or_the_version_is_declared() -> None:
+def test_an_image_is_not_queried_if_a_rank_was_created_from_it_or_the_version_is_declared() -> None:
     model = find_model("gpt-oss-120b")
     assert not decide(want(), model, Readings(running(TWO))).undecided_image
     declared = decide(want(sglang_version="0.5.23"), model, Readings(moved_tag()))

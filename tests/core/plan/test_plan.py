@@ -372,7 +372,7 @@ POLICIES = ("no", "unless-stopped", "always", "on-failure")
 THREE = specs_of(nodes=3, model="qwen72b")
 OLD = specs_of(nodes=3, model="qwen72b", mem_fraction=0.5)
 LABELS = ("as-wanted", "old")
-# Of strays: what tells no group of ours is not ours to touch.
+# Of strays: what names no group of ours is not ours to touch.
 ODD = ("broken", "empty", "other-group")
 
 

@@ -16,7 +16,7 @@ from cluster.probes.exchange import DEADLINE, ProbeReply
 from cluster.probes.judges import ProbeVerdict, judge, metric
 from cluster.probes.questions import questions, spelled
 from cluster.probes.rounds import TOGETHER, probe_rounds
-from cluster.probes.thresholds import THRESHOLDS, Limits, thresholds
+from cluster.probes.thresholds import THRESHOLDS, ProbeLimits, thresholds
 
 QUIET = Abilities(quiet=ALL.quiet)
 
@@ -194,7 +194,7 @@ def test_the_accept_length_of_an_engine_that_counts_no_steps(after: str, outcome
     ],
 )
 def test_no_answer(reply: ProbeReply, outcome: str, fails: bool) -> None:
-    # What is refused can't be judged; what comes too late is told, as a busy server explains it.
+    # What is refused can't be judged; what is late is reported, as a busy server explains it.
     came = [replace(reply, id=r.id) if r.id == "sum" else r for r in replies(ALL)]
     (verdict,) = (v for v in judge(ALL, came) if v.name == "arithmetic")
     assert verdict.outcome == outcome
@@ -316,7 +316,7 @@ def test_all_requests_are_bounded(bits: tuple[bool, ...]) -> None:
         assert request.stream == bool((request.body or {}).get("stream"))
 
 
-def test_a_deploy_always_asks_the_same() -> None:
+def test_a_deploy_always_sends_the_same_questions() -> None:
     assert probe_rounds(ALL, MODEL) == probe_rounds(ALL, MODEL, questions(0))
     assert questions(1) != questions(0)
 
@@ -349,5 +349,5 @@ def test_only_a_proven_probe_fails_a_switch() -> None:
     for probe, answers, _ in FAULTS:
         (verdict,) = (v for v in changed(ALL, answers) if v.name == probe)
         assert verdict.fails == thresholds().proven(probe)
-    limits: Limits = thresholds().limits
+    limits: ProbeLimits = thresholds().limits
     assert 1 - 0.05 ** (1 / limits.proven_runs) < 0.015

@@ -66,7 +66,7 @@ def verdict(outcome: str = "wrong", **more: object) -> ProbeVerdict:
     return ProbeVerdict(**{**fields, **more})  # type: ignore[arg-type]
 
 
-def test_a_wrong_answer_is_an_error_with_what_was_asked_and_its_causes() -> None:
+def test_a_wrong_answer_is_an_error_with_its_question_and_its_causes() -> None:
     one = verdict(fails=True, why="41 is wrong", causes=("a kernel", "a repack"))
     finding, _ = verdict_findings([one], "spark-1", 3.0)
     assert (finding.level, finding.where) == (Level.ERROR, "spark-1")

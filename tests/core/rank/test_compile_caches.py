@@ -23,7 +23,7 @@ OWN = f"{ROOT}/compile/abababababab"
 
 
 def words(image_id: str = IMAGE_ID, rank: int = 0, **data: Any) -> Argv:
-    return compile_caches.create_words(list(specs_of(**data).values())[rank], image_id)
+    return compile_caches.create_argv(list(specs_of(**data).values())[rank], image_id)
 
 
 def mounts(argv: Argv) -> list[str]:
@@ -82,8 +82,8 @@ def test_without_gpus_or_a_folder_nothing_is_mounted(data: dict[str, Any]) -> No
     spec = specs_of(**data)["spark-1"]
     assert spec.compile_caches == ""
     assert "compile_caches" not in spec.dump()
-    assert compile_caches.create_words(spec, IMAGE_ID) == ()
-    assert compile_caches.prepare(spec, IMAGE_ID) is None
+    assert compile_caches.create_argv(spec, IMAGE_ID) == ()
+    assert compile_caches.create_folder(spec, IMAGE_ID) is None
     assert compile_caches.note_served(spec, IMAGE_ID) is None
 
 
@@ -139,7 +139,7 @@ def test_a_group_of_the_version_before_serves_on_and_changes_with_its_next_start
 
 
 def prepared(spec: Spec) -> subprocess.CompletedProcess[str]:
-    command = compile_caches.prepare(spec, IMAGE_ID)
+    command = compile_caches.create_folder(spec, IMAGE_ID)
     assert command
     return subprocess.run(command.argv, capture_output=True, text=True)
 

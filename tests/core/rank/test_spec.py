@@ -438,7 +438,7 @@ def test_a_label_of_every_earlier_version_is_read(version: str) -> None:
     assert rank.spec is not None
     assert rank.spec.launch.model_path == "openai/gpt-oss-120b"
     assert (rank.spec.url, rank.number) == ("http://127.0.0.1:30000", 0)
-    # What tells no group belongs to none: nobody but its owner touches it.
+    # What names no group belongs to none: nobody but its owner touches it.
     assert rank.group == ("" if version == "without_group" else "sglang")
     assert label_drift(text, rank.spec) == ()
 

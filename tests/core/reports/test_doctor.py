@@ -12,10 +12,10 @@ from cluster.findings import error, ok, warning
 from cluster.node.readings import DiskReading, Engine
 from cluster.reports.doctor import (
     RankLogText,
-    check_problems,
     disk_problems,
     doctor_report,
     engine_problems,
+    finding_problems,
     group_problems,
     leftover_problems,
     log_problems,
@@ -264,13 +264,16 @@ def test_a_healthy_group_has_no_problems():
         pytest.param(None, {"ranks": "no answer in time"}, "docker-silent", id="frozen"),
     ],
 )
-def test_a_container_engine_that_cannot_be_asked(engine, unread, key):
+def test_a_container_engine_that_does_not_answer(engine, unread, key):
     (finding,) = engine_problems({"spark-1": spark(0, engine=engine, unread=unread)})
     assert (finding.key, finding.where) == (key, "spark-1")
     assert finding.evidence
-    of_docker = error("the Docker daemon is not running", "spark-1", "x", "docker-unusable")
-    others = [replace(of_docker, where="spark-2"), error("Docker, by its words alone", "spark-1")]
-    findings = check_problems([of_docker, *others], [finding])
+    of_docker = error("the Docker daemon is not running", "spark-1", "x", key="docker-unusable")
+    others = [
+        replace(of_docker, where="spark-2"),
+        error("Docker, by its words alone", "spark-1", key="other"),
+    ]
+    findings = finding_problems([of_docker, *others], [finding])
     assert [(p.where, p.cause) for p in findings] == [(f.where, f.what) for f in others]
 
 
@@ -305,11 +308,11 @@ def test_an_ongoing_switch_is_not_a_problem():
 
 
 def test_a_report_with_only_warnings_is_ok():
-    findings = list(check_problems([ok("fine"), warning("hm", "spark-1")], []))
+    findings = list(finding_problems([ok("fine"), warning("hm", "spark-1", key="clock-off")], []))
     report = doctor_report(READY, [*findings, *findings], ("x",))
-    assert (report.ok, keys(report.ailments)) == (True, ["check"])
+    assert (report.ok, keys(report.ailments)) == (True, ["clock-off"])
     report = doctor_report(
-        READY, [*findings, *check_problems([error("bad", "spark-2", "do")], [])], ()
+        READY, [*findings, *finding_problems([error("bad", "spark-2", "do", key="bad")], [])], ()
     )
     assert (report.ok, [a.level for a in report.ailments]) == (False, ["error", "warning"])
 

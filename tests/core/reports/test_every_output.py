@@ -214,7 +214,7 @@ def test_logs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_pyinfra() -> None:
     """Every record of its logger, a refusal of several lines too; `config.py` sets it up."""
-    finding = error(BAD, BAD, BAD)
+    finding = error(BAD, BAD, BAD, key="bad")
     assert checked(str(finding)).count("\n") == 0
     record = logging.LogRecord("pyinfra", 20, "", 0, f"refused:\n    {BAD} %s", (BAD,), None)
     assert printable_record(record)

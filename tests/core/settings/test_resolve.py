@@ -100,7 +100,7 @@ def test_the_strongest_layer_that_states_a_value_decides() -> None:
 def test_environment_and_flags_are_joined_over_the_layers() -> None:
     declared = resolved(2, env={"A": "mine"})
     assert declared.common.env == {"OF": "variant", "A": "mine"}
-    words = " ".join(declared.choice.arguments)
+    words = " ".join(declared.catalog.arguments)
     assert words.endswith("--attention-backend flashinfer --page-size 64")
 
 
@@ -122,7 +122,7 @@ def test_a_model_outside_the_catalog_has_the_usual_values(model: Model) -> None:
     settings = resolved(2, model).common
     assert (settings.image, settings.mem_fraction) == (DEFAULT_IMAGE, USUAL_FRACTION)
     assert settings.disable_cuda_graph is True
-    assert not resolved(2, model).choice.variant
+    assert not resolved(2, model).catalog.variant
 
 
 def test_it_changes_nothing_more_the_second_time() -> None:
@@ -152,7 +152,7 @@ def test_a_variant_of_a_model_without_any_is_refused() -> None:
 def test_without_a_default_one_must_be_chosen() -> None:
     model = replace(MODEL, default_variant="")
     assert "big has no default variant; it has: quick, plain" in refusal(model=model)
-    assert resolved(model=model, variant="plain").choice.variant == "plain"
+    assert resolved(model=model, variant="plain").catalog.variant == "plain"
 
 
 def test_a_variant_for_other_numbers_of_nodes_is_refused_with_one_that_fits() -> None:
@@ -162,7 +162,7 @@ def test_a_variant_for_other_numbers_of_nodes_is_refused_with_one_that_fits() ->
     only = replace(MODEL, variants=MODEL.variants[:1])
     assert "head_only=true" in refusal(4, model=only)
     assert resolved(4, model=only, tensor_parallel=4).common.tensor_parallel == 4
-    assert resolved(4, model=only, state="absent").choice.variant == "quick"
+    assert resolved(4, model=only, state="absent").catalog.variant == "quick"
 
 
 def test_the_head_alone_is_one_node() -> None:
@@ -173,7 +173,7 @@ def test_the_head_alone_is_one_node() -> None:
 
 
 def test_the_options_of_speculative_decoding() -> None:
-    words = " ".join(resolved(1).choice.arguments)
+    words = " ".join(resolved(1).catalog.arguments)
     assert words.startswith(
         "--speculative-algorithm DSPARK --speculative-draft-model-path org/draft "
         f"--speculative-draft-model-revision {'d' * 40} --speculative-num-steps 3 "
@@ -182,14 +182,14 @@ def test_the_options_of_speculative_decoding() -> None:
 
 
 def test_draft_none_is_no_speculation_and_another_draft_is_used() -> None:
-    without = resolved(1, draft="none").choice
+    without = resolved(1, draft="none").catalog
     assert without.draft is None and "--speculative-algorithm" not in without.arguments
-    other = resolved(1, draft="me/draft").choice
+    other = resolved(1, draft="me/draft").catalog
     assert other.draft == DraftModel(id="me/draft")
     assert "me/draft" in other.arguments and "d" * 40 not in other.arguments
 
 
-def test_where_the_draft_comes_from_is_told() -> None:
+def test_where_the_draft_comes_from_is_shown() -> None:
     assert "draft = org/draft (variant quick)" in source_lines(resolved(1))
     assert "draft = me/draft (inventory)" in source_lines(resolved(1, draft="me/draft"))
     assert not [line for line in source_lines(resolved(1, draft="none")) if "org/draft" in line]
@@ -208,24 +208,24 @@ def test_where_the_draft_comes_from_is_told() -> None:
 def test_a_draft_that_lies_on_the_nodes_takes_the_place_of_the_catalogs(
     words: tuple[str, ...],
 ) -> None:
-    choice = resolved(1, extra_args=words).choice
-    assert choice.draft is None and "--speculative-algorithm" in choice.arguments
-    assert not [word for word in choice.arguments if word.startswith("--speculative-draft-model")]
+    catalog = resolved(1, extra_args=words).catalog
+    assert catalog.draft is None and "--speculative-algorithm" in catalog.arguments
+    assert not [word for word in catalog.arguments if word.startswith("--speculative-draft-model")]
 
 
 def test_a_draft_in_the_models_own_repository_has_the_models_revision() -> None:
     commit = "e" * 40
-    choice = resolved(1, draft=MODEL.id, revision=commit).choice
-    assert choice.draft is None
-    words = " ".join(choice.arguments)
+    catalog = resolved(1, draft=MODEL.id, revision=commit).catalog
+    assert catalog.draft is None
+    words = " ".join(catalog.arguments)
     assert f"--speculative-draft-model-path {MODEL.id} " in words
     assert f"--speculative-draft-model-revision {commit}" in words
 
 
 def test_a_declared_draft_is_used_by_a_model_without_speculation_too() -> None:
-    choice = want(1, model="qwen7b", draft="me/draft").choice
-    assert choice.draft == DraftModel(id="me/draft")
-    assert choice.arguments == ("--speculative-draft-model-path", "me/draft")
+    catalog = want(1, model="qwen7b", draft="me/draft").catalog
+    assert catalog.draft == DraftModel(id="me/draft")
+    assert catalog.arguments == ("--speculative-draft-model-path", "me/draft")
 
 
 # ---- CUDA graphs
@@ -248,13 +248,13 @@ def test_graphs_are_on_where_the_evidence_says_so(
     model = Model(id="org/big", image=image, disable_cuda_graph=stated)
     declared = resolved(nodes, model)
     assert declared.common.disable_cuda_graph is off
-    assert declared.choice.sources["disable_cuda_graph"]
+    assert declared.catalog.sources["disable_cuda_graph"]
 
 
 # ---- what is reported
 
 
-def test_a_dry_run_says_whose_each_value_is() -> None:
+def test_a_dry_run_shows_where_each_value_comes_from() -> None:
     one, two = declare(2, mem_fraction=0.7, port=31000, env={"B": "2"})
     hosts = [replace(host, overridden=frozenset({"port"})) for host in (one, two)]
     lines = list(source_lines(resolve(parse_declaration(hosts), MODEL)))
@@ -315,7 +315,7 @@ def test_the_images_parser_takes_the_launch_line_of_every_entry(
     declared, version, specs = rendered(model, nodes, variant=variant)
     for spec in specs.values():
         line = argv(spec.launch, version)[1:]
-        assert check_arguments(line, version, declared.choice.own_arguments) == []
+        assert check_arguments(line, version, declared.catalog.own_arguments) == []
         assert check_pairs(line, version) == []
 
 
@@ -347,7 +347,7 @@ def test_no_setting_makes_an_option_that_the_image_lacks(
     declared, own, specs = rendered(model, nodes, variant=variant, **data)
     launch = specs[declared.names[-1]].launch
     line = argv(launch, own)[1:]
-    assert check_arguments(line, own, declared.choice.own_arguments) == []
+    assert check_arguments(line, own, declared.catalog.own_arguments) == []
     # In any image, where the entry's own options are left out.
     line = argv(replace(launch, model_args=()), version)[1:]
     assert not [f for f in check_arguments(line, version) if "does not know" in f.what]

@@ -14,10 +14,10 @@ from cluster.node.readings import Rank
 from cluster.transfer.prune_plan import (
     Compiled,
     Declared,
-    Item,
     Kept,
     Repository,
     StoredImage,
+    StoredItem,
     find_running,
     find_unused,
     parse_kept,
@@ -50,7 +50,7 @@ def image(id_: str = IMAGE_ID, **changed: Any) -> StoredImage:
 
 def unused(
     there: Kept, ranks: tuple[Rank, ...] = (), declared: Declared = NOTHING
-) -> tuple[Item, ...]:
+) -> tuple[StoredItem, ...]:
     return find_unused(there, ranks, declared, {OURS})
 
 

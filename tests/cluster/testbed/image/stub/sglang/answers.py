@@ -56,14 +56,14 @@ def silenced(query):
     return off or query.get("reasoning_effort") == "none"
 
 
-def asked_text(query):
+def prompt_text(query):
     messages = query.get("messages") or [{}]
     return str(query.get("prompt") or messages[-1].get("content") or "")
 
 
 def spoken(query, kind):
     """The tokens of the answer before any limit: words, of Chinese its characters."""
-    text = asked_text(query)
+    text = prompt_text(query)
     answer = CHINESE if re.search("[\u4e00-\u9fff]", text) else KNOWN.get(text, "")
     if answer and "prompt" in query:
         answer = f" {answer}"
@@ -96,7 +96,7 @@ def tool_call(query, kind):
 
 def call_arguments(query):
     """The city that the question names, and its unit."""
-    city = re.search(r"\bin ([A-Z]\w+)", asked_text(query))
+    city = re.search(r"\bin ([A-Z]\w+)", prompt_text(query))
     return json.dumps({"city": city[1] if city else "", "unit": "celsius"})
 
 
@@ -180,8 +180,8 @@ def completion(query, kind=""):
     _, answer, finish = words(query, thinks=False, kind=kind)
     choice = {"index": 0, "text": "".join(answer), "logprobs": None, "finish_reason": finish}
     if query.get("echo") and query.get("logprobs") is not None:
-        tokens = re.findall(r"\s*\S+", asked_text(query))
-        choice["text"] = asked_text(query) + choice["text"]
+        tokens = re.findall(r"\s*\S+", prompt_text(query))
+        choice["text"] = prompt_text(query) + choice["text"]
         likely = -11.0 if kind == "unlikely" else -2.0
         scored = [None, *[likely] * (len(tokens) - 1), *[-0.5] * len(answer)]
         offsets = {"tokens": tokens + answer, "top_logprobs": None, "text_offset": []}

@@ -9,7 +9,7 @@ from pathlib import Path
 from sglang import OLD
 
 TABLE = Path(__file__).with_name("options.json")
-# the recorded table tells no types; a None default hides these
+# the recorded table has no types; a None default hides these
 NUMBERS = {"--mem-fraction-static": float, "--dist-timeout": int, "--context-length": int}
 
 

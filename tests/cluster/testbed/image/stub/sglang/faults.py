@@ -7,12 +7,12 @@
     STUB_EXIT_RANK=N          rank N dies while it loads
     STUB_EXIT_CAUSE=TEXT      … of this (default: a CUDA out of memory)
     STUB_NEVER_READY=1        the port opens, and /health stays 503
-    STUB_SERVE_AS=OTHER/MODEL the id that /v1/models tells
+    STUB_SERVE_AS=OTHER/MODEL the id that /v1/models lists
     STUB_GATED=401            the weights need a token: without a readable one at HF_TOKEN_PATH,
                               Hugging Face's refusal and exit 1; 403: whatever the token
     STUB_COMPLETION_FAILS=1   completions answer 500, all else is well
     STUB_NONSENSE=KIND        its answers are wrong in this way: one of answers.NONSENSE
-    STUB_NCCL=2.29.7          the NCCL that it tells
+    STUB_NCCL=2.29.7          the NCCL that it logs
     STUB_CAPTURE_STOPS=1      the capture of CUDA graphs, where they are on, never ends
 
     STUB_BY_MODEL={"ORG/NAME": {"STUB_NEVER_READY": "1"}}   any of these for some models alone

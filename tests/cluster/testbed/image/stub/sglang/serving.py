@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Dummy(Handler):
-    """A rank > 0 tells only that its scheduler has loaded."""
+    """A rank > 0 answers only that its scheduler has loaded."""
 
     def do_GET(self):
         healthy = HEALTH if OLD else (*HEALTH, "/ping")
