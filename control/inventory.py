@@ -76,26 +76,10 @@ def load_inventory(
     + connect: its hosts will be connected to, so ~/.ssh/config is checked too
     + monitor: a host that only monitors is among them
     """
-    # Imported only when needed: pyinfra's CLI replaces the threads of the process (gevent).
-    from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
-
     _refuse_no_inventory(name)
     if Path(name).is_file():
         include(Path(name).with_name("catalog"))
-        if ours:
-            _refuse_unreadable_groups(name)
-    try:
-        inventory: Inventory = make_inventory(
-            name,
-            override_data=dict(data or {}),
-            cwd=os.getcwd(),
-            group_data_directories=list(folders) or None,
-        )
-    except (PyinfraError, click.ClickException):
-        raise
-    except Exception as e:
-        # pyinfra lets errors through that it does not expect of an inventory.
-        raise Refused(_unusable(name, e)) from None
+    inventory = _make_inventory(name, data or {}, folders, ours=ours)
     if not monitor:
         drop_monitor(inventory)
     if not len(inventory):
@@ -115,15 +99,34 @@ def load_inventory(
     return inventory
 
 
-def _refuse_unreadable_groups(name: str) -> None:
-    """Refused with every group of an inventory file that pyinfra would ignore or cut short."""
+def _make_inventory(
+    name: str, data: Mapping[str, Any], folders: Iterable[str], *, ours: bool
+) -> Inventory:
+    """As pyinfra makes it; Refused for a file that raises, and with every group that pyinfra would
+    ignore or cut short. Parameters as for `load_inventory`."""
+    # Imported only when needed: pyinfra's CLI replaces the threads of the process (gevent).
+    from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
     from pyinfra_cli.util import exec_file  # type: ignore[import-untyped]
 
+    if ours and Path(name).is_file():
+        try:
+            variables = exec_file(name, return_locals=True)
+        except (Exception, SystemExit) as e:
+            raise Refused(_unusable(name, getattr(e, "exception", e))) from None
+        refuse_errors(names.unreadable_groups(name, variables))
     try:
-        variables = exec_file(name, return_locals=True)
-    except (Exception, SystemExit) as e:
-        raise Refused(_unusable(name, getattr(e, "exception", e))) from None
-    refuse_errors(names.unreadable_groups(name, variables))
+        inventory: Inventory = make_inventory(
+            name,
+            override_data=dict(data),
+            cwd=os.getcwd(),
+            group_data_directories=list(folders) or None,
+        )
+    except (PyinfraError, click.ClickException):
+        raise
+    except Exception as e:
+        # pyinfra lets errors through that it does not expect of an inventory.
+        raise Refused(_unusable(name, e)) from None
+    return inventory
 
 
 def _refuse_no_inventory(name: str) -> None:

@@ -115,8 +115,8 @@ def named_state(state: State, seconds: int = CONNECT_SECONDS) -> State:
 
 
 def take_survey(state: State, *, full: bool = False) -> Survey:
-    """Read every node, decide, then ask every rank; each step bounded in time, whatever the nodes
-    do. Refused if the declaration itself is wrong.
+    """Read every node, decide, then query every rank; each step bounded in time, whatever the
+    nodes do. Refused if the declaration itself is wrong.
 
     + full: read the disks too, and nothing of monitoring
     """
@@ -165,16 +165,16 @@ def _read_nodes(deployment: Deployment, *, full: bool) -> Readings:
 
 
 def _image_version(deployment: Deployment, readings: Readings) -> str:
-    """What the head's image says, as a deploy would ask it; else the likeliest version."""
+    """What the head's image says, as a deploy would read it; else the likeliest version."""
     image = deployment.settings.image
 
-    def ask(host: Host) -> str:
+    def read(host: Host) -> str:
         try:
             return nodes.read_image_version(host, image, ANSWER_SECONDS)
         except findings.Refused:
             return assumed_version(deployment.declaration, readings)
 
-    return shell.on_all([deployment.head], ask)[deployment.head.name]
+    return shell.on_all([deployment.head], read)[deployment.head.name]
 
 
 def _read_watch(survey: Survey, at: Host) -> Watch | None:

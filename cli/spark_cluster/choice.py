@@ -157,19 +157,19 @@ def write_choice(project: Project, model: "Model", variant: ChosenVariant) -> li
     for setting, value in wanted.items():
         if effective[setting] != value:
             _undo(changes)
-            files = ", ".join(map(relative_path, _stronger(project, setting)))
+            folders = dict.fromkeys(
+                [project.root / "group_data", project.inventory.parent / "group_data"]
+            )
+            others = (file for folder in folders for file in sorted(folder.glob("*.py")))
+            stronger = [
+                file
+                for file in others
+                if file.stem != "all" and in_group(file.read_bytes(), file.name, setting)
+            ]
+            files = ", ".join(map(relative_path, stronger or [project.inventory]))
             what = f"a stronger setting makes the {setting} {effective[setting]}: look in {files}"
             raise ClusterError(f"nothing was written: {what}")
     return changes
-
-
-def _stronger(project: Project, setting: str) -> list[Path]:
-    """The files of group data that name this setting; the inventory if none does."""
-    inventory = project.inventory
-    folders = dict.fromkeys([project.root / "group_data", inventory.parent / "group_data"])
-    others = [file for folder in folders for file in sorted(folder.glob("*.py"))]
-    named = [f for f in others if f.stem != "all" and in_group(f.read_bytes(), f.name, setting)]
-    return named or [inventory]
 
 
 def plan_file_changes(project: Project, settings: Mapping[str, str]) -> list[FileChange]:

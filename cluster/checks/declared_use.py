@@ -35,6 +35,18 @@ def declared_use(
     named, draft = given.get(DRAFT_PATH, model.id), catalog.draft
     if draft is None and named != model.id:
         draft = DraftModel(id=named)
+
+    def others_bytes(node: NodeFacts) -> float:
+        """Bytes that ranks of other groups may hold on a node: the fraction that each is started
+        with, of all the memory."""
+        specs = [rank.spec for rank in node.ranks if rank.alive and rank.spec]
+        fractions = (
+            spec.launch.mem_fraction or 0
+            for spec in specs
+            if spec.group != settings.group and spec.runtime == "docker"
+        )
+        return min(1, sum(fractions)) * node.memory.total * CUDA_SHARE if node.memory else 0
+
     return use_of_options(
         given,
         nodes=len(wanted.names),
@@ -46,21 +58,8 @@ def declared_use(
         context_length=context or None,
         draft=draft,
         offloaded_bytes=catalog.offloaded_bytes,
-        others_bytes=max((_others(node, settings.group) for node in nodes), default=0),
+        others_bytes=max(map(others_bytes, nodes), default=0),
     )
-
-
-def _others(node: NodeFacts, group: str) -> float:
-    """Bytes that ranks of other groups may hold on a node: the fraction that each is started with,
-    of all the memory."""
-    if node.memory is None:
-        return 0
-    fractions = (
-        rank.spec.launch.mem_fraction or 0
-        for rank in node.ranks
-        if rank.alive and rank.spec and rank.spec.group != group and rank.spec.runtime == "docker"
-    )
-    return min(1, sum(fractions)) * node.memory.total * CUDA_SHARE
 
 
 def memory_lines(

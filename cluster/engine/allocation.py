@@ -87,6 +87,15 @@ def read_allocation(lines: Sequence[str]) -> Allocation:
 
 def allocation_rows(allocation: Allocation, table: MemoryTable) -> Iterator[str]:
     """Each part that the log names, with what the table has for it."""
+
+    def beside(size: float, expected: float | None) -> str:
+        if not expected:
+            return "computed: unknown"
+        apart = size / expected - 1
+        close = abs(apart) <= CLOSE or abs(size - expected) <= LAST_DIGIT
+        how = "within 5 %" if close else f"{apart:+.0%}"
+        return f"computed: {printable.gigabytes(expected)} ({how})"
+
     parts = {part.name: part for part in table.parts}
     states = [part.bytes for part in table.parts if part.name.startswith("states")]
     computed = {name: part.bytes for name, part in parts.items() if not part.reserved}
@@ -106,7 +115,7 @@ def allocation_rows(allocation: Allocation, table: MemoryTable) -> Iterator[str]
             reserve = printable.gigabytes(part.bytes or 0)
             yield f"{name} {printable.gigabytes(size)}, reserved: {reserve}"
         elif size:
-            yield f"{name} {printable.gigabytes(size)}, {_beside(size, computed.get(name))}"
+            yield f"{name} {printable.gigabytes(size)}, {beside(size, computed.get(name))}"
     if allocation.kv:
         most = table.kv_tokens
         bound = "unknown" if most is None else f"at most {most:,} tokens"
@@ -114,12 +123,3 @@ def allocation_rows(allocation: Allocation, table: MemoryTable) -> Iterator[str]
             f"KV cache {printable.gigabytes(allocation.kv)}: {allocation.kv_tokens:,} tokens, "
             f"computed: {bound}"
         )
-
-
-def _beside(size: float, expected: float | None) -> str:
-    if not expected:
-        return "computed: unknown"
-    apart = size / expected - 1
-    close = abs(apart) <= CLOSE or abs(size - expected) <= LAST_DIGIT
-    how = "within 5 %" if close else f"{apart:+.0%}"
-    return f"computed: {printable.gigabytes(expected)} ({how})"
