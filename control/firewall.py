@@ -35,7 +35,25 @@ def plan_firewall(state: State) -> dict[str, firewall.UfwChange]:
     readings = shell.on_all(
         hosts.values(), lambda host: shell.read_fact(host, fact, fact.command(), READ_SECONDS)
     )
-    states = shell.require_all(readings, _unread_finding)
+    states = shell.require_all(
+        readings,
+        lambda node, why: error(
+            f"its firewall could not be read: {why or 'no answer'}",
+            node,
+            "sudo ufw status",
+            key="ufw-unreadable",
+        ),
+    )
+    refuse_errors(
+        error(
+            f"ufw needs root: {ufw.no_root}",
+            node,
+            "give the login sudo without a password, or: pyinfra --sudo --use-sudo-password …",
+            key="ufw-needs-root",
+        )
+        for node, ufw in states.items()
+        if ufw.no_root
+    )
     contexts = _rule_contexts(declaration, hosts)
     if settings.firewall == "present" and firewall.scraped_ports(settings):
         monitor = inventory.monitor(state)
@@ -108,16 +126,3 @@ def _monitor_addresses(
             cure = f'monitor = [("{monitor.name}", {{"ssh_hostname": "ADDRESS"}})]'
             raise Refused(error(what, node, cure, key="monitor-no-address"))
     return came
-
-
-def _unread_finding(node: str, why: str) -> Finding:
-    # sudo's own words.
-    if "sudo" in why:
-        return error(
-            f"ufw needs root: {why}",
-            node,
-            "give the login sudo without a password, or: pyinfra --sudo --use-sudo-password …",
-            key="ufw-needs-root",
-        )
-    what = f"its firewall could not be read: {why or 'no answer'}"
-    return error(what, node, "sudo ufw status", key="ufw-unreadable")

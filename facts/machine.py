@@ -105,7 +105,7 @@ class UfwState(Fact[ufw.Ufw]):
     """ufw with its rules, sshd's ports and the login's own connection; needs root."""
 
     def command(self) -> StringCommand:
-        return render(Command(host.as_root("sh", "-c", _FIREWALL), 40))
+        return render(Command(("sh", "-c", _TRY_ROOT, "sh", "sh", "-c", _FIREWALL), 40))
 
     def parse(self, output: list[str]) -> ufw.Ufw:
         lines = [line.split() for line in output if line.strip()]
@@ -135,6 +135,7 @@ class UfwState(Fact[ufw.Ufw]):
             rules=tuple(rule for rule in rules if rule),
             ssh_ports=tuple(sorted(ports & reachable)),
             login=login,
+            no_root=" ".join(values.get("no-root", ())),
         )
 
 

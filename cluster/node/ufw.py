@@ -94,6 +94,7 @@ class Ufw(Shown):
     + rules: for incoming packets, in ufw's order, IPv4 before IPv6
     + ssh_ports: where sshd listens for others
     + login: the connection of this reading; None without SSH (the node itself)
+    + no_root: sudo's words, where the login can't become root: then nothing else is known
     """
 
     installed: bool = True
@@ -102,6 +103,7 @@ class Ufw(Shown):
     rules: tuple[Rule, ...] = ()
     ssh_ports: tuple[int, ...] = ()
     login: Login | None = None
+    no_root: str = ""
 
 
 def deciding_rule(rules: tuple[Rule, ...], packet: Rule) -> Rule | None:

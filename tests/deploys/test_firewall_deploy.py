@@ -120,8 +120,8 @@ def test_a_change_that_fails_is_taken_back(
     [
         pytest.param(["missing"], "ufw is not installed -> sudo apt-get install ufw", id="no ufw"),
         pytest.param(
-            {"success": False, "stderr": ["sudo gives no root without a password"]},
-            "ufw needs root: sudo gives no root without a password -> give the login sudo",
+            ["no-root sudo: a password is required"],
+            "ufw needs root: sudo: a password is required -> give the login sudo",
             id="sudo",
         ),
         pytest.param(
