@@ -21,6 +21,7 @@ RANK |= {
     "oom_killed",
     "lost",
     "nccl",
+    "watchdog",
 }
 
 

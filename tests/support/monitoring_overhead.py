@@ -177,7 +177,8 @@ def compare(parts: list[RunningPart], url: str, folder: Path, repeats: int) -> s
         for name in list(signals)[:: 1 if repeat % 2 == 0 else -1]:
             for part in parts:
                 part.process.send_signal(signals[name])
-            time.sleep(2)
+            # A stopped part makes up for its scrape first.
+            time.sleep(metrics_timer.EVERY)
             measure(url, folder / name / f"{repeat}.json")
             load = json.dumps([round(each, 2) for each in os.getloadavg()])
             print(f"repeat {repeat + 1} {name}: load {load}", file=sys.stderr, flush=True)
