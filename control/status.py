@@ -20,15 +20,7 @@ from cluster.engine.log import phase
 from cluster.engine.nccl import collectives_of
 from cluster.lease import LeaseAnswer
 from cluster.node.readings import IMAGE_FOLDERS, NodeFacts, Rank
-from cluster.plan import previous_group, specs
-from cluster.plan.decide import (
-    Decision,
-    Readings,
-    assumed_version,
-    decide,
-    exposure_findings,
-    probes_off,
-)
+from cluster.plan import decide, previous_group, specs
 from cluster.rank.spec import local_url
 from cluster.reports import status
 from cluster.reports.watch import Watch
@@ -68,7 +60,7 @@ class Survey:
     """
 
     hosts: Mapping[str, Host]
-    decision: Decision
+    decision: decide.Decision
     answers: Mapping[str, RankAnswers] = field(default_factory=dict)
     lease: LeaseAnswer | None = None
     watch: Watch | None = None
@@ -123,7 +115,7 @@ def take_survey(state: State, *, full: bool = False) -> Survey:
     named = named_state(state)
     deployment = converge.declared_deployment(named)
     readings = _read_nodes(deployment, full=full)
-    decision = decide(deployment.declaration, deployment.model, readings)
+    decision = decide.decide(deployment.declaration, deployment.model, readings)
     survey = Survey(deployment.hosts, decision)
     answering = [n for n in survey.nodes if n in deployment.declaration.names]
     asking = gevent.spawn(
@@ -135,7 +127,7 @@ def take_survey(state: State, *, full: bool = False) -> Survey:
     watching = gevent.spawn(shell.on_all, watchers, partial(_read_watch, survey))
     if decision.undecided_image:
         readings = replace(readings, version=_image_version(deployment, readings))
-        decision = decide(deployment.declaration, deployment.model, readings)
+        decision = decide.decide(deployment.declaration, deployment.model, readings)
     answers, watch = asking.get(), next(iter(watching.get().values()), None)
     holder = None
     if deployment.declaration.head in survey.nodes:
@@ -145,7 +137,7 @@ def take_survey(state: State, *, full: bool = False) -> Survey:
     return Survey(deployment.hosts, decision, answers, holder, watch)
 
 
-def _read_nodes(deployment: Deployment, *, full: bool) -> Readings:
+def _read_nodes(deployment: Deployment, *, full: bool) -> decide.Readings:
     def read(host: Host) -> shell.Reading[NodeFacts]:
         settings, disks = deployment.settings_of(host), ["/"]
         if settings.runtime == "docker":
@@ -158,13 +150,13 @@ def _read_nodes(deployment: Deployment, *, full: bool) -> Readings:
         return nodes.read_node(host, options, NODE_SECONDS)
 
     readings = shell.on_all(deployment.hosts.values(), read)
-    return Readings(
+    return decide.Readings(
         nodes={name: r.value for name, r in readings.items() if r.value},
         silent={name: r.why for name, r in readings.items() if not r.value},
     )
 
 
-def _image_version(deployment: Deployment, readings: Readings) -> str:
+def _image_version(deployment: Deployment, readings: decide.Readings) -> str:
     """What the head's image says, as a deploy would read it; else the likeliest version."""
     image = deployment.settings.image
 
@@ -172,7 +164,7 @@ def _image_version(deployment: Deployment, readings: Readings) -> str:
         try:
             return nodes.read_image_version(host, image, ANSWER_SECONDS)
         except findings.Refused:
-            return assumed_version(deployment.declaration, readings)
+            return decide.assumed_version(deployment.declaration, readings)
 
     return shell.on_all([deployment.head], read)[deployment.head.name]
 
@@ -246,8 +238,8 @@ def status_document(survey: Survey, url: str) -> status.Status:
     unsure = "; ".join(dict.fromkeys(finding.what for finding in decision.refusal))
     judged = (
         *nccl_findings(survey),
-        *exposure_findings(decision, runs=True, declared=False),
-        *probes_off(decision.settings),
+        *decide.exposure_findings(decision, runs=True, declared=False),
+        *decide.probes_off(decision.settings),
     )
     by_level = {
         level: tuple(str(finding) for finding in judged if finding.level is level)

@@ -7,15 +7,8 @@ from dataclasses import dataclass
 
 from pyinfra.api import QuoteString, StringCommand
 
-from cluster.engine import readiness, serving
+from cluster.engine import log as engine_log, readiness, serving
 from cluster.engine.allocation import MEMORY_PATTERN, Allocation, read_allocation
-from cluster.engine.log import (
-    CAPTURING,
-    TRANSPORT_PATTERN,
-    capture_progress,
-    meaningful_lines,
-    phase,
-)
 from cluster.engine.nccl import NCCL_PATTERN, loaded_nccl
 from cluster.node.readings import Shown
 from cluster.rank.runtime import runtime_of
@@ -87,15 +80,15 @@ class RankLook(Fact[readiness.RankHealth]):
         containers = [line for line in lines if line.startswith("{")]
         processes = [line for line in lines if line.count("\t") >= 3]
         ranks = Containers().process(containers) or Processes().process(processes)
-        step = phase(log)
+        step = engine_log.phase(log)
         return readiness.RankHealth(
             node=values["node"],
             rank=next((rank for rank in ranks if rank.name == values["name"]), None),
             health=http_status(values.get("health", "")),
             phase=step,
             lost="" if "asked" in lines else "its container engine does not answer",
-            progress=capture_progress(log) if step == CAPTURING else "",
-            words=next(iter(meaningful_lines(log, 1)), ""),
+            progress=engine_log.capture_progress(log) if step == engine_log.CAPTURING else "",
+            words=next(iter(engine_log.meaningful_lines(log, 1)), ""),
             compiling="compiling" in lines,
             nccl=loaded_nccl([line[5:] for line in lines if line.startswith("nccl ")]),
         )
@@ -342,7 +335,7 @@ def _transport_lines(rank: str, mark: str) -> StringCommand:
     only the last start's lines are read, and only the first few."""
     started = quote(("docker", "inspect", "--format", "{{.State.StartedAt}}", rank))
     logs = join('timeout 20 docker logs --since "$(', started, ')" ', QuoteString(rank))
-    pick = quote(("grep", "-a", "-m", "20", "-E", TRANSPORT_PATTERN))
+    pick = quote(("grep", "-a", "-m", "20", "-E", engine_log.TRANSPORT_PATTERN))
     return join(logs, " 2>&1 | ", pick, f" | sed 's/^/{mark}/'; :")
 
 

@@ -3,15 +3,8 @@
 from math import ceil
 
 from cluster import findings, printable
+from cluster.catalog import memory
 from cluster.catalog.entry import Model
-from cluster.catalog.memory import (
-    Use,
-    kv_tokens,
-    memory_table,
-    node_budget,
-    node_states,
-    node_weights,
-)
 
 # A cache smaller than this can't hold one useful conversation.
 LEAST_KV_TOKENS = 512
@@ -21,7 +14,7 @@ DEPLOY = "pyinfra INVENTORY deploy.py --data"
 def fit(
     model: Model,
     memory_total_bytes: int | None,
-    use: Use,
+    use: memory.Use,
     *,
     memory_available_bytes: int | None = None,
     gpus_per_node: int = 1,
@@ -38,13 +31,17 @@ def fit(
     if model.runtime == "process":
         return _process(model, memory_total_bytes)
     spread = [*_gpus(use, gpus_per_node), *_heads(model, use.tp, use.pp)]
-    weights = node_weights(model, use)
+    weights = memory.node_weights(model, use)
     if spread or weights is None or memory_total_bytes is None:
         return [*spread, *_unchecked(model, memory_total_bytes)]
-    left = node_budget(memory_total_bytes, use) - weights - (node_states(model, use) or 0)
+    left = (
+        memory.node_budget(memory_total_bytes, use)
+        - weights
+        - (memory.node_states(model, use) or 0)
+    )
     if left < 0:
         return [_too_large(model, memory_total_bytes, use)]
-    tokens = kv_tokens(model, memory_total_bytes, use)
+    tokens = memory.kv_tokens(model, memory_total_bytes, use)
     return [
         *_cache(model, tokens, left, use),
         *_crowded(model, memory_total_bytes, use),
@@ -52,7 +49,7 @@ def fit(
     ]
 
 
-def _gpus(use: Use, gpus_per_node: int) -> list[findings.Finding]:
+def _gpus(use: memory.Use, gpus_per_node: int) -> list[findings.Finding]:
     """SGLang's own rule (server_args.py): (tp * pp) % nnodes == 0; and a GPU for every rank."""
     nodes, ranks = use.nodes, use.tp * use.pp
     product = f"tensor_parallel {use.tp} x pipeline_parallel {use.pp} = {ranks}"
@@ -110,10 +107,10 @@ def _unchecked(model: Model, memory_total_bytes: int | None) -> list[findings.Fi
     ]
 
 
-def _too_large(model: Model, memory_total_bytes: int, use: Use) -> findings.Finding:
+def _too_large(model: Model, memory_total_bytes: int, use: memory.Use) -> findings.Finding:
     whole = (model.weight_bytes or 0) - use.offloaded_bytes
-    weights, states = node_weights(model, use) or 0, node_states(model, use) or 0
-    budget = node_budget(memory_total_bytes, use)
+    weights, states = memory.node_weights(model, use) or 0, memory.node_states(model, use) or 0
+    budget = memory.node_budget(memory_total_bytes, use)
     terms = f"{printable.gigabytes(whole)} of weights"
     if use.nodes > 1:
         terms += f" / {use.nodes} nodes = {printable.gigabytes(weights)}"
@@ -134,7 +131,9 @@ def _too_large(model: Model, memory_total_bytes: int, use: Use) -> findings.Find
     )
 
 
-def _cache(model: Model, tokens: int | None, left: float, use: Use) -> list[findings.Finding]:
+def _cache(
+    model: Model, tokens: int | None, left: float, use: memory.Use
+) -> list[findings.Finding]:
     if tokens is None:
         return []
     name = model.alias or model.id
@@ -162,9 +161,9 @@ def _cache(model: Model, tokens: int | None, left: float, use: Use) -> list[find
     return []
 
 
-def _crowded(model: Model, memory_total_bytes: int, use: Use) -> list[findings.Finding]:
+def _crowded(model: Model, memory_total_bytes: int, use: memory.Use) -> list[findings.Finding]:
     """SGLang fills its fraction, and the draft's weights come on top of it."""
-    table = memory_table(model, memory_total_bytes, use)
+    table = memory.memory_table(model, memory_total_bytes, use)
     draft = next((part.bytes or 0 for part in table.parts if part.name == "draft"), 0)
     taken = table.budget + draft + use.others_bytes
     if not draft or taken <= table.visible:

@@ -5,12 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address, ip_network
 
-from cluster.engine.versions import (
-    VULNERABILITIES,
-    names_release,
-    parse_version,
-    vulnerabilities,
-)
+from cluster.engine import versions
 from cluster.findings import Finding, Refused, ok, warning
 from cluster.rank import api_key
 from cluster.rank.spec import Spec
@@ -81,7 +76,7 @@ def check_exposure(api: ApiAccess, settings: Settings) -> Iterator[Finding]:
         )
     else:
         access = _anybody(api, f"it listens on {api.host} and requires no key")
-        newest = max((v.fixed for v in VULNERABILITIES), key=parse_version)
+        newest = max((v.fixed for v in versions.VULNERABILITIES), key=versions.parse_version)
         newer = f"; use an image with SGLang {newest} or later: --data image=…"
         report = partial(
             warning, key="api-open", cure=f"{KEY}; or {FIREWALL}{newer * bool(_known_holes(api))}"
@@ -100,12 +95,12 @@ def _known_holes(api: ApiAccess) -> str:
     """The published vulnerabilities of the version, or those that a build which names no release
     may have; "" for none. An invalid version is refused elsewhere."""
     try:
-        holes = vulnerabilities(api.sglang) if api.sglang else ()
-        unknown = bool(api.sglang) and not names_release(api.sglang)
+        holes = versions.vulnerabilities(api.sglang) if api.sglang else ()
+        unknown = bool(api.sglang) and not versions.names_release(api.sglang)
     except Refused:
         return ""
     if unknown:
-        latest = ", ".join(f"{h.name}, fixed in {h.fixed}" for h in VULNERABILITIES)
+        latest = ", ".join(f"{h.name}, fixed in {h.fixed}" for h in versions.VULNERABILITIES)
         return f"SGLang's release is unknown; older ones run code that clients send: {latest}"
     named = ", ".join(f"{h.name} ({h.route}, fixed in {h.fixed})" for h in holes)
     return f"SGLang {api.sglang} runs code that clients send: {named}" if holes else ""
