@@ -105,7 +105,7 @@ def test_repeats_that_are_alike_to_the_last_digit_are_not_believed() -> None:
         pytest.param(5, 5, 2.0, id="unequal spreads"),
     ],
 )
-def test_identical_runs_are_told_apart_no_more_often_than_stated(
+def test_identical_runs_are_distinguished_no_more_often_than_stated(
     first: int, second: int, spread: float
 ) -> None:
     rng = np.random.default_rng(7)

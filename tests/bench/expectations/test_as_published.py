@@ -270,7 +270,7 @@ def test_a_load_that_went_otherwise_is_not_compared() -> None:
     )
 
 
-def test_what_else_differs_is_told() -> None:
+def test_what_else_differs_is_named() -> None:
     provenance = a_result().provenance
     server = replace(
         provenance.server, settings=provenance.server.settings | {"speculative_algorithm": "NEXTN"}

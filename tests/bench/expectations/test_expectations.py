@@ -281,7 +281,7 @@ def test_a_missing_roofline_says_why(result: Result, why: str) -> None:
     assert why in bound.text
 
 
-def test_llama_cpp_tells_no_bytes() -> None:
+def test_llama_cpp_reports_no_bytes() -> None:
     result = run(60.0)
     server = replace(result.provenance.server, engine="llama.cpp")
     bound = roofline(replace(result, provenance=replace(result.provenance, server=server)))

@@ -249,7 +249,7 @@ def test_a_score_is_shown_as_it_was_printed() -> None:
     assert "80.0 %" in done.output
 
 
-def test_a_run_is_told_the_newest_scores_of_what_served_it(tmp_path: Path) -> None:
+def test_a_run_gets_the_newest_scores_of_what_served_it(tmp_path: Path) -> None:
     run = a_run(0)
     same = {"provenance": run.provenance, "model": run.config.model, "url": run.config.url}
     for number, outcomes in enumerate(("1" * 8 + "00", "1" * 9 + "0")):

@@ -109,7 +109,7 @@ def test_filters(wanted: Filters, hours: list[int], path: Path) -> None:
     assert stored(path, wanted) == [runs[hour].id for hour in hours]
 
 
-def test_only_the_figures_asked_for_are_read(path: Path) -> None:
+def test_only_the_requested_figures_are_read(path: Path) -> None:
     remember_result(a_run(), Path("x.json"), path)
     with HistoryStore(path) as store:
         assert store.entries()[0].figures == {}

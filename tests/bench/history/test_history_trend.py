@@ -70,7 +70,7 @@ def test_one_run_has_no_change_and_no_plot() -> None:
     assert len(lines) == 3
 
 
-def test_the_plot_fits_80_columns_without_colour_and_tells_each_value() -> None:
+def test_the_plot_fits_80_columns_without_color_and_names_each_value() -> None:
     runs = [speed(24 * day, 170 + day) for day in range(6)]
     trend = find_trend(runs, "output_throughput")
     assert trend

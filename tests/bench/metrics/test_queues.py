@@ -64,7 +64,7 @@ def agrees(engine: Engine, load: Load, truth: Observed, seen: Queue) -> list[str
 
 
 @pytest.mark.parametrize("seed", range(120))
-def test_what_is_said_of_a_simulated_server_is_so(seed: int) -> None:
+def test_what_is_reported_of_a_simulated_server_is_true(seed: int) -> None:
     engine, load = drawn(seed)
     truth = simulate(engine, load, seed)
     seen = observed(truth.requests)

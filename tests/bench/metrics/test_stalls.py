@@ -231,7 +231,7 @@ def test_prompts_read_elsewhere_cause_none_of_the_tail(seed: int) -> None:
     assert prefills.gaps > 0.05
 
 
-def test_where_each_gap_has_a_first_token_nothing_is_said() -> None:
+def test_where_each_gap_has_a_first_token_there_is_no_remark() -> None:
     truth = simulate(Engine(prefills="apart"), Load(1500, rate=1000, tokens=(5, 8)))
     prefills = stalls(TimedRequests(truth.requests)).prefills
     assert prefills and prefills.gaps > 0.9

@@ -34,7 +34,7 @@ def test_items_are_distinct_and_solvable(seed: int) -> None:
     assert [item.group for item in items[:3]] == ["level 1", "level 2", "level 3"]
 
 
-def test_no_example_is_asked() -> None:
+def test_no_example_is_sent() -> None:
     problems = [item.messages[0].content for s in SEEDS for item in arithmetic_items(s)]
     examples = [part.splitlines()[0].strip() for part in EXAMPLES.split("Problem:")[1:]]
     assert not [text for text in examples if any(text in problem for problem in problems)]

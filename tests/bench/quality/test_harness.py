@@ -100,7 +100,7 @@ def test_its_own_data_needs_no_file(tmp_path: Path) -> None:
     assert server.asked[0]["max_tokens"] == 99
 
 
-def test_what_failed_is_asked_again(tmp_path: Path, data: Path) -> None:
+def test_what_failed_is_sent_again(tmp_path: Path, data: Path) -> None:
     def failing(body: dict[str, Any]) -> dict[str, Any] | int:
         return 400 if "What is 7 " in question(body) else boxed(body)
 

@@ -57,7 +57,7 @@ def first(*words: str) -> QualityResult:
     return read_quality(Path("before.json"))
 
 
-def test_the_same_items_are_asked_in_the_same_way_and_set_beside_the_answers() -> None:
+def test_the_same_items_are_sent_in_the_same_way_and_compared_with_the_answers() -> None:
     one = first("--max-tokens", "99", "--thinking", "off", "--extra-body", '{"top_p": 0.5}')
     printed = quality(after, "--against", "before.json", "--output", "after.json", model="other")
     two = read_quality(Path("after.json"))

@@ -68,7 +68,7 @@ def test_a_result_keeps_its_schema(result: Path) -> None:
     jsonschema.validate(json.loads(result.read_bytes()), quality_schema())
 
 
-def test_the_documented_items_can_be_asked(tmp_path: Path) -> None:
+def test_the_documented_items_can_be_sent(tmp_path: Path) -> None:
     file = tmp_path / "items.jsonl"
     file.write_text("\n".join(blocks("json")))
     assert len(read_items(file)) == 2

@@ -87,7 +87,7 @@ def test_every_count_is_exact(tmp_path: Path) -> None:
     assert any("10 of 100 answers were cut off" in note for note in result.notes)
 
 
-def test_an_item_says_what_came_of_it(tmp_path: Path) -> None:
+def test_an_item_records_its_outcome(tmp_path: Path) -> None:
     with answering(mixed) as server:
         quality(server, tmp_path, "arith", "--limit", "5")
     wrong, cut, empty, unreadable, good = read(tmp_path).items
@@ -137,7 +137,7 @@ def test_completions_come_with_examples(tmp_path: Path) -> None:
     assert s.asked[0]["stop"] == ["\nProblem:"]
 
 
-def test_thoughts_are_counted_and_told(tmp_path: Path) -> None:
+def test_thoughts_are_counted_and_reported(tmp_path: Path) -> None:
     def thoughtful(body: dict[str, Any]) -> dict[str, Any]:
         text = right(body)["content"]
         if PLACES[question(body)] % 2:
@@ -152,7 +152,7 @@ def test_thoughts_are_counted_and_told(tmp_path: Path) -> None:
     assert any("2 of 4 answers have thoughts in their text" in note for note in result.notes)
 
 
-def test_failed_requests_make_it_partial_and_resume_asks_them(tmp_path: Path) -> None:
+def test_failed_requests_make_it_partial_and_resume_sends_them(tmp_path: Path) -> None:
     def failing(body: dict[str, Any]) -> dict[str, Any] | int:
         return 500 if PLACES[question(body)] % 3 == 0 else right(body)
 
@@ -190,7 +190,7 @@ def calls_of(item: QualityItem) -> list[dict[str, Any]]:
     return calls
 
 
-def test_tools_are_asked_with_tools_and_scored(tmp_path: Path) -> None:
+def test_tools_are_sent_with_tools_and_scored(tmp_path: Path) -> None:
     items = {item.messages[1].content: item for item in tool_items()}
 
     def calling(body: dict[str, Any]) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def test_tools_are_asked_with_tools_and_scored(tmp_path: Path) -> None:
     assert [call.name for call in two.calls] == ["get_weather", "get_weather"]
 
 
-def test_needle_asks_each_length_at_each_depth(tmp_path: Path) -> None:
+def test_needle_sends_each_length_at_each_depth(tmp_path: Path) -> None:
     def looking(body: dict[str, Any]) -> dict[str, Any]:
         who = re.search(r"Which number has the locker of (\w+)", question(body))
         assert who
@@ -277,7 +277,7 @@ def test_a_task_that_fails_costs_no_other(tmp_path: Path) -> None:
     assert not (tmp_path / "q_tools.json").exists()
 
 
-def test_what_can_not_be_asked_is_told_before_anything_is(tmp_path: Path) -> None:
+def test_what_can_not_be_sent_is_reported_before_anything_is(tmp_path: Path) -> None:
     with answering(right, context=1100) as server:
         out = quality(server, tmp_path, "arith", "needle", code=2)
         assert "--max-tokens less" in out and not server.asked
@@ -330,7 +330,9 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pytest.param("--output {.}", "is a folder", id="folder"),
     ],
 )
-def test_bad_input_is_told_before_anything_is_sent(tmp_path: Path, words: str, named: str) -> None:
+def test_bad_input_is_reported_before_anything_is_sent(
+    tmp_path: Path, words: str, named: str
+) -> None:
     (tmp_path / "bad.jsonl").write_text("[]")
     (tmp_path / "good.json").write_text("{}")
     for name in ("bad.jsonl", "good.json", "."):

@@ -159,7 +159,7 @@ def test_failed_and_partial_runs_are_not_in_curves_nor_on_the_front() -> None:
     assert not pareto_front(named(failed, partial))
 
 
-def test_variants_of_a_model_are_told_apart_by_what_differs() -> None:
+def test_variants_of_a_model_are_distinguished_by_what_differs() -> None:
     (group,) = families(named(*variants()))
     assert [series.label for series in group.series] == ["gpt-oss-120b tp=1", "gpt-oss-120b tp=2"]
 

@@ -87,7 +87,7 @@ def test_every_link_leads_somewhere_and_no_id_is_there_twice(usual: str) -> None
     assert {link.removeprefix("#") for link in links if link} <= set(ids)
 
 
-def test_every_chart_is_drawn_said_in_words_and_a_table(usual: str) -> None:
+def test_every_chart_is_drawn_described_and_in_a_table(usual: str) -> None:
     page = Page(usual)
     charts = [attributes for tag, attributes in page.tags if tag == "svg"]
     figures = [tag for tag, _ in page.tags if tag == "figure"]
@@ -158,7 +158,7 @@ def test_groups_that_can_not_be_compared_say_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_variants_are_told_apart(tmp_path: Path) -> None:
+def test_variants_are_distinguished(tmp_path: Path) -> None:
     page = report(tmp_path, str(save(variants(), tmp_path / "results")))
     assert "gpt-oss-120b tp=1" in page
     assert "gpt-oss-120b tp=2" in page

@@ -199,7 +199,7 @@ class StandInTokens:
         return [len(text) for text in texts]
 
 
-def test_texts_are_asked_for_once_each() -> None:
+def test_texts_are_fetched_once_each() -> None:
     tokens = StandInTokens()
     counting = TokenCounter(tokens, 9.0)  # type: ignore[arg-type] # no words are made here
     assert counting(["a", "bb", "a"]) == [1, 2, 1]

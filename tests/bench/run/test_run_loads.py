@@ -251,7 +251,7 @@ def test_a_trace_of_texts_is_sent_up_to_n(faulty: FaultyServer, tmp_path: Path) 
     assert ran.result.config.num_prompts == 2
 
 
-def test_sharegpt_questions_are_asked(faulty: FaultyServer, tmp_path: Path) -> None:
+def test_sharegpt_questions_are_sent(faulty: FaultyServer, tmp_path: Path) -> None:
     questions = [f"what is the answer to question number {n} of ours" for n in range(9)]
     file = tmp_path / "sharegpt.json"
     conversations = [

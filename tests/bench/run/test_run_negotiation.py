@@ -190,7 +190,7 @@ def test_a_refusal_for_another_reason_is_the_result(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("k", [1, 2])
 @pytest.mark.parametrize("how", ["auto", "usage", "off"])
-def test_counts_with_each_event_are_asked_for_where_the_server_gives_them(
+def test_counts_with_each_event_are_requested_where_the_server_gives_them(
     reference: ReferenceServer, tmp_path: Path, k: int, how: str
 ) -> None:
     """Also where the probes' events are one token each: those of a load need not be."""

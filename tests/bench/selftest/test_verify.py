@@ -112,7 +112,7 @@ def make_surroundings(
         pytest.param(1, 500.0, 1.0, LoadShape(1, 4, 3, 50.0, 500.0), id="two-gaps-at-least"),
     ],
 )
-def test_a_level_lasts_about_as_long_as_asked(
+def test_a_level_lasts_about_as_long_as_requested(
     streams: int, itl_ms: float, seconds: float, expected: LoadShape
 ) -> None:
     assert LoadShape.lasting(seconds, streams, itl_ms) == expected
@@ -460,7 +460,7 @@ def test_capacity_in_words(changes: dict[str, Any], words: str) -> None:
         pytest.param(make_level(256, miscounted=1), 20_000.0, False, id="not-shown"),
     ],
 )
-def test_capacity_is_good_where_it_covers_what_is_asked(
+def test_capacity_is_good_where_it_covers_what_is_requested(
     level: StreamLevel, paced: float, good: bool
 ) -> None:
     aspects = {

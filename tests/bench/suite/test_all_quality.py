@@ -194,7 +194,7 @@ def fake(tmp_path: Path) -> Iterator[FakeProject]:
         yield project
 
 
-def test_every_model_is_scored_and_a_resume_asks_nothing_again(
+def test_every_model_is_scored_and_a_resume_sends_nothing_again(
     fake: FakeProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPARK_BENCH_HISTORY", str(tmp_path / "history.sqlite3"))
