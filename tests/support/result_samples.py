@@ -15,7 +15,7 @@ from spark_bench.metrics.times import TimedRequests
 from spark_bench.record import Request
 from spark_bench.results.assemble import compare_lengths
 from spark_bench.results.codec import START_NS
-from spark_bench.results.config_schema import Config, Conversations, Dataset
+from spark_bench.results.config_schema import Conversations, Dataset, RunConfig
 from spark_bench.results.provenance_schema import (
     Client,
     Commit,
@@ -65,8 +65,8 @@ REQUESTS = tuple(
 )
 
 
-def a_config() -> Config:
-    return Config(
+def a_config() -> RunConfig:
+    return RunConfig(
         profile="quick",
         overrides={"num_prompts": 10, "concurrency": None},
         endpoint="chat",

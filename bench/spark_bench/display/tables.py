@@ -16,7 +16,7 @@ from spark_bench.load.sweep import MeasuredPoint, Sweep, knee, knee_between, pow
 from spark_bench.metrics.accepted import Accepted
 from spark_bench.metrics.depth import Speed
 from spark_bench.printable import printable
-from spark_bench.results.config_schema import Config
+from spark_bench.results.config_schema import RunConfig
 from spark_bench.results.llama_benchy import result_rows
 from spark_bench.results.schema import Result
 
@@ -129,7 +129,7 @@ def latencies(result: Result) -> Table:
     return table
 
 
-def load_line(config: Config, swept: str = "") -> str:
+def load_line(config: RunConfig, swept: str = "") -> str:
     """The load in words; swept: what varies from point to point, "concurrency", "rate" or
     "depth"."""
     repeats = f", {config.repeat} times" if config.repeat > 1 else ""
@@ -171,12 +171,12 @@ def server_line(result: Result) -> str:
     return ", ".join(filter(None, (config.url, config.model, config.endpoint, engine)))
 
 
-def open_loop(config: Config) -> bool:
+def open_loop(config: RunConfig) -> bool:
     """Whether requests were sent by the clock rather than when others had finished."""
     return bool(config.request_rate or config.rate_ramp) or _trace(config)
 
 
-def _trace(config: Config) -> bool:
+def _trace(config: RunConfig) -> bool:
     return config.dataset is not None and config.dataset.format == "trace"
 
 

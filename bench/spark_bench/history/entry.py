@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 from spark_bench.compare.metric_names import collect_figures
 from spark_bench.errors import BadInput
 from spark_bench.results import codec, files, quality_schema, schema
-from spark_bench.results.config_schema import Config
+from spark_bench.results.config_schema import RunConfig
 from spark_bench.results.provenance_schema import Provenance
 
 
@@ -184,7 +184,7 @@ def count_nodes(provenance: Provenance) -> int | None:
     return nnodes if isinstance(nnodes, int) and not isinstance(nnodes, bool) else None
 
 
-def load_text(config: Config) -> str:
+def load_text(config: RunConfig) -> str:
     """Everything in a load that figures depend on, except the model: "10x 128/256 c4".
 
     c: maximum in flight; r: requests per second; d: seconds; defaults are left out

@@ -51,7 +51,7 @@ class ReportRun(Struct, frozen=True, kw_only=True):
     """
 
     entry: HistoryEntry
-    config: config_schema.Config
+    config: config_schema.RunConfig
     reason: str
     reasons: tuple[str, ...]
     kernel: bool

@@ -128,7 +128,7 @@ class LongPrompts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     output_len: _Count
 
 
-class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RunConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The run as it was requested: the profile with its overrides applied.
 
     profile: the profile's name

@@ -14,14 +14,14 @@ from msgspec import structs
 
 from spark_bench.client.audit import Audit
 from spark_bench.results.codec import Row
-from spark_bench.results.config_schema import Config
+from spark_bench.results.config_schema import RunConfig
 from spark_bench.results.quality_schema import AnsweredItem, Matched, QualityResult
 from spark_bench.results.schema import Repeat, Result
 
 FILE = Path(__file__).with_name("schema.json")
 # Types with keys that a file leaves out where they say nothing.
 LEAVING_OUT: tuple[type[msgspec.Struct], ...] = (
-    *(Audit, Config, Repeat, Result, Row),
+    *(Audit, RunConfig, Repeat, Result, Row),
     *(AnsweredItem, Matched),
 )
 QUALITY_FILE = FILE.with_name("quality.schema.json")

@@ -23,7 +23,7 @@ from spark_bench.metrics.mixed import MixedFigures
 from spark_bench.metrics.queues import Queue
 from spark_bench.metrics.stalls import Stalls
 from spark_bench.metrics.summary import Distributions
-from spark_bench.results.config_schema import Config
+from spark_bench.results.config_schema import RunConfig
 from spark_bench.results.provenance_schema import Provenance
 
 SCHEMA_VERSION: Final = 1
@@ -98,7 +98,7 @@ class Result(Measurement, frozen=True, kw_only=True, forbid_unknown_fields=True)
     created: datetime
     status: Literal["complete", "partial"]
     reason: str = ""
-    config: Config
+    config: RunConfig
     provenance: Provenance
     repeats: tuple[Repeat, ...] = ()
     notes: tuple[str, ...] = ()

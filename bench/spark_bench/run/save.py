@@ -56,7 +56,7 @@ class SavedResult:
 
 def save_result(
     options: RunOptions,
-    config: config_schema.Config,
+    config: config_schema.RunConfig,
     provenance: Provenance,
     repeats: Sequence[measure.MeasuredRepeat],
     notes: Sequence[str],
@@ -129,7 +129,7 @@ def _save_requests(
 
 
 def _build_result(
-    config: config_schema.Config,
+    config: config_schema.RunConfig,
     provenance: Provenance,
     repeats: Sequence[measure.MeasuredRepeat],
     notes: Sequence[str],
@@ -154,7 +154,7 @@ def _build_result(
 
 def describe_config(
     options: RunOptions, server: reach.ReachedServer, agreement: negotiate.Agreement, warmup: int
-) -> config_schema.Config:
+) -> config_schema.RunConfig:
     """The configuration of a run, as this server accepted it.
 
     warmup: number of requests sent before the first repeat
@@ -163,7 +163,7 @@ def describe_config(
     fixed = load.trace is None
     lengths = fixed and not prompts.sharegpt
     terms, ramp, slo = agreement.terms, load.ramp, options.measure.slo
-    return config_schema.Config(
+    return config_schema.RunConfig(
         profile=profile.name,
         overrides=load.overrides,
         endpoint=agreement.dialect.name,  # type: ignore[arg-type] # one of its three names

@@ -26,7 +26,13 @@ from spark_bench.compare.comparison import (
 from spark_bench.compare.runs import ComparedRun, load_runs
 from spark_bench.history.entry import EntryFigure, collect_results
 from spark_bench.metrics.accepted import Accepted, CoursePart
-from spark_bench.results.config_schema import Config, Conversations, Dataset, LongPrompts, RateRamp
+from spark_bench.results.config_schema import (
+    Conversations,
+    Dataset,
+    LongPrompts,
+    RateRamp,
+    RunConfig,
+)
 
 CHANGED: dict[str, Any] = {
     "profile": "short",
@@ -79,7 +85,7 @@ def test_settings_that_decide_bytes_and_times_must_match(tmp_path: Path, field: 
 
 def test_every_other_field_is_named_as_free_or_shown() -> None:
     """A new one must be the same until somebody decides otherwise; then it is tested above."""
-    assert set(Config.__struct_fields__) - {*FREE, *SHOWN} == {*CHANGED}
+    assert set(RunConfig.__struct_fields__) - {*FREE, *SHOWN} == {*CHANGED}
 
 
 def test_a_refusal_says_what_each_run_has(tmp_path: Path) -> None:

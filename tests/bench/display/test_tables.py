@@ -37,7 +37,7 @@ from spark_bench.metrics.queues import Queue
 from spark_bench.metrics.stalls import Prefills, Stall, Stalls
 from spark_bench.metrics.steady import Steady
 from spark_bench.options import RunOutcome
-from spark_bench.results.config_schema import Config, RateRamp
+from spark_bench.results.config_schema import RateRamp, RunConfig
 from spark_bench.results.schema import Lengths, NodeColumns, NodeFigures, Nodes, Range, Result
 
 STEADY = Steady(
@@ -152,7 +152,7 @@ def test_scheduled_latencies_are_those_of_an_open_loop(
     ],
 )
 def test_the_load_in_words(changes: dict[str, Any], words: str) -> None:
-    config: Config = replaced(a_config(), dataset=None, **changes)
+    config: RunConfig = replaced(a_config(), dataset=None, **changes)
     assert words in load_line(config)
 
 

@@ -14,7 +14,7 @@ from spark_bench.formats import digits
 from spark_bench.load.sweep import knee, knee_between
 from spark_bench.report import named_runs, page_table
 from spark_bench.report.charts import plot, svg
-from spark_bench.results.config_schema import Config
+from spark_bench.results.config_schema import RunConfig
 
 _LOADS = {"concurrency": "requests in flight", "request_rate": "requests per second"}
 _CHARTS = (
@@ -210,13 +210,13 @@ def curve_load(named: named_runs.NamedRun, over: Over) -> float:
     return float(getattr(named.run.config, over))
 
 
-def _rest(config: Config, over: Over) -> str:
+def _rest(config: RunConfig, over: Over) -> str:
     fields: dict[str, Any] = msgspec.to_builtins(config)
     rest = {key: value for key, value in fields.items() if key not in (*_FREE, over)}
     return msgspec.json.encode(rest, order="sorted").decode()
 
 
-def _curve_words(config: Config, over: Over) -> str:
+def _curve_words(config: RunConfig, over: Over) -> str:
     lengths = " / ".join(
         "varying" if tokens is None else f"{tokens:,}"
         for tokens in (config.input_len, config.output_len)
