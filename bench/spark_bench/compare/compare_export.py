@@ -1,7 +1,7 @@
 """A comparison for programs and other pages: as CSV, Markdown and JSON."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -86,7 +86,13 @@ def comparison_markdown(comparison: Comparison) -> str:
             cells.append(pair.verdict if pair else "")
         rows.append(cells)
     for task in comparison.scores:
-        rows.append([f"`{task.task}`, %", *_score_cells(task)])
+        cells = [f"`{task.task}`, %"]
+        for index, (score, apart) in enumerate(zip(task.scores, task.differences, strict=True)):
+            cells.append(compare_tables.percent(score.score) if score else "-")
+            if index:
+                change = "{} ({})".format(*compare_tables.points(apart)) if apart else "-"
+                cells += [change, apart.verdict if apart else ""]
+        rows.append(cells)
     runs = (
         f"- {run.letter}: {code(run.name)} ({compare_tables.run_contents(run)})"
         for run in matrix.runs
@@ -103,14 +109,6 @@ def comparison_markdown(comparison: Comparison) -> str:
     table = markdown_table(heads, rows)
     judged = list(methods(comparison))
     return "\n".join([table, "", *runs, *agreement, *explaining, *notes, "", *judged, ""])
-
-
-def _score_cells(row: ScoreRow) -> Iterator[str]:
-    for index, (score, apart) in enumerate(zip(row.scores, row.differences, strict=True)):
-        yield compare_tables.percent(score.score) if score else "-"
-        if index:
-            yield "{} ({})".format(*compare_tables.points(apart)) if apart else "-"
-            yield apart.verdict if apart else ""
 
 
 def _number(value: float) -> str:

@@ -101,20 +101,19 @@ class GateVerdict(Struct, frozen=True):
 
 def parse_gates(text: str) -> tuple[Gate, ...]:
     """Parse the value of --gate. BadInput for an invalid gate, or two for one figure."""
-    gates = [gate for each in text.split(",") for gate in _gates(each.strip())]
+    gates = list[Gate]()
+    for each in map(str.strip, text.split(",")):
+        if alone := _ALONE.fullmatch(each):
+            ways = {"higher": "-", "lower": "+"}
+            for name in metric_names.STEADIEST:
+                gate = _gate(f"{name}={ways[metric_names.better(name)]}{alone[1]}%")
+                gates.append(msgspec.structs.replace(gate, group=each))
+        else:
+            gates.append(_gate(each))
     for index, gate in enumerate(gates):
         if any(gate.name == before.name for before in gates[:index]):
             raise BadInput(f"--gate has two limits for {gate.name}; give one")
     return tuple(gates)
-
-
-def _gates(text: str) -> list[Gate]:
-    if not (alone := _ALONE.fullmatch(text)):
-        return [_gate(text)]
-    size = alone[1]
-    ways = {"higher": "-", "lower": "+"}
-    named = (f"{name}={ways[metric_names.better(name)]}{size}%" for name in metric_names.STEADIEST)
-    return [msgspec.structs.replace(_gate(each), group=text) for each in named]
 
 
 def _gate(text: str) -> Gate:

@@ -44,24 +44,20 @@ def history_table(entries: Iterable[HistoryEntry]) -> Table:
     table.add_column("verdict", overflow="fold")
     for entry in entries:
         figures = [entry.figures.get(name) for name in FIGURES]
+        outcome = [entry.verdict]
+        if score := entry.figures.get(SCORE):
+            outcome = [f"{100 * score.value:.1f} %"]
+            if score.low is not None and score.high is not None:
+                outcome.append(f"{100 * score.low:.0f} to {100 * score.high:.0f}")
         when, id = f"{entry.when.astimezone():%Y-%m-%d %H:%M}", database.short_run_id(entry.id)
         table.add_row(
             f"{when}\n{printable(id)}",
             f"{printable(short_model(entry.model))}\n{printable(short_path(Path(entry.path)))}",
             f"{printable(entry.profile)}\n{printable(entry.load)}",
             *(digits(figure.value if figure else None) for figure in figures),
-            _verdict(entry),
+            "\n".join(outcome if entry.status == "complete" else [*outcome, entry.status]),
         )
     return table
-
-
-def _verdict(entry: HistoryEntry) -> str:
-    lines = [entry.verdict]
-    if score := entry.figures.get(SCORE):
-        lines = [f"{100 * score.value:.1f} %"]
-        if score.low is not None and score.high is not None:
-            lines.append(f"{100 * score.low:.0f} to {100 * score.high:.0f}")
-    return "\n".join(lines if entry.status == "complete" else [*lines, entry.status])
 
 
 def short_model(model: str) -> str:

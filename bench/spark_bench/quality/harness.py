@@ -184,7 +184,10 @@ def _read_problems(task: str, path: Path, prompt: str) -> Iterator[QualityItem]:
                     raise ValueError(f"more than {LONGEST_LINE} bytes, or {MOST_ITEMS} lines")
                 if not line.strip():
                     continue
-                row = _decode_problem(line)
+                try:
+                    row: _Problem | _GradeSchool = msgspec.json.decode(line, type=_Problem)
+                except msgspec.ValidationError:
+                    row = msgspec.json.decode(line, type=_GradeSchool)
                 if isinstance(row, _Problem):
                     name, text = row.id, row.problem
                     expected, group = str(row.expected_answer), row.subset_for_metrics or ""
@@ -206,13 +209,6 @@ def _read_problems(task: str, path: Path, prompt: str) -> Iterator[QualityItem]:
             f"--data {path}, line {number + 1}: {error}: each line is a JSON object with question "
             "and answer (#### N at its end), or problem and expected_answer"
         ) from None
-
-
-def _decode_problem(line: bytes) -> _Problem | _GradeSchool:
-    try:
-        return msgspec.json.decode(line, type=_Problem)
-    except msgspec.ValidationError:
-        return msgspec.json.decode(line, type=_GradeSchool)
 
 
 class HarnessRun:
