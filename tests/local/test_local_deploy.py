@@ -16,17 +16,19 @@ import pytest
 from pyinfra_runs import Completed, run_pyinfra
 
 ROOT = Path(__file__).parents[2]
+# The engine inherits it. Two threads wait for each other at every layer: on a busy machine, minutes.
+ONE_THREAD = {"OMP_THREAD_LIMIT": "1"}
 pytestmark = pytest.mark.local
 
 
 class Local:
     """inventories/local.py as a group of its own, on a port of its own, beside any other.
 
-    + probes: the setting; they take seconds, so one test alone has them
+    + probes: the setting; they take seconds, so one deploy alone has them
     """
 
-    def __init__(self, home: Path) -> None:
-        self.home, self.probes = home, "off"
+    def __init__(self, home: Path, probes: str = "off") -> None:
+        self.home, self.probes = home, probes
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.name = f"test-{self.port}"
@@ -37,7 +39,8 @@ class Local:
         ours = [word for item in own.items() for word in ("--data", "{}={}".format(*item))]
         yes = () if "--dry" in words else ("-y",)
         line = [*yes, "inventories/local.py", deploy, *ours, *words]
-        return run_pyinfra(line, {**os.environ, "HOME": str(self.home)}, timeout=300)
+        environment = {**os.environ, **ONE_THREAD, "HOME": str(self.home)}
+        return run_pyinfra(line, environment, timeout=300)
 
     def deploy(self, *words: str) -> str:
         done = self.pyinfra(*words)
@@ -71,6 +74,16 @@ def local(tmp_path: Path) -> Iterator[Local]:
     assert here.pids() == []
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Local, str]]:
+    """A group that goes on serving, and what its deploy printed."""
+    here = Local(tmp_path_factory.mktemp("served"), probes="auto")
+    try:
+        yield here, here.deploy()
+    finally:
+        here.pyinfra("--data", "state=absent")
+
+
 def changes(log: str) -> int:
     """Operations that pyinfra counted as a success, that is, as a change."""
     total = re.search(r"Grand total +(\d+) +(\d+|-) ", log)
@@ -79,10 +92,9 @@ def changes(log: str) -> int:
 
 
 def test_the_embedded_default_serves_a_real_answer_and_a_second_run_changes_nothing(
-    local: Local,
+    served: tuple[Local, str],
 ) -> None:
-    local.probes = "auto"
-    log = local.deploy()
+    local, log = served
     assert "The capital of France is Paris." in log
     assert re.search(r"probes, [0-9.]+ s: .* right \(.*text", log), log
     assert local.models() == ["HuggingFaceTB/SmolLM2-135M-Instruct"]
@@ -102,8 +114,8 @@ def test_drift_restarts_the_rank_and_dry_only_reports_it(local: Local) -> None:
     assert local.pids() != before
 
 
-def test_verify_queries_every_endpoint_and_shows_how_to_use_it(local: Local) -> None:
-    local.deploy()
+def test_verify_queries_every_endpoint_and_shows_how_to_use_it(served: tuple[Local, str]) -> None:
+    local, _ = served
     output = local.pyinfra(deploy="deploys/verify.py")
     assert output.returncode == 0, output.stderr
     for path in ("/health", "/v1/models", "/v1/chat/completions", "/v1/completions", "/completion"):
@@ -131,14 +143,14 @@ def test_stopped_and_absent_leave_nothing_running(local: Local) -> None:
     assert changes(local.deploy("--data", "state=absent")) == 0
 
 
-def test_another_group_on_the_machine_is_left_alone(local: Local, tmp_path: Path) -> None:
-    other = Local(tmp_path)
-    other.deploy()
+def test_another_group_on_the_machine_is_left_alone(
+    local: Local, served: tuple[Local, str]
+) -> None:
+    other, _ = served
     before = other.pids()
     local.deploy()
     local.deploy("--data", "state=absent")
     assert other.pids() == before != []
-    other.deploy("--data", "state=absent")
 
 
 def test_a_taken_port_is_refused_with_its_holder(local: Local) -> None:
