@@ -19,6 +19,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from pyinfra_runs import run_pyinfra
 
 from cluster.lease import STALE_SECONDS, Lease, parse_lease
 
@@ -39,14 +40,19 @@ class Operator:
         self.folder = folder
         self.group = f"test-{uuid4().hex[:8]}"
         self.file = FOLDER / f"{self.group}.lease"
+        self.environment = {**os.environ, "HOME": str(folder), "LEASE": str(self.file)}
 
-    def start(self, *words: str, deploy: str = "deploy.py") -> subprocess.Popen[str]:
+    def words(self, *words: str, deploy: str) -> list[str]:
         data = {"state": "absent", "group": self.group, "head_container": self.group}
         settings = [word for item in data.items() for word in ("--data", "{}={}".format(*item))]
+        return ["inventories/local.py", deploy, *settings, *words]
+
+    def start(self, *words: str, deploy: str = "deploy.py") -> subprocess.Popen[str]:
+        """As a user has it, in a process that can be typed to and killed."""
         return subprocess.Popen(
-            [str(PYINFRA), "inventories/local.py", deploy, *settings, *words],
+            [str(PYINFRA), *self.words(*words, deploy=deploy)],
             cwd=ROOT,
-            env={**os.environ, "HOME": str(self.folder), "LEASE": str(self.file)},
+            env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -54,7 +60,8 @@ class Operator:
         )
 
     def run(self, *words: str, deploy: str = "deploy.py") -> tuple[int, str]:
-        return ended(self.start(*words, deploy=deploy))
+        done = run_pyinfra(self.words(*words, deploy=deploy), self.environment)
+        return done.returncode, done.stdout + done.stderr
 
     def program(self, body: str) -> str:
         """A deploy that takes the lease as ours does, and then does what the test wants."""

@@ -16,7 +16,7 @@ import pytest
 from pyinfra_runs import Completed, run_pyinfra
 
 ROOT = Path(__file__).parents[2]
-# The engine inherits it. Two threads wait for each other at every layer: on a busy machine, minutes.
+# The engine inherits it. Two threads wait for each other at every layer: minutes on a busy machine.
 ONE_THREAD = {"OMP_THREAD_LIMIT": "1"}
 pytestmark = pytest.mark.local
 
