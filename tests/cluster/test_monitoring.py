@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,11 @@ DATA = {
     "node_exporter_image": EXPORTER,
 }
 SECRET = "http://127.0.0.1:8099/hook-d41d8cd9"
+# Another image under the same tag, at its registry too.
+MOVE = f"""
+id=$(docker create {ALERTMANAGER}) && docker commit -c 'LABEL moved=1' $id {ALERTMANAGER} &&
+docker push -q {ALERTMANAGER} && docker rm $id
+"""
 CLEAN = """
 systemctl disable --now spark-monitoring-sglang.timer
 docker rm -f sglang-prometheus sglang-alertmanager sglang-node-exporter
@@ -115,6 +121,7 @@ def test_prometheus_and_exporters_from_nothing_to_absent(served: Deploy, tmp_pat
     head, worker = cluster.node(1), cluster.node(2)
     for reference in IMAGES:
         head.load(watch_images.tar(reference))
+    head.run(f"docker push -q {ALERTMANAGER}")
     program = tmp_path / "monitoring.py"
     program.write_text(PROGRAM)
     watched: dict[str, Any] = {**DATA, "program": str(program)}
@@ -174,11 +181,14 @@ def test_prometheus_and_exporters_from_nothing_to_absent(served: Deploy, tmp_pat
     assert query(cluster, f"up{{job='prometheus'}} @ {since}")
     served.unchanged(**watched)
 
-    # a new secret is a difference, and no label has any; what has stopped starts again
+    # a tag that has moved is a difference, and a new secret; no label has any; what has stopped
+    # starts again
     receiver.write_text(f"{SECRET}2")
+    head.run(MOVE)
     worker.run("docker stop sglang-node-exporter; systemctl stop spark-monitoring-sglang.timer")
     output = served.succeeds(**watched)
-    assert "create sglang-alertmanager: its secrets differ" in output
+    moved = r"create sglang-alertmanager: digest: [0-9a-f]{12} -> [0-9a-f]{12}; its secrets differ"
+    assert re.search(moved, output), output
     assert "hook-d41d8cd9" not in output + json.dumps(head.containers())
     assert "spark-02: start sglang-node-exporter: is exited" in output
     assert "spark-02: place the metrics timer: its timer is enabled inactive" in output
