@@ -31,29 +31,7 @@ def plan_firewall(state: State) -> dict[str, firewall.UfwChange]:
         serving = [host for host in everyone if host.name in declaration.nodes]
         inventory.refuse_limit(state, serving, ": each node's rules name the others")
     hosts = {host.name: host for host in everyone if state.is_host_in_limit(host)}
-    fact = UfwState()
-    readings = shell.on_all(
-        hosts.values(), lambda host: shell.read_fact(host, fact, fact.command(), READ_SECONDS)
-    )
-    states = shell.require_all(
-        readings,
-        lambda node, why: error(
-            f"its firewall could not be read: {why or 'no answer'}",
-            node,
-            "sudo ufw status",
-            key="ufw-unreadable",
-        ),
-    )
-    refuse_errors(
-        error(
-            f"ufw needs root: {ufw.no_root}",
-            node,
-            "give the login sudo without a password, or: pyinfra --sudo --use-sudo-password …",
-            key="ufw-needs-root",
-        )
-        for node, ufw in states.items()
-        if ufw.no_root
-    )
+    states = _read_firewalls(hosts)
     contexts = _rule_contexts(declaration, hosts)
     if settings.firewall == "present" and firewall.scraped_ports(settings):
         monitor = inventory.monitor(state)
@@ -79,6 +57,34 @@ def plan_firewall(state: State) -> dict[str, firewall.UfwChange]:
         for line in change.lines() or ("its firewall is up to date",):
             logger.info(f"    plan: {node}: {line}")
     return changes
+
+
+def _read_firewalls(hosts: Mapping[str, Host]) -> dict[str, Ufw]:
+    """Node -> its ufw; Refused where it could not be read, or where the login has no root."""
+    fact = UfwState()
+    readings = shell.on_all(
+        hosts.values(), lambda host: shell.read_fact(host, fact, fact.command(), READ_SECONDS)
+    )
+    states = shell.require_all(
+        readings,
+        lambda node, why: error(
+            f"its firewall could not be read: {why or 'no answer'}",
+            node,
+            "sudo ufw status",
+            key="ufw-unreadable",
+        ),
+    )
+    refuse_errors(
+        error(
+            f"ufw needs root: {ufw.no_root}",
+            node,
+            "give the login sudo without a password, or: pyinfra --sudo --use-sudo-password …",
+            key="ufw-needs-root",
+        )
+        for node, ufw in states.items()
+        if ufw.no_root
+    )
+    return states
 
 
 def _rule_contexts(
