@@ -37,6 +37,9 @@ class InFlight:
     looked_ns: before the look at all sockets before that
     wakeups: how long this thread waits for a CPU when something comes
     hurried: slots wait for answers so short that a nap would leave them idle for long
+    ended: what has ended and is not in the store yet, at most BATCH: that waits until nothing else
+        is to be done
+    unbroken: how many requests have ended since a look at the sockets found nothing
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class InFlight:
         self.wait = self.wait_before = (0, 0)
         self.wakeups = Wakeups()
         self.hurried = False
+        self.unbroken = 0
+        self.ended: list[tuple[RequestOutcome, Piece]] = []
         self._pool = pool
         self._load = load
         self._schedule = schedule
@@ -106,6 +111,13 @@ class InFlight:
         if size + self._store.held > BUDGET:
             self._shed()
 
+    def settle(self) -> None:
+        """Put what has ended into the store."""
+        for outcome, piece in self.ended:
+            self._store.keep(outcome.index, piece)
+            self._store.end(outcome)
+        self.ended.clear()
+
     def give_up(self) -> None:
         """End whatever is still in flight after a stop."""
         for connection in [c for c in self._pool.connections.values() if c.index >= 0]:
@@ -113,6 +125,7 @@ class InFlight:
                 self._end(connection, Ended.INTERRUPTED, "the run was stopped", reusable=False)
             else:
                 self._pool.drop(connection)
+        self.settle()
 
     def _dispatch(self, turn: Turn, retry: bool = False) -> None:
         try:
@@ -210,7 +223,7 @@ class InFlight:
         self._schedule.ended(turn.index, now)
 
     def _end(self, connection: Connection, ended: Ended, detail: str, *, reusable: bool) -> None:
-        """End a request: its bytes go to the store, its connection to the next request."""
+        """End a request: its connection goes to the next request, its bytes to the store."""
         complete = ended is Ended.COMPLETE
         at = self._last_ns(connection) if complete else time.perf_counter_ns()
         if complete and self._load.steps:
@@ -219,30 +232,20 @@ class InFlight:
         self._tally.failed += not complete
         self._tally.unstamped += connection.unstamped
         connection.count_segments()
-        index = connection.index
-        piece = Piece(connection.stamps, connection.ends, connection.data)
-        self._store.keep(index, piece.first(BEGINNING) if ended is Ended.TOO_LARGE else piece)
-        scheduled, sent, reused = (
+        outcome = RequestOutcome(
+            connection.index,
             connection.scheduled_ns,
             connection.sent_ns,
+            at,
+            ended,
+            detail,
             connection.carried > 0,
+            sent_by_ns=connection.sent_by_ns,
+            unstamped=connection.unstamped > 0,
+            segments=connection.segments,
+            looked=connection.looked,
         )
-        self._store.end(
-            RequestOutcome(
-                index,
-                scheduled,
-                sent,
-                at,
-                ended,
-                detail,
-                reused,
-                sent_by_ns=connection.sent_by_ns,
-                unstamped=connection.unstamped > 0,
-                segments=connection.segments,
-                looked=connection.looked,
-            )
-        )
-        self._schedule.ended(index, at)
+        piece = Piece(connection.stamps, connection.ends, connection.data)
         reusable = reusable and not (connection.eof or connection.failure or connection.unsent)
         connection.index = -1
         connection.carried += 1
@@ -251,6 +254,19 @@ class InFlight:
             self._pool.idle[connection.fd] = connection
         else:
             self._pool.drop(connection)
+        self._schedule.ended(outcome.index, at)
+        self.unbroken += 1
+        most = 0 if self._pool.stopping else 2 * self._schedule.in_flight + 2
+        # The next request goes first, since its slot is idle until then. Not if answers come faster
+        # than they are read: then it takes less time to read all and send all. And not after an
+        # error: each of many connections that break would send over the next one.
+        if complete and reusable and self.hurried and self.unbroken <= most:
+            turn = self._schedule.take(time.perf_counter_ns())
+            if turn is not None:
+                self._dispatch(turn)
+        self.ended.append((outcome, piece.first(BEGINNING) if ended is Ended.TOO_LARGE else piece))
+        if len(self.ended) >= BATCH or len(piece) > SHED:
+            self.settle()
 
     def _last_ns(self, connection: Connection) -> int:
         """When the last byte of a response arrived, in ns."""

@@ -194,7 +194,7 @@ class Loop:
                 due, turn = next_ns, min(next_ns, self.check_ns)
             in_flight.looked_ns, in_flight.wait_before = complete, wait
             entered = now()
-            patience = min(due - entered, PATIENCE_NS)
+            patience = 0 if in_flight.ended else min(due - entered, PATIENCE_NS)
             if patience >= SHORT_NS:
                 # In whole ms, since epoll rounds up; the rest is waited for in the next round.
                 patience = (patience // 1_000_000 - 1) * 1_000_000
@@ -217,6 +217,8 @@ class Loop:
                 expected = schedule.in_flight
             looked, slept = woke, 0
             if not events:
+                in_flight.settle()
+                in_flight.unbroken = 0
                 continue
             in_flight.woke_ns, in_flight.wait = woke, (entered, woke)
             for fd, mask in events:
@@ -304,6 +306,7 @@ class Loop:
         del self.lags[:]
 
     def _take_ended(self) -> None:
+        self.in_flight.settle()
         if self.take is not None:
             for exchange in self.store.take():
                 self.take(exchange)

@@ -22,9 +22,11 @@ LONGEST_LINE = 4096
 
 _STATUS_LINE = re.compile(r"HTTP/1\.([0-9]) ([0-9]{3})(?: ([^\r\n]*))?")
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?")
-# Cache of parsed size lines, since a stream has few different ones.
+# Caches of parsed size lines and header lines, since a server repeats most of them.
 _sizes: dict[bytes, int] = {}
-_MOST_SIZES = 4096
+_fields: dict[str, tuple[str, str]] = {}
+_MOST_CACHED = 4096
+_LONGEST_CACHED = 256
 _BLANKS = " \t\v\f\r\n"
 
 
@@ -198,7 +200,7 @@ class Framing:
                 if match is None:
                     raise _wrong_size(text)
                 size = int(match[1], 16)
-                if len(_sizes) < _MOST_SIZES:
+                if len(_sizes) < _MOST_CACHED:
                     _sizes[text] = size
             at = line + 2
             if not size:
@@ -220,7 +222,7 @@ class Framing:
 
 def _parse_head(data: bytes, size: int) -> tuple[Head, str]:
     """Parse one head; returns it with the minor version of its HTTP."""
-    first, *lines = [line.removesuffix("\r") for line in data.decode("latin-1").split("\n")]
+    first, *lines = data.decode("latin-1").removesuffix("\r").replace("\r\n", "\n").split("\n")
     status = _STATUS_LINE.fullmatch(first)
     if status is None:
         raise _not_http(data[:80].split(b"\n")[0])
@@ -228,12 +230,20 @@ def _parse_head(data: bytes, size: int) -> tuple[Head, str]:
         raise MalformedHttp(f"{len(lines)} lines in the response's head")
     headers: dict[str, str] = {}
     for line in lines:
-        name, colon, value = line.partition(":")
-        name, value = name.strip(_BLANKS).lower(), value.strip(_BLANKS)
-        if not colon or not name:
-            raise MalformedHttp(f"header line {line[:80].encode('latin-1')!r}")
+        name, value = _fields.get(line) or _parse_field(line)
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return Head(int(status[2]), status[3] or "", headers, size), status[1]
+
+
+def _parse_field(line: str) -> tuple[str, str]:
+    """The name, in lower case, and the value of a header line."""
+    name, colon, value = line.partition(":")
+    name, value = name.strip(_BLANKS).lower(), value.strip(_BLANKS)
+    if not colon or not name:
+        raise MalformedHttp(f"header line {line[:80].encode('latin-1')!r}")
+    if len(_fields) < _MOST_CACHED and len(line) <= _LONGEST_CACHED:
+        _fields[line] = name, value
+    return name, value
 
 
 def _wrong_size(data: bytes | bytearray) -> MalformedHttp:

@@ -15,9 +15,12 @@ import pytest
 from faulty_network import closed_port, deaf_port
 from faulty_server import FaultyServer
 from spark_bench.client import pool
-from spark_bench.client.poller import Epoll, Portable
-from spark_bench.client.recorder import Recorder
-from spark_bench.client.tally import Progress
+from spark_bench.client.in_flight import InFlight
+from spark_bench.client.poller import READABLE, Epoll, Portable
+from spark_bench.client.recorder import NEVER_NS, Recorder
+from spark_bench.client.response_store import ResponseStore
+from spark_bench.client.schedule import Schedule
+from spark_bench.client.tally import Progress, Tally
 from spark_bench.client.target import target
 from spark_bench.errors import Unreachable
 from spark_bench.record import Ended, Timing
@@ -468,6 +471,46 @@ def test_turns_follow_each_other(faulty: FaultyServer) -> None:
     assert second.scheduled_ns == first.ended_ns + 100_000_000
     assert second.sent_ns >= second.scheduled_ns
     assert third.scheduled_ns == second.ended_ns
+
+
+def test_a_slot_sends_its_next_request_before_other_answers_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If answers are short, unless they come faster than they are read. What has ended is stored
+    once there is time, or there is much of it."""
+    monkeypatch.setattr("spark_bench.client.in_flight.HURRIED_NS", NEVER_NS)
+    jobs = load([request()] * 9, slots=2)
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as stack:
+        connections = pool.Pool(target(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        stack.callback(connections.close)
+        connections.open(2)
+        clients = [stack.enter_context(listener.accept()[0]) for _ in range(2)]
+        ours = list(connections.connections.values())
+        schedule, store = Schedule(jobs, 0), ResponseStore(0)
+        in_flight = InFlight(connections, jobs, schedule, store, Tally(9))
+        in_flight.send_due(1)
+
+        def answer() -> None:
+            for client in clients:
+                assert read_request(client)
+                client.sendall(ANSWER)
+
+        answer()
+        for connection, client in zip(ours, clients, strict=True):
+            in_flight.handle_event(connection, READABLE)
+            assert client.recv(1, socket.MSG_PEEK), "it waited for the other answer"
+        assert (len(in_flight.ended), store.reads, schedule.in_flight) == (2, 0, 2)
+        in_flight.settle()
+        assert (in_flight.ended, store.reads) == ([], 2)
+        monkeypatch.setattr("spark_bench.client.in_flight.SHED", len(ANSWER))
+        answer()
+        in_flight.handle_event(ours[0], READABLE)
+        assert (in_flight.ended, store.reads, schedule.in_flight) == ([], 3, 2)
+        in_flight.unbroken = 100
+        in_flight.handle_event(ours[1], READABLE)
+        assert schedule.in_flight == 1
+        in_flight.send_due(time.perf_counter_ns())
+        assert schedule.in_flight == 2
 
 
 def test_a_late_request_counts_from_its_scheduled_time(
