@@ -92,7 +92,7 @@ faults: setup  ## every fault in every phase of a deploy, as a table; between mo
 watch-faults: setup  ## faults of a group with a watchdog and monitoring, as a table in docs/watchdog.md: 35 min, root on Linux
 	@tests/cluster/testbed/install-packages
 	@WATCH_FAULTS=write $(BIN)/pytest -m faults -n 3 --dist worksteal -rP $(if $(ROWS),-k "$(ROWS)") \
-	  tests/cluster/test_watch_faults.py
+	  tests/cluster/test_watch_faults.py tests/cluster/test_watchdog.py
 
 acceptance: setup $(SGLANG)/.models  ## real SGLang on CPU over two simulated nodes: 3 GB, root on Linux
 	@tests/cluster/testbed/install-packages

@@ -304,8 +304,11 @@ def test_a_fault_heals(served: Deploy, name: str) -> None:
             gaps += 0 if fine else time.time() - now
             assert lives(cluster) == before
         if fault.again is None:
-            again = now if healed else None
-        elif again is None and healed and fine and (not fault.again or renewed(cluster, before)):
+            again = again or (now if healed else None)
+        elif not fine:
+            # A group that served only for a moment has not healed.
+            again = None if fault.again else again
+        elif again is None and healed and (not fault.again or renewed(cluster, before)):
             again = now
         time.sleep(1)
     done = [
