@@ -17,6 +17,13 @@ _CACHE = "/hub"
 # $1: written as root, through Docker; the token comes on stdin.
 _TOKEN = 'umask 077; chmod 700 /at && cat >"/at/$1.part" && mv "/at/$1.part" "/at/$1"'
 _FORGET = 'rm -f "/at/$1" "/at/$1.part"'
+# $1 folder, $2 image, $3 removes the file $4. Only a folder that has had a token is closed to the
+# login: no container is needed where the login sees that there is none.
+_DELETE = """
+[ -e "$1" ] || exit 0
+[ -x "$1" ] && [ ! -e "$1/$4" ] && [ ! -e "$1/$4.part" ] && exit 0
+exec docker run --rm --network none --entrypoint sh --volume "$1:/at" "$2" -c "$3" sh "$4"
+""".strip()
 # For starting Python in an image, two lists and two small files.
 DESCRIBE_SECONDS = 120
 # Characters. One argument holds at most 128 kB (MAX_ARG_STRLEN of Linux).
@@ -42,10 +49,9 @@ def container_name(group: str) -> str:
 
 
 def delete_token(folder: str, name: str, image: str) -> Command:
-    """Remove the token that `start_download` put into a folder of root's."""
-    run = ("docker", "run", "--rm", "--network", "none", "--entrypoint", "sh")
-    at = ("--volume", f"{folder}:/at", image, "-c", _FORGET, "sh", name)
-    return Command((*run, *at), 60)
+    """Remove the token that `start_download` put into a folder of root's, and open the folder."""
+    forget = f"{_FORGET} && chmod 755 /at"
+    return Command(("sh", "-c", _DELETE, "sh", folder, image, forget, name), 60)
 
 
 def chown_to_login(folder: str, uid: int, gid: int, image: str) -> Command:

@@ -84,15 +84,24 @@ def deploy(cluster: Cluster, tmp_path: Path) -> Deploy:
 def served(testbed: Cluster, tmp_path: Path) -> Deploy:
     """The same, and nodes 1 and 2 serve the model already.
 
-    After another test of this fixture that takes one deploy of what it left, else a reset too.
+    After another test of this fixture that takes one deploy of what it left, and none where that
+    deploy would find nothing changed; else a reset too.
     """
-    deploy = Deploy(testbed, testbed.inventory(tmp_path, **DATA))
+    deploy = Deploy(testbed, testbed.inventory(tmp_path, **DATA), usual=True)
+    if not testbed.changed and testbed.snapshot() == testbed.usual:
+        return deploy
     if testbed.changed or deploy().returncode:
         testbed.reset()
         testbed.each(lambda node: node.add_weights(MODEL))
         deploy.succeeds()
         testbed.changed = False
     return deploy
+
+
+def pytest_exception_interact(node: pytest.Item) -> None:
+    """After a failure the next test begins with a reset."""
+    if testbed := getattr(node, "funcargs", {}).get("testbed"):
+        testbed.changed = True
 
 
 def interrupt(*_: object) -> None:

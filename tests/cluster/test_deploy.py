@@ -68,8 +68,11 @@ def test_a_strangers_container_with_our_name_refuses(deploy: Deploy, number: int
 def test_both_nodes_come_back_from_a_power_cut(deploy: Deploy) -> None:
     cluster = deploy.cluster
     deploy.succeeds()
+    before = lives(cluster)
     cluster.each(lambda node: cluster.off(node.number))
     cluster.each(lambda node: cluster.on(node.number))
+    for (old, was), (new, now) in zip(before, lives(cluster), strict=True):
+        assert old == new and was != now, "Docker has started the same container again"
     deploy.succeeds()
     assert serves(cluster)
     deploy.unchanged()
@@ -136,14 +139,13 @@ def test_dry_reports_every_nodes_reasons_and_changes_nothing(
 
 
 SWITCHES = {
-    "qwen14b": "Qwen/Qwen2.5-14B-Instruct",
     7: "mistralai/Mistral-7B-Instruct-v0.3",
     "some-org/Outside-The-Catalogue": "some-org/Outside-The-Catalogue",
 }
 
 
 def test_a_switch_is_over_when_the_new_model_is_served(served: Deploy) -> None:
-    """By alias, by number, and by the id of a model that the catalogue lacks."""
+    """By number, and by the id of a model that the catalogue lacks."""
     cluster, old = served.cluster, MODEL
     for name, model in SWITCHES.items():
         cluster.each(lambda node, model=model: node.add_weights(model))
@@ -156,12 +158,17 @@ def test_a_switch_is_over_when_the_new_model_is_served(served: Deploy) -> None:
         old = model
 
 
-def test_a_model_on_the_nodes_is_served_by_its_path(served: Deploy) -> None:
+def test_a_model_on_the_nodes_is_served_by_its_path_and_workers_have_the_declared_names(
+    served: Deploy,
+) -> None:
     paths = served.cluster.each(lambda node: node.add_weights("own/model"))
-    served.succeeds(model=paths[0])
-    assert serves(served.cluster, paths[0])
-    command = rank(served.cluster, 2)["HostConfig"]["Binds"]
-    assert f"{paths[0]}:{paths[0]}:ro" in command
+    output = served.succeeds(model=paths[0], worker_container="my-worker", port=31000)
+    assert f"serving {paths[0]} on 2 node(s)" in output
+    assert states(served.cluster) == {HEAD: "running", "my-worker-1": "running"}
+    worker = rank(served.cluster, 2)
+    assert f"{paths[0]}:{paths[0]}:ro" in worker["HostConfig"]["Binds"]
+    words = worker["Config"]["Cmd"]
+    assert words[words.index("--port") + 1] == "31000"
 
 
 def test_the_head_serves_alone_and_the_group_comes_back(served: Deploy) -> None:
@@ -178,10 +185,13 @@ def test_the_head_serves_alone_and_the_group_comes_back(served: Deploy) -> None:
     assert states(cluster) == {HEAD: "running", WORKER: "running"}
 
 
-def test_stopped_running_and_absent(served: Deploy) -> None:
+def test_stopped_running_and_absent_and_other_containers_stay(served: Deploy) -> None:
     cluster = served.cluster
+    others = {"sglang-foo": "running", "foreign": "running"}
+    for words in ("--name sglang-foo", "--name foreign --label other=1"):
+        cluster.node(2).run(f"docker run -d {words} lmsysorg/sglang:spark sleep 1000")
     served.succeeds(state="stopped")
-    assert states(cluster) == {HEAD: "exited", WORKER: "exited"}
+    assert states(cluster) == {HEAD: "exited", WORKER: "exited", **others}
     ended = [rank(cluster, n)["State"] for n in (1, 2)]
     assert [state["ExitCode"] for state in ended] == [0, 0], "the worker ends with its head"
     assert "Gracefully exiting" in cluster.node(1).logs(HEAD)
@@ -192,26 +202,9 @@ def test_stopped_running_and_absent(served: Deploy) -> None:
     assert [c["Id"] for c in (rank(cluster, 1), rank(cluster, 2))] == before
 
     served.succeeds(state="absent")
-    assert states(cluster) == {}
+    assert states(cluster) == others
     served.unchanged(state="absent")
-
-
-def test_other_containers_stay(served: Deploy) -> None:
-    cluster, node = served.cluster, served.cluster.node(2)
-    node.run("docker run -d --name sglang-foo lmsysorg/sglang:spark sleep 1000")
-    node.run("docker run -d --name foreign --label other=1 lmsysorg/sglang:spark sleep 1000")
-    served.succeeds(state="stopped")
-    assert states(cluster)["sglang-foo"] == states(cluster)["foreign"] == "running"
-    served.succeeds(state="absent")
-    assert states(cluster) == {"sglang-foo": "running", "foreign": "running"}
-    node.run("docker rm -f sglang-foo foreign")
-
-
-def test_workers_use_the_declared_names_and_folders(served: Deploy) -> None:
-    served.succeeds(worker_container="my-worker", hf_cache="/var/hf-cache", port=31000)
-    assert states(served.cluster) == {HEAD: "running", "my-worker-1": "running"}
-    words = rank(served.cluster, 2)["Config"]["Cmd"]
-    assert words[words.index("--port") + 1] == "31000"
+    cluster.node(2).run(f"docker rm -f {' '.join(others)}")
 
 
 def test_four_nodes_serve_and_a_rank_goes_and_comes(cluster: Cluster, tmp_path: Path) -> None:

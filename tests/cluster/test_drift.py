@@ -31,7 +31,7 @@ HAND = {
 }
 
 
-@pytest.mark.parametrize("name", cases(HAND, "worker removed", "worker killed", "head stopped"))
+@pytest.mark.parametrize("name", cases(HAND, "worker removed", "head stopped"))
 def test_a_rank_that_was_ended_by_hand_restarts_with_its_group(served: Deploy, name: str) -> None:
     number, command, reason = HAND[name]
     cluster = served.cluster

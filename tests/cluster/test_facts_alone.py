@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sparks import Cluster
 
 IMAGE = "lmsysorg/sglang:spark"
@@ -55,30 +54,21 @@ def test_an_hcas_gid_holds_its_interfaces_address(cluster: Cluster, tmp_path: Pa
         assert (cabled["rate_gbps"], cabled["interface"]["mtu"]) == (200.0, 9000)
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "key", "value"),
-    [
-        pytest.param("system.Gpus", (), "name", "NVIDIA GB10", id="gpu"),
-        pytest.param("system.Memory", (), "total", 131334144 * 1024, id="memory"),
-        pytest.param("containers.EngineState", (), "error", "", id="engine"),
-        pytest.param("containers.Image", (f"image={IMAGE}",), "reference", IMAGE, id="image"),
-        pytest.param("system.Disk", ("path=/var/hf-cache",), "exists", True, id="disk"),
-        pytest.param(
-            "weights.ModelWeights",
-            ("model=Qwen/Qwen2.5-7B-Instruct", "hf_cache=/var/hf-cache"),
-            "complete",
-            True,
-            id="weights",
-        ),
-    ],
-)
-def test_a_fact_answers_on_its_own(
-    cluster: Cluster, tmp_path: Path, name: str, arguments: tuple[str, ...], key: str, value: object
-) -> None:
-    cluster.each(lambda node: node.add_weights("Qwen/Qwen2.5-7B-Instruct"))
-    for reading in fact(cluster, tmp_path, name, *arguments).values():
-        first = reading[0] if isinstance(reading, list) else reading
-        assert first[key] == value
+def test_every_fact_answers_on_its_own(cluster: Cluster, tmp_path: Path) -> None:
+    model, cache = "Qwen/Qwen2.5-7B-Instruct", "/var/hf-cache"
+    cluster.each(lambda node: node.add_weights(model))
+    weights = (f"model={model}", f"hf_cache={cache}")
+    for name, arguments, key, value in (
+        ("system.Gpus", (), "name", "NVIDIA GB10"),
+        ("system.Memory", (), "total", 131334144 * 1024),
+        ("containers.EngineState", (), "error", ""),
+        ("containers.Image", (f"image={IMAGE}",), "reference", IMAGE),
+        ("system.Disk", (f"path={cache}",), "exists", True),
+        ("weights.ModelWeights", weights, "complete", True),
+    ):
+        for reading in fact(cluster, tmp_path, name, *arguments).values():
+            first = reading[0] if isinstance(reading, list) else reading
+            assert first[key] == value, name
 
 
 def test_sshd_is_seen_listening_with_its_name(cluster: Cluster, tmp_path: Path) -> None:

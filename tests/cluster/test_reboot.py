@@ -41,9 +41,9 @@ def truth(cluster: Cluster) -> bool:
     return healthy and len(running(cluster)) == 2 and serves(cluster)
 
 
-def comes_back(deploy: Deploy) -> None:
+def comes_back(deploy: Deploy, patience: int = PATIENCE) -> None:
     """By itself, or by one deploy."""
-    tool, deadline = Tool(deploy), time.monotonic() + PATIENCE
+    tool, deadline = Tool(deploy), time.monotonic() + patience
     while not ready(tool) and time.monotonic() < deadline:
         time.sleep(3)
     deploy.mends()
@@ -71,4 +71,4 @@ def test_after_dockerd_was_killed(served: Deploy, nodes: tuple[int, ...]) -> Non
     for number in nodes:
         cluster.node(number).run("kill -9 $(cat /run/docker.pid)")
     assert not ready(tool)
-    comes_back(served)
+    comes_back(served, patience=3)

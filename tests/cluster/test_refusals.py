@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from deploying import Deploy, serves
+from sparks import Cluster
 
 # One for each kind of source: the others are refused alike, in tests/deploys/test_fake_deploy.py.
 SETTINGS = {
@@ -67,13 +69,14 @@ def listener(port: int, login: str = "root") -> str:
     return f"{begin} until ss -Htln sport = :{port} | grep -q .; do sleep 0.1; done"
 
 
-NODES = {
+# What harms the nodes, and what is said of it: in one deploy what one stage of it checks.
+NODES: dict[str, tuple[list[Callable[[Cluster], object]], list[str]]] = {
     "no port Up": (
-        lambda c: c.link(1, "q1", "down"),
+        [lambda c: c.link(1, "q1", "down")],
         ["spark-01: no QSFP port is Up", "plug the QSFP cable in"],
     ),
     "MTU mismatch": (
-        lambda c: c.node(2).run("ip link set enp1s0f1np1 mtu 1500"),
+        [lambda c: c.node(2).run("ip link set enp1s0f1np1 mtu 1500")],
         [
             "spark-02: the MTU must be the same on all nodes: spark-01 enp1s0f1np1 has MTU 9000; "
             "spark-02 enp1s0f1np1 has MTU 1500",
@@ -81,49 +84,53 @@ NODES = {
         ],
     ),
     "API port taken": (
-        lambda c: c.node(2).run(listener(30000)),
+        [lambda c: c.node(2).run(listener(30000))],
         ["spark-02: port 30000 is taken by", "sudo ss -ltnp"],
     ),
     "API port taken by the login": (
-        lambda c: c.node(1).run(listener(30000, login="nvidia")),
+        [lambda c: c.node(1).run(listener(30000, login="nvidia"))],
         ["spark-01: port 30000 is taken by python3 (pid "],
     ),
     "rendezvous port taken": (
-        lambda c: c.node(1).run(listener(50000)),
+        [lambda c: c.node(1).run(listener(50000))],
         ["spark-01: dist_port 50000 is taken by"],
     ),
-    "Docker not installed": (
-        lambda c: c.node(2).run("mv /usr/bin/docker /usr/bin/docker-away"),
-        ["spark-02: Docker is not installed", "apt-get install"],
+    "no GPU": ([lambda c: c.node(2).run("fakehw gpu lost")], ["spark-02: nvidia-smi fails"]),
+    "cache missing": (
+        [lambda c: c.node(2).run("mv /var/hf-cache /var/elsewhere")],
+        ["spark-02: hf_cache /var/hf-cache does not exist", "sudo mkdir -p"],
     ),
-    "Docker not running": (
-        lambda c: c.node(1).run("systemctl stop docker.socket docker"),
-        ["spark-01: the Docker daemon is not running", "systemctl enable --now docker"],
+    "cache not writable": (
+        [lambda c: c.node(1).run("chown root: /var/hf-cache; chmod 755 /var/hf-cache")],
+        ["spark-01: hf_cache /var/hf-cache is not writable"],
     ),
-    "no permission": (
-        lambda c: c.node(2).run("gpasswd -d nvidia docker"),
-        ["spark-02: the login may not use Docker", "usermod -aG docker"],
+    "Docker not installed, not running": (
+        [
+            lambda c: c.node(2).run("mv /usr/bin/docker /usr/bin/docker-away"),
+            lambda c: c.node(1).run("systemctl stop docker.socket docker"),
+        ],
+        [
+            *("spark-02: Docker is not installed", "apt-get install"),
+            *("spark-01: the Docker daemon is not running", "systemctl enable --now docker"),
+        ],
     ),
-    "no NVIDIA runtime": (
-        lambda c: c.node(1).run("echo {} > /etc/docker/daemon.json; systemctl restart docker"),
-        ["spark-01: Docker", "has no NVIDIA runtime", "nvidia-ctk"],
+    "no permission, no NVIDIA runtime": (
+        [
+            lambda c: c.node(2).run("gpasswd -d nvidia docker"),
+            lambda c: c.node(1).run("echo {} > /etc/docker/daemon.json; systemctl restart docker"),
+        ],
+        [
+            *("spark-02: the login may not use Docker", "usermod -aG docker"),
+            *("spark-01: Docker", "has no NVIDIA runtime", "nvidia-ctk"),
+        ],
     ),
     "firewall": (
         # By address: twins in one subnet answer ARP for each other, so either may get the packets.
-        lambda c: c.node(2).run("iptables -A INPUT -d 169.254.2.1 -p tcp -j DROP"),
+        [lambda c: c.node(2).run("iptables -A INPUT -d 169.254.2.1 -p tcp -j DROP")],
         [
             "spark-01: a firewall drops TCP to spark-02 (169.254.",
             "on spark-02: sudo ufw allow in on enp1s0f1np1 from 169.254.",
         ],
-    ),
-    "no GPU": (lambda c: c.node(2).run("fakehw gpu lost"), ["spark-02: nvidia-smi fails"]),
-    "cache missing": (
-        lambda c: c.node(2).run("mv /var/hf-cache /var/elsewhere"),
-        ["spark-02: hf_cache /var/hf-cache does not exist", "sudo mkdir -p"],
-    ),
-    "cache not writable": (
-        lambda c: c.node(1).run("chown root: /var/hf-cache; chmod 755 /var/hf-cache"),
-        ["spark-01: hf_cache /var/hf-cache is not writable"],
     ),
 }
 
@@ -131,8 +138,9 @@ NODES = {
 @pytest.mark.parametrize("name", NODES)
 def test_a_node_is_refused(deploy: Deploy, name: str) -> None:
     cluster = deploy.cluster
-    harm, words = NODES[name]
-    harm(cluster)
+    harms, words = NODES[name]
+    for harm in harms:
+        harm(cluster)
     output = deploy.refused()
     assert "refused, nothing was changed:\n" in output
     for part in words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -21,6 +22,9 @@ KEY_FILE = "/var/lib/spark-serving/sglang/api_key"
 TOKEN_FOLDER = "/run/spark-serving/download"
 LOUD = ("-vvv", "--debug")
 LOOKS = (("--dry", "--diff", *LOUD), ("--debug-operations",), ("--debug-facts",))
+# A process becomes another program soon or hardly ever: after so many looks it is read again at one
+# look of so many.
+YOUNG = 25
 PROGRAMS = ("deploys/listing.py", "deploys/verify.py", "deploys/check.py", "debug-inventory")
 
 
@@ -50,13 +54,19 @@ class Processes:
         self._over = threading.Event()
 
     def look(self) -> None:
-        arguments = dict[str, str]()
+        arguments, looks = dict[str, tuple[int, str | None]](), 0
         while not self._over.wait(0.02):
-            for folder in Path("/proc").glob("[0-9]*"):
-                words = _read(folder / "cmdline")
-                if words != arguments.get(folder.name):  # a new process, or another program
-                    arguments[folder.name] = words
-                    self.texts.update((words, _read(folder / "environ")))
+            looks += 1
+            pids = [pid for pid in os.listdir("/proc") if pid.isdecimal()]
+            arguments = {pid: arguments[pid] for pid in pids if pid in arguments}
+            for pid in pids:
+                first, known = arguments.get(pid, (looks, None))
+                if looks - first > YOUNG and (looks + int(pid)) % YOUNG:
+                    continue
+                words = _read(Path("/proc", pid, "cmdline"))
+                if words != known:  # a new process, or another program
+                    arguments[pid] = looks, words
+                    self.texts.update((words, _read(Path("/proc", pid, "environ"))))
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ STEPS = {
 
 
 # On fakes a run ends at every command: tests/operations/test_switch_edges.py.
-@pytest.mark.parametrize("step", cases(STEPS, "all stopped", "the head created alone", "proven"))
+@pytest.mark.parametrize("step", cases(STEPS, "the head created alone", "proven"))
 def test_the_next_run_ends_in_one_group(served: Deploy, step: str) -> None:
     cluster = served.cluster
     cluster.each(lambda n: n.add_weights(OTHER))

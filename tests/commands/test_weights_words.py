@@ -158,3 +158,39 @@ def test_the_token_travels_by_stdin_into_a_closed_folder(
     placing, starting = log.read_text().splitlines()[:2]
     assert "sesame" not in log.read_text()
     assert "--rm" in placing and "--network none" in placing and "--detach" in starting
+
+
+@pytest.mark.parametrize("file", ["", "hf_token", "hf_token.part"])
+def test_a_token_is_deleted_by_a_container_and_no_container_starts_without_one(
+    tmp_path: Path, docker: Path, file: str
+) -> None:
+    folder, log = tmp_path / "secrets", tmp_path / "seen"
+    log.touch()
+    delete = weights.delete_token(str(folder), "hf_token", "sgl:1")
+    environment = {**os.environ, "PATH": f"{docker}:{os.environ['PATH']}", "SEEN": str(log)}
+
+    def run() -> int:
+        done = subprocess.run(delete.bounded, env=environment, timeout=20)
+        assert done.returncode == 0
+        return len(log.read_text().splitlines())
+
+    assert run() == 0
+    assert not folder.exists()
+    folder.mkdir(mode=0o700)
+    if file:
+        (folder / file).write_text("hf_sesame")
+    assert run() == (1 if file else 0)
+    assert os.listdir(folder) == []
+    assert run() == (1 if file else 0), "the folder is open: the next run sees that it is empty"
+
+
+def test_what_the_login_cannot_look_into_is_left_to_a_container(
+    tmp_path: Path, docker: Path
+) -> None:
+    """A file stands in for a folder that is closed: root may look into every folder."""
+    folder, log = tmp_path / "secrets", tmp_path / "seen"
+    folder.touch(mode=0o600)
+    delete = weights.delete_token(str(folder), "hf_token", "sgl:1")
+    environment = {**os.environ, "PATH": f"{docker}:{os.environ['PATH']}", "SEEN": str(log)}
+    subprocess.run(delete.bounded, env=environment, capture_output=True, timeout=20)
+    assert "--network none" in log.read_text()

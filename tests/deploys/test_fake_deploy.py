@@ -41,7 +41,7 @@ def kept(rank: int) -> str:
 
 def changes_of(run: Run, node: str) -> list[str]:
     """The changes on a node; a reading while waiting is not a change."""
-    looks = ("printf 'node %s", "docker run --rm")  # and that no token is left
+    looks = ("printf 'node %s", "sh -c '[ -e")  # and that no token is left
     return [c for c in map(plain, run.changes.get(node, [])) if not c.startswith(looks)]
 
 
@@ -481,7 +481,7 @@ def test_the_token_is_in_no_command_and_no_output(sparks: Fakes, tmp_path: Path)
     run = sparks.deploy("--data", f"hf_token_file={token}", "-vvv", "--debug")
     assert run.code == 0, run.text
     started = [n for n, c in enumerate(run.commands[HEAD]) if "docker run --detach" in c]
-    gone = [n for n, c in enumerate(run.commands[HEAD]) if c.endswith("sh hf_token")]
+    gone = [n for n, c in enumerate(run.commands[HEAD]) if c.endswith(" hf_token")]
     assert len(started) == 2, "the list, and the files"
     assert gone[0] < started[0], "what an earlier run may have left"
     assert all(any(n > start for n in gone) for start in started)

@@ -307,8 +307,10 @@ def ids(cluster: Cluster, blind: frozenset[int] = frozenset()) -> dict[int, set[
     """Node → its ranks that run; without the blind ones."""
 
     def one(node: Node) -> set[str]:
-        output = node.run(f"timeout 10 docker ps -q --no-trunc -f label={LABEL}", check=False)
-        return set(output.stdout.split())
+        try:
+            return node.running(LABEL)
+        except OSError:  # its Docker is down
+            return set()
 
     visible = [node for n, node in cluster.nodes.items() if n not in blind]
     return dict(zip([n.number for n in visible], cluster.each(one, visible), strict=True))

@@ -68,6 +68,7 @@ class Cluster:
     + forks: whether a run of pyinfra may be a fork: what /proc shows of its arguments and
       environment is not the run's
     + changed: whether a test may have left anything since it was reset and served the usual model
+    + usual: the snapshot after the last deploy of the usual model
     """
 
     state: Path
@@ -76,6 +77,7 @@ class Cluster:
     registry_touched: bool = False
     forks: bool = True
     changed: bool = True
+    usual: dict[str, Any] = field(default_factory=dict)
 
     # ---- the testbed itself
 

@@ -27,8 +27,8 @@ SGLANG_HEALTH_CHECK_TIMEOUT=20 is the real one's: seconds until /health gives up
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 BY_MODEL = {
     "stub/exit-rank-0": {"STUB_EXIT_RANK": "0"},
@@ -44,8 +44,7 @@ BY_MODEL = {
 OUT_OF_MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
 
 
-@dataclass(frozen=True)
-class Faults:
+class Faults(SimpleNamespace):
     load_seconds: float
     warmup_seconds: float
     health_seconds: float
