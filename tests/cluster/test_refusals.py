@@ -83,26 +83,23 @@ NODES: dict[str, tuple[list[Callable[[Cluster], object]], list[str]]] = {
             "sudo ip link set dev enp1s0f1np1 mtu 9000",
         ],
     ),
-    "API port taken": (
-        [lambda c: c.node(2).run(listener(30000))],
-        ["spark-02: port 30000 is taken by", "sudo ss -ltnp"],
-    ),
-    "API port taken by the login": (
-        [lambda c: c.node(1).run(listener(30000, login="nvidia"))],
-        ["spark-01: port 30000 is taken by python3 (pid "],
-    ),
-    "rendezvous port taken": (
-        [lambda c: c.node(1).run(listener(50000))],
-        ["spark-01: dist_port 50000 is taken by"],
-    ),
-    "no GPU": ([lambda c: c.node(2).run("fakehw gpu lost")], ["spark-02: nvidia-smi fails"]),
-    "cache missing": (
-        [lambda c: c.node(2).run("mv /var/hf-cache /var/elsewhere")],
-        ["spark-02: hf_cache /var/hf-cache does not exist", "sudo mkdir -p"],
-    ),
-    "cache not writable": (
-        [lambda c: c.node(1).run("chown root: /var/hf-cache; chmod 755 /var/hf-cache")],
-        ["spark-01: hf_cache /var/hf-cache is not writable"],
+    "ports, GPU, cache": (
+        [
+            lambda c: c.node(2).run(listener(30000)),
+            lambda c: c.node(1).run(listener(30000, login="nvidia")),
+            lambda c: c.node(1).run(listener(50000)),
+            lambda c: c.node(2).run("fakehw gpu lost"),
+            lambda c: c.node(2).run("mv /var/hf-cache /var/elsewhere"),
+            lambda c: c.node(1).run("chown root: /var/hf-cache; chmod 755 /var/hf-cache"),
+        ],
+        [
+            *("spark-02: port 30000 is taken by", "sudo ss -ltnp"),
+            "spark-01: port 30000 is taken by python3 (pid ",
+            "spark-01: dist_port 50000 is taken by",
+            "spark-02: nvidia-smi fails",
+            *("spark-02: hf_cache /var/hf-cache does not exist", "sudo mkdir -p"),
+            "spark-01: hf_cache /var/hf-cache is not writable",
+        ],
     ),
     "Docker not installed, not running": (
         [

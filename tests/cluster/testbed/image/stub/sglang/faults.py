@@ -1,7 +1,7 @@
 """What can be made to go wrong, by the container's environment or by the model's name.
 
-    STUB_LOAD_SECONDS=0.3     how long the weights take
-    STUB_WARMUP_SECONDS=0.1   from the open port to the first healthy answer
+    STUB_LOAD_SECONDS=0.05    how long the weights take
+    STUB_WARMUP_SECONDS=0.02  from the open port to the first healthy answer
     STUB_HEALTH_SECONDS=0.05  what /health takes (the real one: 1 s)
     STUB_TOKEN_SECONDS=0      pause before each token of an answer
     STUB_EXIT_RANK=N          rank N dies while it loads
@@ -73,8 +73,8 @@ def faults(model):
     settings = {**BY_MODEL.get(model, {}), **os.environ, **by_model.get(model, {})}
     rank = settings.get("STUB_EXIT_RANK", "")
     return Faults(
-        load_seconds=float(settings.get("STUB_LOAD_SECONDS", 0.3)),
-        warmup_seconds=float(settings.get("STUB_WARMUP_SECONDS", 0.1)),
+        load_seconds=float(settings.get("STUB_LOAD_SECONDS", 0.05)),
+        warmup_seconds=float(settings.get("STUB_WARMUP_SECONDS", 0.02)),
         health_seconds=float(settings.get("STUB_HEALTH_SECONDS", 0.05)),
         health_timeout=float(settings.get("SGLANG_HEALTH_CHECK_TIMEOUT", 20)),
         token_seconds=float(settings.get("STUB_TOKEN_SECONDS", 0)),
