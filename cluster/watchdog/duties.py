@@ -292,7 +292,9 @@ def _note_life(state: HeadState, rank: OwnRank, now: float, limits: WatchLimits)
 def _note_serving(
     state: HeadState, workers: Mapping[int, RankReport], now: float, limits: WatchLimits
 ) -> HeadState:
-    lives = {rank: report.life for rank, report in workers.items() if report.life}
+    # A report of before the restart names a life that has ended by now.
+    current = {n: r for n, r in workers.items() if r.generation == state.generation}
+    lives = {rank: report.life for rank, report in current.items() if report.life}
     since = state.since if state.lives else now
     return replace(
         state,

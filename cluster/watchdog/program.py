@@ -271,6 +271,10 @@ class Watchdog:
         verb = {"restart": "restarted", "end": "ended", "stop": "stopped", "start": "started"}
         done = f"could not be {verb[action.kind]}: {failed}" if failed else verb[action.kind]
         print(f"{what} {done}: {action.why}", flush=True)
+        if action.kind == "end" and not failed and self.container:
+            # Until it is looked at again, no report may name the life that has ended.
+            ended = replace(self.container.own, life="", age=0.0)
+            self.container = replace(self.container, own=ended)
         self.looked = -1e9
 
     def show(self, duty: str, why: str) -> None:

@@ -132,6 +132,14 @@ def test_a_group_that_has_served_does_not_load_again_after_a_deploy_or_a_new_wat
     assert action.kind == "restart"
 
 
+def test_a_report_of_an_earlier_generation_is_not_who_serves_now(serving: HeadState) -> None:
+    state = replace(serving, lives={}, generation=6)
+    state, _ = look(state, 110.0, SERVES, workers={1: RankReport(5, "old", True)})
+    assert (state.duty, state.lives) == ("serving", {0: state.own})
+    state, action = look(state, 115.0, SERVES, workers={1: RankReport(6, "w2", True)})
+    assert (action, state.lives) == (NOTHING, {0: state.own, 1: "w2"})
+
+
 def test_loading_is_left_alone_until_its_limit() -> None:
     state, action = fail(HeadState(5, 0.0), 100, 690)
     assert (state.duty, action) == ("loading", NOTHING)
