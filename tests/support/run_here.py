@@ -40,8 +40,9 @@ class Ran:
 
     @property
     def notes(self) -> list[str]:
-        """The result's notes, less the one that a busy machine may add."""
-        return [note for note in self.result.notes if not note.startswith("this client read up to")]
+        """The result's notes, less those that a busy machine or very short responses add."""
+        others = ("this client read up to", "slots stood idle")
+        return [note for note in self.result.notes if not note.startswith(others)]
 
     @property
     def requests(self) -> list[Request]:

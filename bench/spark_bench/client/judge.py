@@ -27,8 +27,9 @@ LATE_SHARE = 0.02
 # The same share for the p99 of lateness.
 LATE_TAIL = 0.1
 
-# Share of a closed loop's time in which its slots may stand idle: the load is smaller by as much.
-IDLE = 0.02
+# Share of a closed loop's time above which idle slots are noted: the load is smaller by as much. It
+# is no part of the verdict, since the figures are those of the load that was sent, however exact.
+IDLE = 0.01
 
 # Share of tokens that may have an average in place of their own gap. Above it, the p99 of the ITL
 # is no longer a gap that was observed.
@@ -142,7 +143,7 @@ def audit(
         spilled_bytes=recording.store.spilled,
     )
     widths = width_reasons(summary, bounds, wide_times(requests, tally), account)
-    others = [*_load_reasons(account, summary), *_counting_reasons(summary)]
+    others = [*_late_reasons(account, summary), *_counting_reasons(summary)]
     others += [unseen] if unseen else []
     reasons = (*widths, *others)
     verdict = "approximate" if reasons else "exact"
@@ -209,16 +210,27 @@ def _cause(cause: str, tokens: int, of: int, longest_ms: float) -> str:
     }[cause]
 
 
-def _load_reasons(account: Audit, summary: Summary) -> Iterator[str]:
-    """Yield how the load that was sent differs from the one that was asked for."""
-    late, idle = account.late_us, account.idle_slots
-    if idle is not UNSET:
-        if idle > IDLE:
-            yield (
-                f"slots stood idle for {idle:.1%} of the time, "
-                f"{formats.digits(late.p50 / 1000, 'ms')} (median) before each request: the "
-                f"throughput is that of {formats.digits(summary.concurrency)} in flight"
-            )
+def idle_slots_note(audits: Sequence[Audit], summaries: Sequence[Summary]) -> Iterator[str]:
+    """Yield by how much a closed loop's load was below the requested one; nothing if hardly.
+
+    audits, summaries: of each repeat, in the same order; the repeat with the most idle time counts
+    """
+    shares = [audit.idle_slots or 0.0 for audit in audits]
+    if not shares or (idle := max(shares)) <= IDLE:
+        return
+    most = shares.index(idle)
+    yield (
+        f"slots stood idle for {idle:.1%} of the time, "
+        f"{formats.digits(audits[most].late_us.p50 / 1000, 'ms')} (median) before each request: "
+        f"the figures are those of {formats.digits(summaries[most].concurrency)} requests in "
+        "flight, and the server's throughput with all slots busy may be higher by as much"
+    )
+
+
+def _late_reasons(account: Audit, summary: Summary) -> Iterator[str]:
+    """Yield how much later than scheduled the requests of an open loop were sent."""
+    late = account.late_us
+    if account.idle_slots is not UNSET:
         return
     e2e_ms = summary.median_e2e_latency_ms or 0.0
     if late.p50 > max(LATE_US, 1000 * LATE_SHARE * e2e_ms):

@@ -15,6 +15,9 @@ from spark_bench.expectations import judge_result
 from spark_bench.metrics.bounds import Bound
 from spark_bench.results import codec, files, schema
 
+# The share of idle slots that bounds reckon with at most: a file may say 1.
+MOST_IDLE = 0.99
+
 Part = TypeVar("Part", "ResultPart", ScorePart)
 
 
@@ -173,7 +176,7 @@ def result_part(path: Path, result: schema.Result) -> ResultPart:
         completed=result.summary.completed,
         failed=result.summary.failed,
         early=result.summary.stopped_early,
-        bounds=tuple(repeat.bounds or {} for repeat in repeats),
+        bounds=tuple(_bounds_with_idle_slots(repeat) for repeat in repeats),
         bounded=result.audit.bounded is True,
         # In the result's own folder, whatever the file says.
         requests=path.parent / Path(name).name if (name := result.requests_file) else None,
@@ -181,6 +184,20 @@ def result_part(path: Path, result: schema.Result) -> ResultPart:
         if result.config.published
         else (),
     )
+
+
+def _bounds_with_idle_slots(repeat: schema.Measurement) -> dict[str, Bound]:
+    """Figures' bounds, a closed loop's throughput with all slots busy included.
+
+    While slots stood idle, the server had less to do than requested, by the client's doing: with
+    all slots busy its throughput may have been higher by as much.
+    """
+    bounds = dict(repeat.bounds or {})
+    if idle := repeat.audit.idle_slots or 0.0:
+        for name, bound in bounds.items():
+            if name.endswith("throughput") or name == "request_goodput":
+                bounds[name] = Bound(bound.low, bound.high / (1 - min(idle, MOST_IDLE)))
+    return bounds
 
 
 def _parts(argument: str) -> tuple[tuple[ResultPart, ...], tuple[ScorePart, ...], int]:

@@ -20,6 +20,7 @@ import click
 from msgspec import UNSET
 
 from spark_bench import history, record
+from spark_bench.client.judge import idle_slots_note
 from spark_bench.load import trace
 from spark_bench.metrics.depth import DepthFigures
 from spark_bench.metrics.figures import Summary
@@ -260,6 +261,9 @@ def result_notes(
             f"{hidden} of {sum(r.output_tokens for r in requests)} tokens came before any text "
             "(markers, or reasoning that is not sent): TTFT is that of the first token with text"
         )
+    yield from idle_slots_note(
+        [m.repeat.audit for m in repeats], [m.repeat.summary for m in repeats]
+    )
     if note := responses.blank_events_note(requests):
         yield note
     prompts, template = options.prompts, agreement.overhead.first

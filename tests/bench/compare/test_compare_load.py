@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 from compare_samples import a_file
-from spark_bench.compare.runs import flatten, letters, load_runs
+from result_samples import a_result
+from spark_bench.compare.runs import flatten, letters, load_runs, result_part
 from spark_bench.errors import BadInput
+from spark_bench.metrics.bounds import Bound
 
 
 def test_a_file_is_one_run_with_a_value_per_repeat(tmp_path: Path) -> None:
@@ -100,3 +103,15 @@ def test_flat_keeps_lists_of_plain_values() -> None:
         "c[0].d": 1,
         "c[1].d": 2,
     }
+
+
+def test_the_throughput_with_all_slots_busy_may_be_higher_by_the_share_that_stood_idle() -> None:
+    value = Bound(99.0, 100.0)
+    names = ("request_throughput", "steady.output_throughput", "median_itl_ms")
+    result = a_result()
+    audit = msgspec.structs.replace(result.audit, idle_slots=0.2)
+    bounds = dict.fromkeys(names, value)
+    part = result_part(
+        Path("a.json"), msgspec.structs.replace(result, repeats=(), audit=audit, bounds=bounds)
+    )
+    assert part.bounds == (dict(zip(names, (Bound(99.0, 125.0),) * 2 + (value,), strict=True)),)
