@@ -187,7 +187,7 @@ def _fetch(
     files = [[f.path, f.size, f.kind, f.hash] for f in missing]
     begun = time.monotonic()
     request = {
-        "do": "download_files",
+        "do": "fetch",
         "commit": commit,
         "files": files,
         "stall": job.stall,
@@ -215,7 +215,7 @@ def _run(
     command = weights.start_download(
         *(job.group, job.model, job.caches[job.head.name], job.image, SCRIPT),
         weights.download_task(job.model, job.endpoint, token, request),
-        fetch=request["do"] == "download_files",
+        fetch=request["do"] == "fetch",
         token=bool(token),
     )
     try:
