@@ -207,6 +207,7 @@ class InFlight:
             # The server closed a kept-alive connection before it saw this request.
             self._pool.drop(connection)
             self._tally.sent -= 1
+            self._tally.idle_ns -= connection.sent_ns - connection.possible_ns
             self._dispatch(turn, retry=True)
         else:
             ended = Ended.RESET if set(error.args) & set(GONE) else Ended.CUT

@@ -93,7 +93,7 @@ class Tally:
     paused_ns: sum of the pauses
     late_spans: from when to when the loop came round late, in ns, one pair after the other
     looks: when the sockets were looked at
-    idle_ns: sum of `lates`: for how long slots stood idle
+    idle_ns: for how long slots stood idle: sum of `lates`, a retried request counted once
     """
 
     total: int
@@ -162,10 +162,7 @@ def peak_rss() -> int:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Turn off garbage collection, which pauses, and switch threads quickly during the block.
-
-    What is garbage by then stays, since collecting it takes as long as reading 5,000 chunks.
-    """
+    """Turn off garbage collection, which pauses, and switch threads quickly during the block."""
     interval, collecting = sys.getswitchinterval(), gc.isenabled()
     gc.disable()
     sys.setswitchinterval(0.0005)

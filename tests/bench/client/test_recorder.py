@@ -132,6 +132,8 @@ def test_a_keep_alive_that_breaks_is_tried_again_over_a_new_connection() -> None
         assert not any(exchange.reused for exchange in got.exchanges)
         assert server.connections == 4
         assert got.recording.tally.sent == 4
+        waits = [exchange.sent_ns - exchange.scheduled_ns for exchange in got.exchanges]
+        assert got.recording.tally.idle_ns == sum(waits), "each counts once"
 
 
 def test_a_retry_uses_a_new_connection() -> None:
