@@ -32,6 +32,10 @@ def _plan(state: State) -> Mapping[str, WatchdogChange]:
     configs: dict[str, dict[str, object] | None] = dict.fromkeys(deployment.hosts)
     if on:
         facts = nodes.read_light(deployment.hosts, declaration)
+        findings = list(units.settings_findings(declaration, facts))
+        refuse_errors(findings)
+        for finding in findings:
+            logger.warning(f"    warning: {finding}")
         serving = [facts[name] for name in declaration.names]
         fabric = choose_fabric(serving, fabric_options(declaration))
         # A single node has no fabric, and nobody to talk to.

@@ -217,14 +217,14 @@ def _watchdog(text: str) -> WatchdogStatus | None:
     except fact.UNEXPECTED:
         return None
     last = written.events[-1] if written.events else _Done(written.at, "", "", "", "")
-    failed = f" (failed: {last.failed})" if last.failed else ""
     return WatchdogStatus(
         duty=written.duty,
         age=seconds,
         why=written.why,
         last=last.what,
         last_key=last.key,
-        last_why=last.why + failed,
+        last_why=last.why,
+        last_failed=last.failed,
         last_age=max(0.0, written.at - last.at) + seconds,
     )
 

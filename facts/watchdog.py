@@ -1,4 +1,4 @@
-"""What a node has of a group's watchdog: its files, its unit, its python3."""
+"""What a node has of a group's watchdog: its files, its unit, its python3; who listens there."""
 
 import re
 from collections.abc import Sequence
@@ -36,4 +36,5 @@ class WatchdogFiles(Fact[WatchdogReading]):
             unit=values.get("unit", "").strip()[:80],
             python=tuple(count(word) for word in values.get("python", "").split()),
             no_root=values.get("no-root", "").strip()[:300],
+            listens=tuple(text[:80] for kind, text in tagged if kind == "listens"),
         )

@@ -208,9 +208,11 @@ def _watchdogs(ranks: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
         if dog["why"] and node not in silent:
             yield Text(f"           {node}: {dog['why']}")
         if dog["last"]:
-            done = DONE.get(dog["last"], dog["last"])
+            done, failed = DONE.get(dog["last"], dog["last"]), dog.get("last_failed", "")
+            if failed:
+                done, failed = f"could not {dog['last']} its rank", f" ({failed})"
             ago = f"{dog['last_age'] / 60:.0f} min ago"
-            yield Text(f"           {node}: {done} {ago}: {dog['last_why']}")
+            yield Text(f"           {node}: {done} {ago}{failed}: {dog['last_why']}")
 
 
 def sparkline(values: Sequence[float]) -> str:

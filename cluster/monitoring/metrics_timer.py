@@ -20,12 +20,15 @@ done
 systemctl daemon-reload && systemctl enable --quiet "$timer" && systemctl restart "$timer" &&
   systemctl start "${timer%.timer}.service"
 """.strip()
+# Of the folder of figures only what the scripts here write: the watchdog's figures lie there too,
+# and its unit could not write to a new folder of that name.
 _REMOVE = """
 timer=$1 folder=$2; shift 2
 systemctl disable --quiet --now "$timer" 2>/dev/null
 systemctl stop "${timer%.timer}.service" 2>/dev/null
-rm -f -- "$@" && rm -rf -- "$folder" && systemctl daemon-reload
-rmdir "${3%/*}" "${folder%/*}" 2>/dev/null || :
+for into in gpu rank; do set -- "$@" "$folder/$into.prom" "$folder/$into.prom.part"; done
+rm -f -- "$@" "$folder/docker.words" && systemctl daemon-reload
+rmdir "${3%/*}" "$folder" "${folder%/*}" 2>/dev/null || :
 """.strip()
 
 
@@ -134,6 +137,6 @@ def place_units(reads: MetricsTimer) -> Command:
 
 
 def remove_units(group: str) -> Command:
-    """Stop the timer, and remove the files and the figures."""
+    """Stop the timer, and remove the files and its figures; the watchdog's stay."""
     names = (f"{unit_name(group)}.timer", textfile_folder(group), *unit_paths(group))
     return Command(as_root("sh", "-c", _REMOVE, "sh", *names), 60, kill=False)

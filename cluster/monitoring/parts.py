@@ -8,7 +8,7 @@ import base64
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -109,6 +109,16 @@ def digests(contents: Mapping[str, str]) -> dict[str, str]:
     return {
         path: hashlib.sha256(content.encode()).hexdigest() for path, content in contents.items()
     }
+
+
+def who_listens(listens: Iterable[str], address: str, port: int | str) -> str:
+    """Which of what `ss` prints as listening keeps us from ADDRESS:PORT; "" where nothing does."""
+    everywhere = ("0.0.0.0", "*", "[::]")
+    for each in listens:
+        there, _, number = each.rpartition(":")
+        if number == str(port) and (there in (address, *everywhere) or address == "0.0.0.0"):
+            return each
+    return ""
 
 
 def read_part(label: str | None) -> PartSpec | None:

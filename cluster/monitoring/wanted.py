@@ -28,6 +28,7 @@ from cluster.monitoring.parts import (
     digests,
     plan_part,
     read_part,
+    who_listens,
 )
 from cluster.monitoring.rules import rule_groups
 from cluster.node.host import no_root
@@ -464,9 +465,4 @@ def _taken(step: PartStep, listens: Iterable[str]) -> str:
     address, _, port = step.wanted.part.at.rpartition(":")
     if own and own.at == step.wanted.part.at:
         return ""
-    everywhere = ("0.0.0.0", "*", "[::]")
-    for each in listens:
-        there, _, number = each.rpartition(":")
-        if number == port and (there in (address, *everywhere) or address == EVERYWHERE):
-            return each
-    return ""
+    return who_listens(listens, address, port)

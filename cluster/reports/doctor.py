@@ -306,7 +306,18 @@ def watchdog_problems(status: Status) -> Iterator[Problem]:
                 evidence=dog.why,
                 cure=f"ip addr on it; pyinfra INVENTORY deploys/network.py; then {DEPLOY}",
             )
-        if dog.last_key in ENDED and dog.last_age < WATCHDOG_RECENT:
+        if dog.last_key not in ENDED or dog.last_age >= WATCHDOG_RECENT:
+            continue
+        if dog.last_failed:
+            yield Problem(
+                level="warning" if rank.healthy else "error",
+                key="watchdog-failed",
+                cause=f"the watchdog tried to {dog.last} the rank, and could not",
+                where=rank.node,
+                evidence=f"{dog.last_age / 60:.0f} min ago: {dog.last_failed} ({dog.last_why})",
+                cure=f"journalctl -u {unit} on it; then {DEPLOY}",
+            )
+        else:
             stays, memory = dog.last == "stop", dog.last_key == "memory-floor"
             yield Problem(
                 level="warning" if rank.healthy else "error",

@@ -64,6 +64,7 @@ class WatchdogStatus(Shown):
       nothing
     + last_key: what for: "group-restart", "silent-head", "memory-floor", "docker-killed"
     + last_why, last_age: why, and how many seconds ago
+    + last_failed: why it could not do it; "" where it did
     """
 
     duty: str
@@ -73,3 +74,4 @@ class WatchdogStatus(Shown):
     last_key: str = ""
     last_why: str = ""
     last_age: float = 0.0
+    last_failed: str = ""

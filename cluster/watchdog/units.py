@@ -17,18 +17,21 @@ from cluster import findings
 from cluster.command import Command
 from cluster.engine.readiness import ready_limits
 from cluster.monitoring.metrics_timer import textfile_folder
-from cluster.monitoring.parts import digests
+from cluster.monitoring.parts import digests, who_listens
 from cluster.node.host import as_root, no_root
-from cluster.node.readings import Shown
+from cluster.node.readings import NodeFacts, Shown
 from cluster.settings.declaration import Declaration
+from cluster.settings.schema import NAMES
 
 SHIPPED = ("__init__.py", "duties.py", "engine.py", "messages.py", "program.py", "proof.py")
 # Debian 12's; Ubuntu 24.04 has 3.12.
 OLDEST_PYTHON = (3, 11)
 GB = 1_000_000_000
+# Of templates/earlyoom.j2: below this share of memory it ends a process.
+EARLYOOM_SHARE = 0.03
 # The files come on stdin, a tar in base64.
 _PLACE = """
-unit=$1 folder=$2
+unit=$1 folder=$2; umask 022
 rm -rf -- "$folder" && base64 -d | tar -x -C / --no-same-owner && systemctl daemon-reload &&
   systemctl enable --quiet "$unit" && systemctl restart "$unit"
 """.strip()
@@ -49,6 +52,7 @@ class WatchdogReading(Shown):
     + unit: systemd's words on its service: "enabled active", "disabled inactive"; "" for none
     + python: the version of its python3; () where there is none
     + no_root: why the login can't become root; "" where it can
+    + listens: "ADDRESS:PORT" of every TCP port that something listens on, as `ss` prints it
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
@@ -56,6 +60,7 @@ class WatchdogReading(Shown):
     unit: str = ""
     python: tuple[int, ...] = ()
     no_root: str = ""
+    listens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -220,3 +225,52 @@ def watchdog_obstacles(
             "sudo apt-get install python3, of Ubuntu 24.04 or later; --data watchdog=off",
             key="watchdog-python",
         )
+    if step.config and step.config["rank"] == 0 and len(step.config["addresses"]) > 1:
+        address, port = step.config["addresses"][0], step.config["port"]
+        taken = who_listens(there.listens, address, port)
+        if taken and not (there.unit.endswith(" active") and _listens_itself(there, port)):
+            yield findings.error(
+                f"the watchdog would listen on {address}:{port}, and something else does, on"
+                f" {taken}",
+                node,
+                "ss -ltnp there says what; --data watchdog_port=… takes another port",
+                key="port-taken",
+            )
+
+
+def _listens_itself(there: WatchdogReading, port: int) -> bool:
+    """Whether the watchdog that is there has the port in its configuration."""
+    try:
+        return bool(msgspec.json.decode(there.config, type=dict[str, Any]).get("port") == port)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+
+
+def settings_findings(
+    declaration: Declaration, facts: Mapping[str, NodeFacts]
+) -> Iterator[findings.Finding]:
+    """What of the settings the watchdog can't work with, or should not.
+
+    + facts: of the group's nodes
+    """
+    settings = declaration.common
+    ports = [n for n in NAMES if n.endswith("port") and n != "watchdog_port"]
+    same = [name for name in ports if getattr(settings, name) == settings.watchdog_port]
+    if same and len(declaration.names) > 1:
+        yield findings.error(
+            f"watchdog_port and {same[0]} are both {settings.watchdog_port}: the head may listen on"
+            " each",
+            cure="--data watchdog_port=PORT, a number that no other setting has",
+            key="watchdog-port-twice",
+        )
+    for name in declaration.names:
+        memory, floor = facts[name].memory, settings.memory_floor * GB
+        acts = EARLYOOM_SHARE * memory.total if memory and settings.earlyoom else floor
+        if floor > acts:
+            yield findings.warning(
+                f"memory_floor is {settings.memory_floor} GB, and earlyoom acts below"
+                f" {acts / GB:.1f} GB: where memory runs out fast, each ends a process",
+                name,
+                f"--data memory_floor={int(acts / GB)}",
+                key="floor-above-earlyoom",
+            )

@@ -99,6 +99,10 @@ def test_what_a_watchdog_wrote_is_read(
     dog = Answers().process(sh(command)).watchdog
     assert dog and (dog.duty, dog.last, dog.last_why) == ("serving", "end", "failing")
     assert 60 <= dog.last_age == 60 + dog.age < 120
+    assert dog.last_failed == ""
+    file.write_text(json.dumps({**document, "events": [{**event, "failed": "timed out"}]}))
+    dog = Answers().process(sh(command)).watchdog
+    assert dog and (dog.last_why, dog.last_failed) == ("failing", "timed out")
     for text in ("", "{", json.dumps({**document, "duty": "x" * 3000}), "[" * 9999):
         file.write_text(text)
         reading = Answers().process(sh(command))

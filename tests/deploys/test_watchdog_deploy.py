@@ -75,6 +75,12 @@ def test_a_setting_that_differs_is_named(sparks: Fakes) -> None:
     assert run.text.count("start its watchdog: floor: 2000000000 -> 4000000000") == 2
 
 
+def test_a_floor_above_earlyoom_s_threshold_is_warned_of(sparks: Fakes) -> None:
+    run = deploy(sparks, "--data", "earlyoom=true", "--data", "memory_floor=4")
+    assert run.code == 0, run.text
+    assert run.text.count("memory_floor is 4 GB, and earlyoom acts below 3.") == 2
+
+
 def test_off_removes_it_and_a_second_run_nothing(sparks: Fakes) -> None:
     run = deploy(sparks, "--data", "watchdog=off")
     assert run.code == 0, run.text
@@ -102,6 +108,7 @@ def test_dry_says_what_would_change_and_changes_nothing(sparks: Fakes) -> None:
         (["python 3 10"], (), "the watchdog needs Python 3.11 as /usr/bin/python3; it is 3.10"),
         (["python 3 12", "no-root sudo: no"], (), "cannot become root without a password"),
         (["python 3"], ("--data", "restart_policy=no"), "restart_policy = 'no': Docker would not"),
+        (["python 3"], ("--data", "watchdog_port=9090"), "prometheus_port are both 9090"),
         (["python x"], (), "its watchdog could not be read: unexpected output"),
     ],
 )

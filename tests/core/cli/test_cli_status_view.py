@@ -168,6 +168,9 @@ def test_the_watchdogs_and_what_they_did_are_shown() -> None:
         "watchdog   spark-1: serving; spark-2: following",
         "           spark-1: ended its rank 3 min ago: failing for 92 s: rank 1 /health: no answer",
     ]
+    assert dogs({**DOG, "last_failed": "timed out"}, DOG)[1].startswith(
+        "           spark-1: could not end its rank 3 min ago (timed out): failing for 92 s"
+    )
     quiet = {**DOG, "last": ""}
     assert dogs({**quiet, "age": 99.0}, None) == [
         "watchdog   spark-1: silent for 99 s; spark-2: none"

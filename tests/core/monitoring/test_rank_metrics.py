@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import cluster.monitoring
+from cluster.monitoring import metrics_timer
 
 SCRIPT = Path(cluster.monitoring.__file__).with_name("rank_metrics.sh")
 START = "2026-11-27T13:40:00.123456789Z"
@@ -57,3 +58,25 @@ def test_a_rank_without_a_container_is_not_meant_to_serve(tmp_path: Path) -> Non
 def test_no_old_figure_outlives_docker(tmp_path: Path) -> None:
     assert run(tmp_path, f"true {START} 0 always")[1]
     assert run(tmp_path, "", "Cannot connect to the Docker daemon", status=1) == (1, {})
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_the_watchdog_s_figures_and_their_folder_stay(tmp_path: Path, watched: bool) -> None:
+    """Its unit has the folder mounted: it could not write to a new one."""
+    # Without what makes it root's; in tmp_path instead of /.
+    _, _, _, _, *words = metrics_timer.remove_units("sglang").argv
+    words = [f"{tmp_path}{word}" if word.startswith("/") else word for word in words]
+    folder = Path(f"{tmp_path}{metrics_timer.textfile_folder('sglang')}")
+    units = [Path(f"{tmp_path}{path}") for path in metrics_timer.unit_paths("sglang")]
+    theirs = [folder / "watchdog.prom", folder / "watchdog.prom.part"] if watched else []
+    names = ("gpu.prom", "gpu.prom.part", "rank.prom", "rank.prom.part", "docker.words")
+    for path in (*units, *theirs, *(folder / name for name in names)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text("#!/bin/sh\n")
+    systemctl.chmod(0o755)
+    subprocess.run(words, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
+    assert not any(path.exists() for path in units)
+    assert folder.parent.exists() == folder.exists() == watched
+    assert not watched or sorted(folder.iterdir()) == sorted(theirs)

@@ -344,6 +344,13 @@ DOG = WatchdogStatus(duty="serving", age=3.0)
         ),
         (replace(DOG, last="end", last_key="memory-floor", last_age=3600.0), 0, []),
         (replace(DOG, last="end", last_key="else", last_age=3.0), 0, []),
+        (
+            replace(DOG, last="end", last_key="memory-floor", last_failed="timed out"),
+            0,
+            [("watchdog-failed", "error")],
+        ),
+        # Rank 0's end in a restart of the group: it had ended by itself.
+        (replace(DOG, last="end", last_failed="it does not run"), 200, []),
     ],
 )
 def test_what_watchdogs_did_and_could_not_do(
@@ -351,6 +358,15 @@ def test_what_watchdogs_did_and_could_not_do(
 ) -> None:
     status = replace(READY, ranks=(replace(HEAD, watchdog=dog, health=health), WORKER))
     assert [(p.key, p.level) for p in watchdog_problems(status)] == keys_
+
+
+def test_what_a_watchdog_could_not_do_is_not_reported_as_done() -> None:
+    dog = replace(
+        DOG, last="stop", last_key="memory-floor", last_why="low", last_failed="no Docker"
+    )
+    (problem,) = watchdog_problems(replace(READY, ranks=(replace(HEAD, watchdog=dog), WORKER)))
+    assert problem.cause == "the watchdog tried to stop the rank, and could not"
+    assert problem.evidence == "0 min ago: no Docker (low)"
 
 
 def test_a_rank_stopped_for_memory_is_reported_as_such() -> None:

@@ -14,6 +14,7 @@ from samples import want
 
 from cluster.lease import STALE_SECONDS
 from cluster.monitoring.parts import digests
+from cluster.node.readings import MemoryReading, NodeFacts
 from cluster.rank.api_key import CONTAINER_KEYS, KEY_FILE, key_volume
 from cluster.rank.docker import LABEL
 from cluster.watchdog import engine, program, units
@@ -78,6 +79,75 @@ def test_what_prevents_it_is_reported(there: WatchdogReading, words: str) -> Non
     assert words in str(finding)
     absent = units.plan_watchdog("sglang", None, there)
     assert not list(units.watchdog_obstacles("spark-1", absent, there))
+
+
+TAKEN = "something else does, on"
+
+
+@pytest.mark.parametrize(
+    ("rank", "there", "words"),
+    [
+        (0, WatchdogReading(listens=("0.0.0.0:9109",)), TAKEN),
+        (0, WatchdogReading(listens=("192.168.100.10:9109",)), TAKEN),
+        (0, WatchdogReading(listens=("127.0.0.1:9109", "0.0.0.0:9108")), ""),
+        (1, WatchdogReading(listens=("0.0.0.0:9109",)), ""),
+        # Its own, whose floor changes; the port's number is another's where its unit is down, or
+        # its configuration has another.
+        (0, replace(placed(memory_floor=4), listens=("192.168.100.10:9109",)), ""),
+        (0, replace(placed(), unit="enabled failed", listens=("*:9109",)), TAKEN),
+        (0, replace(placed(watchdog_port=9110), listens=("*:9109",)), TAKEN),
+        (0, replace(placed(memory_floor=4), config="[", listens=("*:9109",)), TAKEN),
+    ],
+)
+def test_a_port_that_something_else_has_is_refused_on_the_head(
+    rank: int, there: WatchdogReading, words: str
+) -> None:
+    there = replace(there, python=(3, 12))
+    step = units.plan_watchdog("sglang", units.node_config(want(2), rank, ADDRESSES), there)
+    texts = [str(f) for f in units.watchdog_obstacles("spark-1", step, there)]
+    assert all(words in text for text in texts)
+    assert len(texts) == bool(words)
+
+
+def test_one_node_needs_no_port() -> None:
+    there = WatchdogReading(python=(3, 12), listens=("*:9109",))
+    alone = units.node_config(want(1), 0, ("127.0.0.1",))
+    step = units.plan_watchdog("sglang", alone, there)
+    assert not list(units.watchdog_obstacles("spark-1", step, there))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "data", "words"),
+    [
+        (2, {}, []),
+        (2, {"earlyoom": True}, []),
+        (2, {"earlyoom": True, "memory_floor": 3}, []),
+        (2, {"memory_floor": 4}, []),
+        (1, {"earlyoom": True, "memory_floor": 4}, ["earlyoom acts below 3.8 GB"]),
+        (2, {"watchdog_port": 30000}, ["watchdog_port and port are both 30000"]),
+        (2, {"watchdog_port": 9100}, ["watchdog_port and node_exporter_port are both 9100"]),
+        (1, {"watchdog_port": 30000}, []),
+    ],
+)
+def test_settings_that_it_can_t_work_with(
+    nodes: int, data: dict[str, object], words: list[str]
+) -> None:
+    declaration = want(nodes, **data)
+    memory = MemoryReading(total=128_000_000_000, available=0)
+    facts = {name: NodeFacts(name, memory=memory) for name in declaration.names}
+    texts = [str(f) for f in units.settings_findings(declaration, facts)]
+    assert len(texts) == len(words)
+    assert all(word in text for word, text in zip(words, texts, strict=True))
+
+
+def test_earlyoom_s_threshold_is_its_template_s() -> None:
+    template = Path(__file__).parents[3] / "templates" / "earlyoom.j2"
+    assert f'"-m {units.EARLYOOM_SHARE * 100:.0f},' in template.read_text()
+
+
+def test_the_files_can_be_read_whatever_root_s_umask_is() -> None:
+    words = units.plan_watchdog("sglang", config(), WatchdogReading()).command().argv
+    assert any("umask 022" in word for word in words)
 
 
 @pytest.mark.parametrize(
