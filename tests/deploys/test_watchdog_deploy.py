@@ -76,9 +76,9 @@ def test_a_setting_that_differs_is_named(sparks: Fakes) -> None:
 
 
 def test_a_floor_above_earlyoom_s_threshold_is_warned_of(sparks: Fakes) -> None:
-    run = deploy(sparks, "--data", "earlyoom=true", "--data", "memory_floor=4")
+    run = deploy(sparks, "--data", "earlyoom=true", "--data", "memory_floor=5")
     assert run.code == 0, run.text
-    assert run.text.count("memory_floor is 4 GB, and earlyoom acts below 3.") == 2
+    assert run.text.count("memory_floor is 5 GB, and earlyoom acts below 4.0 GB") == 2
 
 
 def test_off_removes_it_and_a_second_run_nothing(sparks: Fakes) -> None:
