@@ -147,6 +147,7 @@ class HeadView:
     """What the head's watchdog sees at one time.
 
     + rank: None where there is none, or Docker does not answer
+    + trouble: why Docker does not; "" where it does
     + held: a lease on the group is live
     + address: the fabric address is on this node
     + proof: one that has ended since the last decision
@@ -158,6 +159,7 @@ class HeadView:
     address: bool = True
     proof: Proof | None = None
     workers: Mapping[int, RankReport] = field(default_factory=dict)
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,11 +207,15 @@ def decide_head(
 ) -> tuple[HeadState, RankAction]:
     """The next state of the head's watchdog, and what it does to rank 0."""
     gap = _gap(state.looked, now, limits)
+    if view.trouble and not (gap or view.held):
+        # No look: what was seen last holds until it is too old.
+        return state, NOTHING
     state = replace(state, restarts=_within_hour(state.restarts, now), looked=now)
     if view.held:
         return _rest(state, "held", "a deploy holds the lease"), NOTHING
     if view.rank is None or not view.rank.on_duty:
-        return _rest(state, "off", "rank 0 is not running, or has no restart policy"), NOTHING
+        why = view.trouble or "rank 0 is not running, or has no restart policy"
+        return _rest(state, "off", why), NOTHING
     if stopped := [rank for rank, report in view.workers.items() if not report.on_duty]:
         why = f"rank {stopped[0]} is not running, or has no restart policy"
         return _rest(state, "off", why), NOTHING
@@ -428,6 +434,15 @@ def decide_worker(
     if state.duty == "limit" and len(state.ends) >= limits.ends:
         return state, NOTHING
     return replace(state, duty="following", why=""), NOTHING
+
+
+def note_not_ended(state: WorkerState, before: WorkerState) -> WorkerState:
+    """The state after a rank could not be ended: its next look ends it again, within the limit, and
+    no report names a generation that the rank does not belong to.
+
+    + state: as decided, as if it had ended; before: as it was then
+    """
+    return replace(state, generation=before.generation, silenced=before.silenced)
 
 
 def _end(

@@ -13,8 +13,11 @@ import os
 import signal
 import socket
 import stat
+import struct
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +36,8 @@ STALE_SECONDS = 60
 DOCKER_SECONDS = 10
 # Bytes of an answer that are read.
 MOST = 4_000_000
+# A socket's state in /proc/net/tcp, as include/net/tcp_states.h numbers it.
+_LISTEN = "0A"
 
 
 class Unreadable(Exception):
@@ -75,8 +80,8 @@ class _DockerConnection(http.client.HTTPConnection):
 class Docker:
     """The node's Docker.
 
-    + path: its socket; pid: where dockerd writes its process's number; proc: where the kernel shows
-      processes
+    + path: its socket; pid: the file that dockerd writes when it starts; proc: where the kernel
+      shows processes
     """
 
     path: str = DOCKER
@@ -90,7 +95,8 @@ class Docker:
             connection.request(method, path)
             response = connection.getresponse()
             body = response.read(MOST)
-            if response.status >= 300:
+            # 304: a container is stopped, or started, already.
+            if response.status >= 300 and response.status != 304:
                 raise Unreadable(f"Docker: {response.status} {body[:200]!r}")
             return json.loads(body) if body else None
         except (OSError, http.client.HTTPException, ValueError, RecursionError) as e:
@@ -145,9 +151,10 @@ class Docker:
 
     def fell(self, started: str, finished: str) -> bool:
         """Whether a rank that is down went down with a dockerd that was killed: the dockerd that
-        runs now found it running, ended it, and has never started it. Raises Unreadable."""
-        pid = int(Path(self.pid).read_text())
-        since = time.time() - seconds_since(self.start_of(pid))
+        runs now found it running, ended it, and has never started it. Raises Unreadable,
+        OSError."""
+        # By the clock as it was then, which both of Docker's times follow too.
+        since = os.stat(self.pid).st_mtime
         if not seconds_of(started) < since < seconds_of(finished):
             return False
         # With it a rank outlives its dockerd, and the next one may have been told to stop it.
@@ -270,28 +277,79 @@ def has_address(address: str) -> bool:
 def fetch(
     url: tuple[str, int], path: str, seconds: float, body: Mapping[str, object] | None, key: str
 ) -> tuple[int, str]:
-    """Status and text of an answer; (0, "") where none came in time. Each read is bounded, and so
-    is the answer; a server that drips bytes is cut off."""
+    """Status and text of an answer; (0, "") where none came within so many seconds, or too much. A
+    server that drips bytes is cut off."""
     connection = http.client.HTTPConnection(*url, timeout=seconds)
+    late = threading.Event()
     headers = {"Content-Type": "application/json"} if body is not None else {}
     if key:
         headers["Authorization"] = f"Bearer {key}"
     end = time.monotonic() + seconds
+    timer: threading.Timer | None = None
     try:
         data = None if body is None else json.dumps(body).encode()
+        connection.connect()
+        # The connection forgets its socket where an answer ends with it.
+        peer: socket.socket = connection.sock
+
+        def cut() -> None:
+            late.set()
+            with suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(end - time.monotonic(), cut)
+        timer.daemon = True
+        timer.start()
         connection.request("GET" if data is None else "POST", path, data, headers)
         response = connection.getresponse()
         parts, size = [], 0
         while part := response.read1(65536):
             parts.append(part)
             size += len(part)
-            if size > MOST or time.monotonic() > end:
+            if size > MOST:
                 return 0, ""
+        # A socket that was shut down reads as an answer that has ended.
+        if late.is_set():
+            return 0, ""
         return response.status, b"".join(parts).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException, ValueError):
         return 0, ""
     finally:
+        if timer:
+            timer.cancel()
         connection.close()
+
+
+def listening_users(text: str, addresses: Sequence[bytes], port: int) -> set[int]:
+    """Who listens on a port of one of the addresses, as /proc/net/tcp or tcp6 has it. Raises
+    ValueError, LookupError."""
+    # The kernel shows words of the processor's byte order.
+    wanted = {
+        "".join(f"{word:08X}" for (word,) in struct.iter_unpack("=I", each)) + f":{port:04X}"
+        for each in addresses
+    }
+    rows = [line.split() for line in text.splitlines()[1:]]
+    return {int(row[7]) for row in rows if row[1] in wanted and row[3] == _LISTEN}
+
+
+def distrust(host: str, port: int, folder: str = "/proc/net") -> str:
+    """Why no key may be sent to a port of this node; "" where root alone listens there, as a rank
+    does.
+
+    + host: an IPv4 address
+    """
+    try:
+        own = socket.inet_aton(host)
+        users = listening_users(Path(folder, "tcp").read_text(), (own, bytes(4)), port)
+        if not users:
+            mapped = bytes(10) + b"\xff\xff" + own
+            users = listening_users(Path(folder, "tcp6").read_text(), (mapped, bytes(16)), port)
+    except (OSError, ValueError, LookupError) as e:
+        return f"{folder}: {type(e).__name__}: {e}"
+    if not users:
+        return f"nobody listens on {host}:{port}"
+    others = sorted(users - {0})
+    return f"user {others[0]} listens on {host}:{port}, not root" if others else ""
 
 
 def read_key(path: str) -> str:

@@ -7,6 +7,7 @@ standard library alone, on Python 3.11 and later.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -79,6 +80,7 @@ class Watchdog:
     + latest: the rank as Docker last had it, for where memory runs out and Docker does not answer
     + counts: what for (`RankAction.key`) → how often it acted, since the node's boot
     + proved: the life of rank 0 that `progress` is about
+    + deaf: why it can't answer workers; "" where it can, or nothing is known yet
     """
 
     config: Config
@@ -102,6 +104,7 @@ class Watchdog:
     duty: str = ""
     why: str = ""
     trouble: str = ""
+    deaf: str = ""
     proved: str = ""
 
     def __post_init__(self) -> None:
@@ -118,6 +121,8 @@ class Watchdog:
         with suppress(OSError, ValueError, LookupError, TypeError):
             left = json.loads(self.file.read_text())
             head, ends, low = left["head"], left["worker"]["ends"], left["low"]["ends"]
+            # Watchdogs that did not keep it came before.
+            starts = left.get("fallen", {}).get("starts", ())
             self.head = replace(
                 self.head,
                 generation=int(head["generation"]),
@@ -128,6 +133,7 @@ class Watchdog:
             )
             self.worker = replace(self.worker, ends=tuple(map(float, ends)))
             self.low = replace(self.low, ends=tuple(map(float, low)))
+            self.fallen = replace(self.fallen, starts=tuple(map(float, starts)))
             self.events = list(left["events"])[-MOST_EVENTS:]
             self.counts = {str(key): int(n) for key, n in left["counts"].items()}
 
@@ -142,6 +148,7 @@ class Watchdog:
             "head": asdict(self.head),
             "worker": asdict(self.worker),
             "low": asdict(self.low),
+            "fallen": asdict(self.fallen),
             "counts": self.counts,
             "events": self.events,
         }
@@ -197,9 +204,12 @@ class Watchdog:
                 answer=answer if isinstance(answer, duties.HeadAnswer) else None,
                 silent=None if answer is None else answer is False,
             )
-            self.worker, action = duties.decide_worker(self.worker, view, now, self.limits)
-            held = self.worker.wish == "hold"
-            self.show(self.worker.duty, self.worker.why)
+            worker, action = duties.decide_worker(self.worker, view, now, self.limits)
+            held = worker.wish == "hold"
+            self.show(worker.duty, self.trouble or worker.why)
+            done = self.act(action, self.container, armed=True)
+            # Only now: no report may name a new generation and the life before it.
+            self.worker = worker if done else duties.note_not_ended(worker, self.worker)
         else:
             with self.lock:
                 proofs, self.proofs = self.proofs, []
@@ -214,13 +224,14 @@ class Watchdog:
                 address=engine.has_address(self.config.addresses[0]),
                 proof=proofs[-1] if proofs else None,
                 workers=fresh,
+                trouble=self.trouble,
             )
             state, action = duties.decide_head(self.head, head, now, self.limits)
             with self.lock:
                 self.head = state
             held = state.duty in ("held", "off", "no address")
-            self.show(state.duty, state.why)
-        self.act(action, self.container, armed=True)
+            self.show(state.duty, "; ".join(filter(None, (self.deaf, self.trouble or state.why))))
+            self.act(action, self.container, armed=True)
         self.fallen, start = duties.decide_start(self.fallen, own, now, self.limits, held=held)
         self.act(start, self.container, armed=True)
 
@@ -238,21 +249,27 @@ class Watchdog:
 
     def act(
         self, action: duties.RankAction, rank: engine.RankContainer | None, *, armed: bool
-    ) -> None:
-        """Do it, unless a deploy has begun meanwhile; note what was done, and why.
+    ) -> bool:
+        """Do it, unless a deploy has begun meanwhile; note what was done, and why. Returns whether
+        it was done.
 
         A restart of the group is what the head's answers bring about; rank 0's end in it, noted
         only where it fails, may come by itself before.
         """
         if action.kind == "none" or rank is None:
-            return
+            return True
         if armed and engine.lease_held(self.config.group, self.pace.leases):
-            return
+            return False
         failed = ""
         if action.kind == "end":
             failed = self.docker.end(rank, armed=armed)
         elif action.kind == "stop":
             failed = self.docker.stop(rank)
+            if failed:
+                # Docker may hang for lack of the very memory.
+                why = f"{action.why}; it could not be stopped: {failed}"
+                action = replace(action, kind="end", why=why)
+                failed = self.docker.end(rank, armed=False)
         elif action.kind == "start":
             failed = self.docker.start(rank)
         event = {
@@ -271,11 +288,16 @@ class Watchdog:
         verb = {"restart": "restarted", "end": "ended", "stop": "stopped", "start": "started"}
         done = f"could not be {verb[action.kind]}: {failed}" if failed else verb[action.kind]
         print(f"{what} {done}: {action.why}", flush=True)
-        if action.kind == "end" and not failed and self.container:
-            # Until it is looked at again, no report may name the life that has ended.
-            ended = replace(self.container.own, life="", age=0.0)
-            self.container = replace(self.container, own=ended)
+        if failed:
+            return False
+        with self.lock:
+            container = self.container
+            if action.kind == "end" and container and container.own.life == rank.own.life:
+                # Until it is looked at again, no report may name the life that has ended.
+                ended = replace(container.own, life="", age=0.0)
+                self.container = replace(container, own=ended)
         self.looked = -1e9
+        return True
 
     def show(self, duty: str, why: str) -> None:
         if duty != self.duty or (duty == "no address" and why != self.why):
@@ -314,6 +336,8 @@ class Watchdog:
         if why := proof.wrong_health(statuses):
             return why
         key, at = engine.read_key(rank.key), (own, rank.port)
+        if key and (why := engine.distrust(*at)):
+            return f"the API's key is not sent: {why}"
         models = engine.fetch(at, "/v1/models", HEALTH_SECONDS, None, key)
         if why := proof.wrong_models(*models, rank.model):
             return why
@@ -338,7 +362,16 @@ class Watchdog:
     def answer_workers(self) -> None:
         """Answer workers at the fabric address, once it is there; until that socket fails."""
         at = (self.config.addresses[0], self.config.port)
-        with socket.create_server(at, backlog=16) as server:
+        try:
+            server = socket.create_server(at, backlog=16)
+        except OSError as e:
+            taken = f"workers get no answer: watchdog_port {at[1]} is in use on {at[0]}"
+            before, self.deaf = self.deaf, taken if e.errno == errno.EADDRINUSE else ""
+            if self.deaf not in (before, ""):
+                print(self.deaf, flush=True)
+            raise
+        self.deaf = ""
+        with server:
             while True:
                 connection, (address, _) = server.accept()
                 with connection, suppress(OSError):
@@ -364,10 +397,11 @@ class Watchdog:
         """Query the head once; not before its own rank has been looked at."""
         if not self.duty:
             return
-        rank = self.container
+        with self.lock:
+            rank, generation = self.container, self.worker.generation or 0
         own = rank.own if rank else None
         report = duties.RankReport(
-            generation=self.worker.generation or 0,
+            generation=generation,
             life=own.life if own else "",
             # Docker that does not answer is no intended stop.
             on_duty=own.on_duty if own else bool(self.trouble),

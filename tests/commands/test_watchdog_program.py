@@ -47,6 +47,7 @@ class PlayedDocker:
     port: int
     policy: str = "unless-stopped"
     live_restore: bool = False
+    status: int = 204
     starts: int = 0
     process: Any = None
     requests: list[str] = field(default_factory=list)
@@ -94,7 +95,7 @@ class PlayedDocker:
 
             def do_POST(self) -> None:
                 docker.requests.append(self.path)
-                self.reply(204, "")
+                self.reply(docker.status, "")
 
         class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             daemon_threads = True
@@ -255,6 +256,55 @@ def test_memory_below_the_floor_ends_the_rank_then_stops_it(nodes: Nodes) -> Non
     assert "MemAvailable was 3 MB below the floor" in nodes.worker.events[0]["why"]
 
 
+def test_the_floor_ends_a_rank_that_docker_does_not_stop(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes.step(5)
+    Path(nodes.worker.pace.meminfo).write_text("MemAvailable: 1000 kB\n")
+    monkeypatch.setattr(nodes.worker, "docker", engine.Docker("/none"))
+    now = nodes.clock.now
+    nodes.worker.low = duties.FloorState(below=now - 9, ends=(now, now))
+    nodes.worker.keep_floor()
+    assert nodes.dockers[1].process.wait(5) == -9
+    (event,) = nodes.worker.events
+    assert (event["what"], event["failed"]) == ("end", "")
+    assert "it could not be stopped: Docker: FileNotFoundError" in event["why"]
+
+
+@pytest.mark.parametrize(("status", "failed"), [(204, ""), (304, ""), (409, "Docker: 409 b''")])
+def test_a_rank_that_is_stopped_already_is_no_failure(
+    nodes: Nodes, status: int, failed: str
+) -> None:
+    rank = nodes.head.docker.find_rank("g", 0)
+    nodes.dockers[0].status = status
+    assert rank and nodes.head.docker.stop(rank) == failed
+
+
+def test_a_worker_reports_a_generation_only_once_its_rank_has_ended(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "seconds_since", lambda _: nodes.clock.now - 900.0)
+    for _ in range(3):
+        nodes.step(5)
+    head, worker = nodes.head, nodes.worker
+    old, life = head.head.generation, head.reports[1][1].life
+    head.head = replace(head.head, generation=old + 1, begun=nodes.clock.now, lives={})
+    for failed in ("no answer", "no answer", ""):
+
+        def end(*_: object, failed: str = failed, **__: object) -> str:
+            worker.query()
+            assert (head.reports[1][1].generation, head.reports[1][1].life) == (old, life)
+            return failed
+
+        monkeypatch.setattr(engine.Docker, "end", end)
+        worker.query()
+        worker.step()
+        worker.query()
+        new = (old, life) if failed else (old + 1, "")
+        assert (head.reports[1][1].generation, head.reports[1][1].life) == new
+    assert worker.counts == {"group-restart": 1}
+
+
 def test_the_floor_acts_where_docker_does_not_answer(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +369,21 @@ def test_a_rank_that_fell_with_its_dockerd_is_started(
     nodes.step(6)
     assert docker.requests == ["/containers/c0ffee/start"] * starts
     assert nodes.worker.counts == ({"docker-killed": 1} if starts else {})
+    again = program.Watchdog(nodes.worker.config, nodes.worker.docker, nodes.worker.pace)
+    assert again.fallen.starts == nodes.worker.fallen.starts
+
+
+@pytest.mark.parametrize("step", [-86400, 0, 86400])
+def test_a_clock_that_was_set_since_makes_no_rank_fallen(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Its dockerd started at noon, the rank at 13:00, and somebody stopped it at 14:00."""
+    docker = nodes.worker.docker
+    noon = engine.seconds_of("2026-11-27T12:00:00Z")
+    os.utime(docker.pid, (noon, noon))
+    monkeypatch.setattr(time, "time", lambda: noon + 3 * 3600 + step)
+    assert not docker.fell("2026-11-27T13:00:00Z", "2026-11-27T14:00:00Z")
+    assert docker.fell("2026-11-27T11:00:00Z", "2026-11-27T12:00:05Z")
 
 
 @pytest.mark.parametrize("labels", [{}, {engine.LABEL: "{"}, {engine.LABEL: "[" * 9999}])
@@ -372,6 +437,22 @@ def test_who_is_no_worker_gets_no_answer(nodes: Nodes, source: str, data: bytes)
     assert isinstance(nodes.worker.answers[0], duties.HeadAnswer)
 
 
+def test_a_port_that_is_in_use_is_printed_once_and_shown(
+    nodes: Nodes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = program.Watchdog(nodes.head.config, nodes.head.docker, nodes.head.pace)
+    for _ in range(3):
+        with pytest.raises(OSError, match="in use"):
+            second.answer_workers()
+    why = f"workers get no answer: watchdog_port {second.config.port} is in use on {HEAD}"
+    assert capsys.readouterr().out.splitlines().count(why) == 1
+    second.step()
+    assert second.why == why
+    second.docker = engine.Docker("/none")
+    second.step()
+    assert second.why.startswith(f"{why}; Docker: FileNotFoundError")
+
+
 def test_a_head_whose_watchdog_is_gone_is_silent_only_if_its_rank_is_too(nodes: Nodes) -> None:
     nodes.step(5)
     with socket.create_server((HEAD, 0)) as free:
@@ -381,6 +462,81 @@ def test_a_head_whose_watchdog_is_gone_is_silent_only_if_its_rank_is_too(nodes: 
     nodes.engine.answers["/health"] = (503, "")
     nodes.worker.query()
     assert nodes.worker.answers[-2:] == [True, False]
+
+
+def test_a_server_that_drips_its_headers_is_cut_off() -> None:
+    def drip() -> None:
+        connection, _ = server.accept()
+        with connection:
+            try:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                for _ in range(2000):
+                    connection.sendall(b"x")
+                    time.sleep(0.01)
+                connection.sendall(b"\r\nContent-Length: 0\r\n\r\n")
+            except OSError:
+                pass
+
+    with socket.create_server((HEAD, 0)) as server:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        assert engine.fetch(server.getsockname(), "/", 0.1, None, "") == (0, "")
+        thread.join()
+
+
+NET = "sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode\n"
+# 127.0.0.1, all, and 127.0.0.1 as IPv6 has it, on port 30000; words of a little-endian processor.
+ONE, ALL = "0100007F:7530", "00000000:7530"
+ALL6, MAPPED = f"{'0' * 32}:7530", "0000000000000000FFFF00000100007F:7530"
+
+
+@pytest.mark.parametrize(
+    ("tcp", "tcp6", "why"),
+    [
+        ([(ONE, "0A", 0)], [], ""),
+        ([(ALL, "0A", 0)], [], ""),
+        ([], [(ALL6, "0A", 0)], ""),
+        ([], [(MAPPED, "0A", 0)], ""),
+        ([(ALL, "0A", 1000)], [], "user 1000 listens on 127.0.0.1:30000, not root"),
+        ([(ONE, "0A", 1000), (ALL, "0A", 0)], [], "user 1000 listens"),
+        ([], [(ALL6, "0A", 1000)], "user 1000 listens"),
+        # another socket of the port, and no listener of it
+        ([(ALL, "0A", 0)], [(ALL6, "0A", 1000)], ""),
+        ([(ONE, "01", 0)], [], "nobody listens on 127.0.0.1:30000"),
+        ([("0100007F:7531", "0A", 0), ("0200007F:7530", "0A", 0)], [], "nobody listens"),
+    ],
+)
+def test_a_key_is_sent_only_where_root_listens(
+    tmp_path: Path, tcp: list[tuple[str, str, int]], tcp6: list[tuple[str, str, int]], why: str
+) -> None:
+    for name, rows in {"tcp": tcp, "tcp6": tcp6}.items():
+        lines = [f"0: {at} 00000000:0000 {state} 0:0 0:0 0 {user} 0 1" for at, state, user in rows]
+        (tmp_path / name).write_text(NET + "\n".join(lines))
+    reason = engine.distrust("127.0.0.1", 30000, str(tmp_path))
+    assert why in reason and bool(why) == bool(reason)
+
+
+def test_a_port_of_this_machine_is_its_users(tmp_path: Path) -> None:
+    with socket.create_server((HEAD, 0)) as server:
+        reason = engine.distrust(*server.getsockname())
+    user = os.getuid()
+    assert reason.startswith(f"user {user} listens") if user else reason == ""
+    assert "FileNotFoundError" in engine.distrust(HEAD, 1, str(tmp_path))
+
+
+def test_a_key_stays_where_a_stranger_listens(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rank = nodes.head.docker.find_rank("g", 0)
+    (tmp_path / "api_key").write_text("secret")
+    assert rank
+    rank = replace(rank, key=str(tmp_path / "api_key"))
+    monkeypatch.setattr(engine, "distrust", lambda host, port: "" if port == rank.port else "no")
+    assert nodes.head.failure(rank) == ""
+    monkeypatch.setattr(engine, "distrust", lambda *_: "user 1000 listens")
+    nodes.engine.requests.clear()
+    assert nodes.head.failure(rank) == "the API's key is not sent: user 1000 listens"
+    assert set(nodes.engine.requests) == {"/health"}
 
 
 def test_a_configuration_has_exactly_its_fields(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from cluster.watchdog.duties import (
     decide_head,
     decide_start,
     decide_worker,
+    note_not_ended,
 )
 
 LIMITS = WatchLimits()
@@ -98,6 +99,32 @@ def test_it_never_acts_where_it_must_not(
     assert (state.duty, action) == (duty, NOTHING)
     assert state.answer(3000.0, LIMITS, held=False).wish == "hold"
     assert state.generation == serving.generation
+
+
+def test_a_docker_that_does_not_answer_now_and_then_does_not_delay_a_restart(
+    serving: HeadState,
+) -> None:
+    state, action, now = serving, NOTHING, 110
+    while action == NOTHING and now < 300:
+        if now % 20:
+            state, action = look(state, float(now), FAILS)
+        else:
+            state, _ = look(state, float(now), rank=None, trouble="Docker: timeout")
+            assert state.duty in ("serving", "failing")
+        now += 10
+    assert (action.kind, now) == ("restart", 220)
+
+
+def test_a_docker_that_does_not_answer_for_long_is_why_nobody_acts(serving: HeadState) -> None:
+    state = serving
+    for now in range(110, 400, 5):
+        state, action = look(state, float(now), rank=None, trouble="Docker: timeout")
+        late = now - 100 >= LIMITS.confirm
+        assert (action, state.duty) == (NOTHING, "off" if late else "serving")
+        assert state.answer(float(now), LIMITS, held=False).wish == ("hold" if late else "serve")
+    assert state.why == "Docker: timeout"
+    held, _ = look(serving, 105.0, rank=None, trouble="Docker: timeout", held=True)
+    assert held.duty == "held"
 
 
 def test_a_fabric_address_that_does_not_come_is_reported_after_its_deadline(
@@ -205,6 +232,26 @@ def test_a_generation_ends_what_is_older(
     assert state.generation == answer.generation
     again = follow(state, 110.0, answer=answer, silent=False, rank=rank)
     assert again[1] == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("seconds", "view"),
+    [
+        (5, {"answer": HeadAnswer(6, "restart", 3.0), "silent": False}),
+        (0, {"silent": True}),
+    ],
+)
+def test_a_rank_that_could_not_be_ended_is_ended_again_within_the_limit(
+    seconds: int, view: Mapping[str, object]
+) -> None:
+    state = FOLLOWS if seconds else replace(FOLLOWS, heard=0.0, misses=LIMITS.misses)
+    ends = 0
+    for now in range(105, 400, 5):
+        after, action = follow(state, float(now), **view)
+        ends += action.kind == "end"
+        state = note_not_ended(after, state) if action.kind == "end" else after
+        assert (state.generation, state.silenced) == (5, False)
+    assert (ends, state.duty) == (LIMITS.ends, "limit")
 
 
 def be_silent(state: WorkerState, until: int, silent: bool | None = True) -> list[float]:

@@ -208,7 +208,8 @@ class World:
         workers = {}
         if node.reported and self.now - node.reported[0] < LIMITS.silent:
             workers = {1: node.reported[1]}
-        view = HeadView(self.rank(node), self.lease is not None, True, proof, workers)
+        trouble = "no answer" if node.mute > self.now else ""
+        view = HeadView(self.rank(node), self.lease is not None, True, proof, workers, trouble)
         clock = float(self.now - node.booted)
         self.head_state, action = decide_head(self.head_state, view, clock, LIMITS)
         self.start_fallen(node, clock, held=self.head_state.duty in ("held", "off", "no address"))
