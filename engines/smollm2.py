@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -141,13 +140,17 @@ def serve(spec: EngineSpec) -> NoReturn:
     """Serve until SIGTERM or SIGINT. While the model loads, either ends the process at once."""
     if os.getpid() != os.getsid(0) and os.getpgid(0) != os.getpid():
         os.setsid()  # closing the terminal that started us must not end us
-    ended = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     server = start(spec)
+    # A pipe, since an Event that is set by a handler while the main thread begins to wait for it
+    # deadlocks.
+    ended, signaled = os.pipe()
+    os.set_blocking(signaled, False)
+    signal.set_wakeup_fd(signaled)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda *_: None)
     say(f"ready: {spec.name} at {server.listening_address} (llama.cpp)")
-    ended.wait()
+    os.read(ended, 1)
     say("stopped")
     # The server's destructor waits for requests under way: forever if one is being answered.
     os._exit(0)
