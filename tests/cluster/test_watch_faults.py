@@ -223,7 +223,7 @@ FAULTS = {
         lambda c: strike(c, 1, HEAD, "USR1")
     ),
     "the same, `/health` stays 200, no requests": Fault(
-        lambda c: strike(c, 1, HEAD, "USR2"), limit=700
+        lambda c: strike(c, 1, HEAD, "USR2"), limit=900
     ),
     "the same, `/health` stays 200, `/metrics` frozen with a request in work": Fault(
         freeze_metrics, limit=700
