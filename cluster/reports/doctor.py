@@ -15,6 +15,7 @@ from cluster.findings import Finding, Level
 from cluster.node.readings import NodeFacts, Rank
 from cluster.printable import gigabytes
 from cluster.reports.status import RankStatus, Status
+from cluster.reports.watch import WatchdogStatus
 
 VERSION = 1
 # For cures; `name_inventory` puts the inventory's name in.
@@ -276,59 +277,68 @@ ENDED = {
 
 
 def watchdog_problems(status: Status) -> Iterator[Problem]:
-    """Watchdogs that have stopped, or reached their limit, and what they did within an hour."""
-    for rank, dog in ((r, r.watchdog) for r in status.ranks if r.watchdog):
-        unit = f"spark-watchdog-{status.group}"
-        if dog.age > WATCHDOG_SILENT:
-            yield Problem(
-                level="warning",
-                key="watchdog-silent",
-                cause="its watchdog has stopped: nobody restarts the group, or ends a rank in time",
-                where=rank.node,
-                evidence=f"it last wrote {dog.age:.0f} s ago",
-                cure=f"journalctl -u {unit} on it; pyinfra INVENTORY deploys/watchdog.py",
-            )
-        elif dog.duty == "limit":
-            yield Problem(
-                level="error",
-                key="watchdog-limit",
-                cause="the watchdog has restarted as often as it may within an hour, and waits",
-                where=rank.node,
-                evidence=dog.why,
-                cure=f"journalctl -u {unit} on it shows each; then {DEPLOY}",
-            )
-        elif dog.duty == "no address":
-            yield Problem(
-                level="error",
-                key="watchdog-no-address",
-                cause="the watchdog does nothing until the head's fabric address is there",
-                where=rank.node,
-                evidence=dog.why,
-                cure=f"ip addr on it; pyinfra INVENTORY deploys/network.py; then {DEPLOY}",
-            )
-        if dog.last_key not in ENDED or dog.last_age >= WATCHDOG_RECENT:
-            continue
-        if dog.last_failed:
-            yield Problem(
-                level="warning" if rank.healthy else "error",
-                key="watchdog-failed",
-                cause=f"the watchdog tried to {dog.last} the rank, and could not",
-                where=rank.node,
-                evidence=f"{dog.last_age / 60:.0f} min ago: {dog.last_failed} ({dog.last_why})",
-                cure=f"journalctl -u {unit} on it; then {DEPLOY}",
-            )
-        else:
-            stays, memory = dog.last == "stop", dog.last_key == "memory-floor"
-            yield Problem(
-                level="warning" if rank.healthy else "error",
-                key=dog.last_key,
-                cause=ENDED[dog.last_key] + ", for the third time, and left it stopped" * stays,
-                where=rank.node,
-                evidence=f"{dog.last_age / 60:.0f} min ago: {dog.last_why}",
-                cure=f"{DEPLOY} --data mem_fraction=0.75 leaves more memory free"
-                if memory
-                else f"journalctl -u {unit} on it; docker logs of the ranks before it",
-            )
+    """Watchdogs that have stopped, or that wait, and what they did within an hour."""
+    for rank in status.ranks:
+        if rank.watchdog:
+            unit = f"spark-watchdog-{status.group}"
+            yield from _watchdog_duty(rank.watchdog, rank.node, unit)
+            yield from _watchdog_action(rank.watchdog, rank, unit)
+
+
+def _watchdog_duty(dog: WatchdogStatus, node: str, unit: str) -> Iterator[Problem]:
+    """Why a watchdog does nothing now."""
+    if dog.age > WATCHDOG_SILENT:
+        yield Problem(
+            level="warning",
+            key="watchdog-silent",
+            cause="its watchdog has stopped: nobody restarts the group, or ends a rank in time",
+            where=node,
+            evidence=f"it last wrote {dog.age:.0f} s ago",
+            cure=f"journalctl -u {unit} on it; pyinfra INVENTORY deploys/watchdog.py",
+        )
+    elif dog.duty == "limit":
+        yield Problem(
+            level="error",
+            key="watchdog-limit",
+            cause="the watchdog has restarted as often as it may within an hour, and waits",
+            where=node,
+            evidence=dog.why,
+            cure=f"journalctl -u {unit} on it shows each; then {DEPLOY}",
+        )
+    elif dog.duty == "no address":
+        yield Problem(
+            level="error",
+            key="watchdog-no-address",
+            cause="the watchdog does nothing until the head's fabric address is there",
+            where=node,
+            evidence=dog.why,
+            cure=f"ip addr on it; pyinfra INVENTORY deploys/network.py; then {DEPLOY}",
+        )
+
+
+def _watchdog_action(dog: WatchdogStatus, rank: RankStatus, unit: str) -> Iterator[Problem]:
+    """What a watchdog did last, or failed to do, if that is less than an hour ago."""
+    if dog.last_key not in ENDED or dog.last_age >= WATCHDOG_RECENT:
+        return
+    key, cause = dog.last_key, ENDED[dog.last_key]
+    evidence = f"{dog.last_age / 60:.0f} min ago: {dog.last_why}"
+    cure = f"journalctl -u {unit} on it; docker logs of the ranks before it"
+    if dog.last_failed:
+        key, cause = "watchdog-failed", f"the watchdog tried to {dog.last} the rank, and could not"
+        evidence = f"{dog.last_age / 60:.0f} min ago: {dog.last_failed} ({dog.last_why})"
+        cure = f"journalctl -u {unit} on it; then {DEPLOY}"
+    elif key == "memory-floor":
+        cure = f"{DEPLOY} --data mem_fraction=0.75 leaves more memory free"
+    if dog.last == "stop" and not dog.last_failed:
+        cause += ", for the third time, and left it stopped"
+    yield Problem(
+        level="warning" if rank.healthy else "error",
+        key=key,
+        cause=cause,
+        where=rank.node,
+        evidence=evidence,
+        cure=cure,
+    )
 
 
 # ---- logs

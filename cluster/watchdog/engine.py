@@ -213,7 +213,7 @@ class Docker:
 
 
 def seconds_since(ticks: int) -> float:
-    """Since so many clock ticks after boot, whatever the clock was set to since."""
+    """Seconds since a moment in clock ticks after boot; setting the clock does not change it."""
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     return max(0.0, now - ticks / os.sysconf("SC_CLK_TCK"))
 
@@ -277,8 +277,10 @@ def has_address(address: str) -> bool:
 def fetch(
     url: tuple[str, int], path: str, seconds: float, body: Mapping[str, object] | None, key: str
 ) -> tuple[int, str]:
-    """Status and text of an answer; (0, "") where none came within so many seconds, or too much. A
-    server that drips bytes is cut off."""
+    """Status and text of a response; (0, "") if none came in this time, or too much.
+
+    A server that drips bytes is cut off.
+    """
     connection = http.client.HTTPConnection(*url, timeout=seconds)
     late = threading.Event()
     headers = {"Content-Type": "application/json"} if body is not None else {}

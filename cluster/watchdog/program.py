@@ -97,7 +97,7 @@ class Watchdog:
     reports: dict[int, tuple[float, duties.RankReport]] = field(default_factory=dict)
     proofs: list[duties.Proof] = field(default_factory=list)
     answers: list[duties.HeadAnswer | bool] = field(default_factory=list)
-    progress: proof.Progress = field(default_factory=proof.Progress)
+    progress: proof.TokenProgress = field(default_factory=proof.TokenProgress)
     lock: threading.Lock = field(default_factory=threading.Lock)
     writing: threading.Lock = field(default_factory=threading.Lock)
     looked: float = -1e9
@@ -312,7 +312,7 @@ class Watchdog:
         if rank is None or not rank.own.on_duty or not rank.own.life:
             return
         if rank.own.life != self.proved:
-            self.proved, self.progress = rank.own.life, proof.Progress()
+            self.proved, self.progress = rank.own.life, proof.TokenProgress()
         why = self.failure(rank)
         with self.lock:
             self.proofs.append(duties.Proof(rank.own.life, why))
@@ -463,7 +463,7 @@ def _replace(file: Path, text: str) -> None:
 
 
 def _repeat(task: Callable[[], None], seconds: float) -> None:
-    """Begin a task every so many seconds, or a moment after it has ended where it takes longer."""
+    """Run a task at this interval; if it takes longer, run it again as soon as it has ended."""
     while True:
         begun = time.monotonic()
         with suppress(OSError):

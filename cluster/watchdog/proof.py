@@ -33,7 +33,7 @@ class EngineLoad:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TokenProgress:
     """What is remembered of the tokens.
 
     + tokens: at the last look; None: there was none in this life of the rank
@@ -66,14 +66,14 @@ def parse_load(text: str) -> EngineLoad | None:
     return EngineLoad(requests, tokens)
 
 
-def note_load(progress: Progress, load: EngineLoad, now: float) -> Progress:
+def note_load(progress: TokenProgress, load: EngineLoad, now: float) -> TokenProgress:
     """The progress after another look; the counters of an engine that started again are lower."""
     busy = None if load.requests < 1 else now if progress.busy is None else progress.busy
     moved = progress.moved if progress.tokens in (None, load.tokens) else now
     return replace(progress, tokens=load.tokens, moved=moved, busy=busy)
 
 
-def stands_still(progress: Progress, load: EngineLoad, now: float) -> str:
+def stands_still(progress: TokenProgress, load: EngineLoad, now: float) -> str:
     """Why tokens should have come; "" where that is no fault."""
     still = 0.0 if progress.busy is None else now - max(progress.moved, progress.busy)
     if still < STILL_SECONDS:
@@ -81,7 +81,7 @@ def stands_still(progress: Progress, load: EngineLoad, now: float) -> str:
     return f"{load.requests:.0f} requests, and no token for {still:.0f} s"
 
 
-def needs_completion(progress: Progress, load: EngineLoad | None, now: float) -> bool:
+def needs_completion(progress: TokenProgress, load: EngineLoad | None, now: float) -> bool:
     """Whether nothing has proved for a while that the engine generates. Where requests run or wait,
     a completion would wait behind them, and prove nothing."""
     return load is not None and load.requests < 1 and now - progress.moved >= IDLE_SECONDS

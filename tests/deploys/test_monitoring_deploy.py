@@ -63,16 +63,10 @@ def deploy(sparks: Fakes, *words: str) -> Run:
     return sparks.deploy(*words, file=PROGRAM)
 
 
-def changes(run: Run) -> dict[str, list[str]]:
-    """Node → the commands that are no readings."""
-    there = {n: [c for c in commands if READ not in c] for n, commands in run.changes.items()}
-    return {node: commands for node, commands in there.items() if commands}
-
-
 def test_what_is_as_declared_is_left_alone(sparks: Fakes) -> None:
     run = deploy(sparks)
     assert run.code == 0, run.text
-    assert changes(run) == {}
+    assert run.changes_but(READ) == {}
     assert run.text.count("its monitoring is as declared") == 2
     assert all(len(commands) == 2 for commands in run.commands.values())
 
@@ -82,7 +76,7 @@ def test_new_nodes_get_images_containers_files_and_the_timer(sparks: Fakes) -> N
         spark.answers[READ] = []
     run = deploy(sparks)
     assert run.code == 0, run.text
-    head, worker = (changes(run)[spark.name] for spark in sparks.sparks)
+    head, worker = (run.changes_but(READ)[spark.name] for spark in sparks.sparks)
     order = [
         next(word for word in (PLACE, CREATE, FILES, READY, "docker start") if word in command)
         for command in head
@@ -101,9 +95,9 @@ def test_one_field_that_differs_replaces_that_container_alone(sparks: Fakes) -> 
     name, worker = (spark.name for spark in sparks.sparks)
     what = "create sglang-prometheus: --storage.tsdb.retention.time: '15d' -> '3d'"
     assert f"plan: {name}: {what}" in run.text
-    assert worker not in changes(run)
-    assert "docker rm --force" in changes(run)[name][0]
-    assert not any("node-exporter" in c for c in changes(run)[name])
+    assert worker not in run.changes_but(READ)
+    assert "docker rm --force" in run.changes_but(READ)[name][0]
+    assert not any("node-exporter" in c for c in run.changes_but(READ)[name])
 
 
 PROMETHEUS = f"prom/prometheus@sha256:{'a1' * 32}"
@@ -119,7 +113,7 @@ def test_a_moved_tag_is_reported_in_its_digest_and_replaces_that_container_alone
     pulled = f"{old.rpartition(' {')[0]} {json.dumps(known)}"
     head.answers[READ] = [pulled if line == old else line for line in lines]
     # An earlier label has no digest: nothing differs.
-    assert changes(deploy(sparks)) == {}
+    assert deploy(sparks).changes_but(READ) == {}
     labels = [line for line in lines if line.startswith("container")]
     (label,) = (line for line in labels if "sglang-prometheus" in line)
     before = label.replace('\\"files\\"', f'\\"digest\\":\\"sha256:{"b2" * 32}\\",\\"files\\"')
@@ -129,10 +123,12 @@ def test_a_moved_tag_is_reported_in_its_digest_and_replaces_that_container_alone
     run = deploy(sparks)
     assert run.code == 0, run.text
     what = "create sglang-prometheus: digest: b2b2b2b2b2b2 -> a1a1a1a1a1a1"
-    assert f"plan: {head.name}: {what}" in run.text and sparks.sparks[1].name not in changes(run)
-    (created,) = (command for command in changes(run)[head.name] if CREATE in command)
+    assert f"plan: {head.name}: {what}" in run.text and sparks.sparks[
+        1
+    ].name not in run.changes_but(READ)
+    (created,) = (command for command in run.changes_but(READ)[head.name] if CREATE in command)
     assert f'"digest":"sha256:{"a1" * 32}"' in created
-    assert sum("docker rm --force" in command for command in changes(run)[head.name]) == 1
+    assert sum("docker rm --force" in command for command in run.changes_but(READ)[head.name]) == 1
 
 
 def test_a_pull_that_brings_nothing_new_replaces_nothing_with_secrets_either(
@@ -147,7 +143,7 @@ def test_a_pull_that_brings_nothing_new_replaces_nothing_with_secrets_either(
     head.answers[COMPARE] = ["same"]
     run = deploy(fakes, *pulls)
     assert run.code == 0, run.text
-    commands = changes(run)[head.name]
+    commands = run.changes_but(READ)[head.name]
     assert any("docker pull" in command for command in commands)
     assert not any("docker rm" in command or CREATE in command for command in commands)
 
@@ -156,7 +152,7 @@ def test_dry_says_what_would_change_and_changes_nothing(sparks: Fakes) -> None:
     words = ("--dry", "--data", "monitoring=absent", "--data", "monitoring_data=absent")
     run = sparks.deploy(*words, file=PROGRAM, yes=False)
     assert run.code == 0, run.text
-    assert changes(run) == {}
+    assert run.changes_but(READ) == {}
     assert "remove sglang-prometheus: is not wanted here" in run.text
     assert "remove the data in the volume sglang-prometheus: monitoring_data=absent" in run.text
 
@@ -164,7 +160,7 @@ def test_dry_says_what_would_change_and_changes_nothing(sparks: Fakes) -> None:
 def test_absent_removes_ours_and_leaves_the_data(sparks: Fakes) -> None:
     run = deploy(sparks, "--data", "monitoring=absent")
     assert run.code == 0, run.text
-    for commands in changes(run).values():
+    for commands in run.changes_but(READ).values():
         assert "docker rm --force" in commands[0]
         assert "systemctl disable" in commands[-1]
         assert not any("docker volume rm" in command for command in commands)
@@ -192,7 +188,7 @@ def test_a_refusal_changes_no_node(sparks: Fakes, answer: Any, words: str) -> No
     assert "refused, nothing was changed" in run.text
     assert words in run.text
     assert "Traceback" not in run.text
-    assert changes(run) == {}
+    assert run.changes_but(READ) == {}
 
 
 def test_what_does_not_answer_fails_the_run_with_its_log(sparks: Fakes) -> None:
@@ -224,7 +220,7 @@ def watched(tmp_path: Path) -> Fakes:
 def test_a_host_that_only_monitors_has_prometheus_and_pulls_its_own_images(watched: Fakes) -> None:
     run = deploy(watched)
     assert run.code == 0, run.text
-    head, worker, monitor = (changes(run)[spark.name] for spark in watched.sparks)
+    head, worker, monitor = (run.changes_but(READ)[spark.name] for spark in watched.sparks)
     assert any("sglang-prometheus" in command for command in monitor)
     assert not any("node-exporter" in command or PLACE in command for command in monitor)
     assert not any("sglang-prometheus" in command for command in (*head, *worker))
@@ -237,7 +233,7 @@ def test_absent_reaches_the_host_that_only_monitors(watched: Fakes, sparks: Fake
     watched.sparks[2].answers[READ] = sparks.sparks[0].answers[READ]
     run = deploy(watched, "--data", "monitoring=absent")
     assert run.code == 0, run.text
-    assert "docker rm --force" in changes(run)[watched.sparks[2].name][0]
+    assert "docker rm --force" in run.changes_but(READ)[watched.sparks[2].name][0]
 
 
 def test_a_node_that_the_monitor_can_t_reach_is_refused(watched: Fakes) -> None:
@@ -245,7 +241,7 @@ def test_a_node_that_the_monitor_can_t_reach_is_refused(watched: Fakes) -> None:
     run = deploy(watched)
     assert run.code == 1
     assert "ssh_hostname" in run.text and "refused, nothing was changed" in run.text
-    assert changes(run) == {}
+    assert run.changes_but(READ) == {}
 
 
 def test_other_files_do_not_run_with_it(watched: Fakes) -> None:

@@ -43,16 +43,10 @@ def deploy(sparks: Fakes, *words: str) -> Run:
     return sparks.deploy(*words, file=PROGRAM)
 
 
-def changes(run: Run) -> dict[str, list[str]]:
-    """Node → the commands that are no readings."""
-    there = {n: [c for c in commands if READ not in c] for n, commands in run.changes.items()}
-    return {node: commands for node, commands in there.items() if commands}
-
-
 def test_what_is_as_declared_is_left_alone(sparks: Fakes) -> None:
     run = deploy(sparks)
     assert run.code == 0, run.text
-    assert changes(run) == {}
+    assert run.changes_but(READ) == {}
     assert run.text.count("its watchdog is as declared") == 2
     assert all(len(commands) == 2 for commands in run.commands.values())
 
@@ -63,7 +57,7 @@ def test_new_nodes_get_the_files_and_the_unit(sparks: Fakes) -> None:
     run = deploy(sparks)
     assert run.code == 0, run.text
     assert run.text.count("start its watchdog: is not there") == 2
-    for commands in changes(run).values():
+    for commands in run.changes_but(READ).values():
         (command,) = commands
         assert PLACE in command
         assert 'systemctl restart "$unit"' in command
@@ -84,20 +78,20 @@ def test_a_floor_above_earlyoom_s_threshold_is_warned_of(sparks: Fakes) -> None:
 def test_off_removes_it_and_a_second_run_nothing(sparks: Fakes) -> None:
     run = deploy(sparks, "--data", "watchdog=off")
     assert run.code == 0, run.text
-    for commands in changes(run).values():
+    for commands in run.changes_but(READ).values():
         (command,) = commands
         assert REMOVE in command
     for spark in sparks.sparks:
         spark.answers[READ] = ["unit  inactive", "python 3 12"]
     run = deploy(sparks, "--data", "watchdog=off")
     assert run.code == 0, run.text
-    assert changes(run) == {}
+    assert run.changes_but(READ) == {}
 
 
 def test_dry_says_what_would_change_and_changes_nothing(sparks: Fakes) -> None:
     run = sparks.deploy("--dry", "--data", "watchdog=off", file=PROGRAM, yes=False)
     assert run.code == 0, run.text
-    assert changes(run) == {}
+    assert run.changes_but(READ) == {}
     assert run.text.count("remove its watchdog: ") == 2
 
 
@@ -121,7 +115,7 @@ def test_a_refusal_changes_no_node(
     assert "refused, nothing was changed" in run.text
     assert refusal in run.text
     assert "Traceback" not in run.text
-    assert changes(run) == {}
+    assert run.changes_but(READ) == {}
 
 
 def test_a_unit_that_does_not_start_fails_the_run(sparks: Fakes) -> None:

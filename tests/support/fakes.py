@@ -303,6 +303,13 @@ class Run:
     def readings(self) -> dict[str, list[str]]:
         return {n: [c for c in commands if is_reading(c)] for n, commands in self.commands.items()}
 
+    def changes_but(self, reading: str) -> dict[str, list[str]]:
+        """Node → the changes but for the commands with this text, which only read."""
+        there = {
+            n: [c for c in commands if reading not in c] for n, commands in self.changes.items()
+        }
+        return {node: commands for node, commands in there.items() if commands}
+
     @property
     def changes(self) -> dict[str, list[str]]:
         changes = {

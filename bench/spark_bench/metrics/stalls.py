@@ -288,7 +288,7 @@ class _LongGaps:
 
 
 def _chance(spaces: Ints) -> float:
-    """How likely the widest of so many spaces is at least as wide by chance."""
+    """The probability that the widest of n random gaps is at least this wide."""
     others = 1 - float(spaces.max() / max(spaces.sum(), 1))
     return float(spaces.size * others ** (spaces.size - 1))
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cluster.watchdog import proof
-from cluster.watchdog.proof import EngineLoad, Progress
+from cluster.watchdog.proof import EngineLoad, TokenProgress
 
 RECORDED = Path(__file__).parents[2] / "monitoring" / "sglang-0.5.11.txt"
 BUSY, IDLE = EngineLoad(2, 100), EngineLoad(0, 100)
@@ -36,16 +36,16 @@ def test_any_text_is_read(text: str) -> None:
 
 
 def test_tokens_that_stand_still_while_requests_run() -> None:
-    progress = proof.note_load(Progress(3, 0.0), BUSY, 10.0)
-    assert progress == Progress(100, 10.0, 10.0)
+    progress = proof.note_load(TokenProgress(3, 0.0), BUSY, 10.0)
+    assert progress == TokenProgress(100, 10.0, 10.0)
     assert proof.note_load(progress, BUSY, 200.0) == progress
     assert proof.stands_still(progress, BUSY, 309.0) == ""
     assert proof.stands_still(progress, BUSY, 310.0) == "2 requests, and no token for 300 s"
-    assert proof.note_load(progress, EngineLoad(2, 5), 400.0) == Progress(5, 400.0, 10.0)
+    assert proof.note_load(progress, EngineLoad(2, 5), 400.0) == TokenProgress(5, 400.0, 10.0)
 
 
 def test_a_request_after_a_long_rest_has_its_time() -> None:
-    progress = proof.note_load(Progress(100, 10.0), IDLE, 900.0)
+    progress = proof.note_load(TokenProgress(100, 10.0), IDLE, 900.0)
     progress = proof.note_load(progress, BUSY, 910.0)
     assert proof.stands_still(progress, BUSY, 1209.0) == ""
     assert proof.stands_still(progress, BUSY, 1210.0)
@@ -58,11 +58,11 @@ def test_a_request_after_a_long_rest_has_its_time() -> None:
 def test_a_completion_is_requested_of_an_idle_engine_alone(
     load: EngineLoad | None, now: float, needed: bool
 ) -> None:
-    assert proof.needs_completion(Progress(100, 10.0), load, now) is needed
+    assert proof.needs_completion(TokenProgress(100, 10.0), load, now) is needed
 
 
 def test_a_rank_that_has_just_started_proves_itself_by_a_completion() -> None:
-    progress = proof.note_load(Progress(), IDLE, 10.0)
+    progress = proof.note_load(TokenProgress(), IDLE, 10.0)
     assert proof.needs_completion(progress, IDLE, 10.0)
     assert proof.stands_still(proof.note_load(progress, BUSY, 20.0), BUSY, 300.0) == ""
 
